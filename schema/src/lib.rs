@@ -1,0 +1,6 @@
+//! Everything that crosses a process boundary: the tables, the segment, log and manifest formats.
+//! Pure data and pure functions; this crate does no I/O and knows no async runtime.
+
+pub mod identity;
+pub mod manifest;
+pub mod segment;
