@@ -1,0 +1,78 @@
+//! The reference of all tables as Markdown: `schema/TABLES.md` is what this module writes.
+
+use std::fmt::Write;
+
+use crate::call::CallBlock;
+use crate::table::{Block, Column, Table, paragraph};
+use crate::tables::TABLES;
+
+/// The text of `TABLES.md`.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Tables\n\n\
+         Generated from `schema/src/tables/`; `UPDATE_TABLES=1 cargo test -p shark-schema` writes it anew.\n\n\
+         Time stamps are nanoseconds UTC without zone, integers are signed, sizes are bytes, durations end in `_ns`, \
+         ratios are 0 to 1, and NULL means *not known*, never 0.\n\n\
+         ## Columns of every call table\n\n",
+    );
+    columns(&mut text, <CallBlock as Block>::COLUMNS.iter());
+    for table in TABLES {
+        let _ = write!(text, "\n## `{}`\n\n{}", table.name, paragraph(table.doc));
+        let _ = writeln!(text, " Sorted by `{}`.{}\n", table.sort.join(", "), view_note(table));
+        let skip = if table.call.is_some() { <CallBlock as Block>::COLUMNS.len() } else { 0 };
+        columns(&mut text, table.columns().skip(skip));
+    }
+    text.push_str(
+        "\n## `api_calls` (view)\n\nThe columns of every call table, then `protocol`, `version`, `operation`, \
+         `resource`, `summary`, `status` and `status_code`, over all call tables; each call is counted once.\n",
+    );
+    text
+}
+
+fn view_note(table: &Table) -> String {
+    match &table.call {
+        Some(view) => format!(
+            " Has the columns of every call table first. In `api_calls`: `operation` is `{}`, `resource` is `{}`, \
+             `status` is `{}`.",
+            view.operation, view.resource, view.status
+        ),
+        None => String::new(),
+    }
+}
+
+fn columns<'a>(text: &mut String, columns: impl Iterator<Item = &'a Column>) {
+    text.push_str("| Column | Type | Unit | Meaning | Also known as |\n| --- | --- | --- | --- | --- |\n");
+    for column in columns {
+        let names: Vec<String> = column
+            .metadata
+            .iter()
+            .filter(|(key, _)| !matches!(*key, "unit" | "tz"))
+            .map(|(key, name)| format!("{key} `{name}`"))
+            .collect();
+        let unit = column.named("unit").or(column.named("tz")).unwrap_or("");
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} | {} |",
+            column.name,
+            type_name(&(column.data_type)()),
+            unit,
+            paragraph(column.doc).replace('|', "\\|"),
+            names.join(", ")
+        );
+    }
+}
+
+/// An Arrow type in the words of the reference.
+pub fn type_name(data_type: &arrow::datatypes::DataType) -> String {
+    use arrow::datatypes::DataType::{List, Map, Struct, Timestamp};
+    match data_type {
+        Timestamp(..) => "Timestamp(ns)".into(),
+        List(item) => format!("List<{}>", type_name(item.data_type())),
+        Map(..) => "Map<Utf8,Utf8>".into(),
+        Struct(fields) => {
+            let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+            format!("Struct<{}>", names.join(", "))
+        }
+        other => other.to_string(),
+    }
+}

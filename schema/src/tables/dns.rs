@@ -1,0 +1,56 @@
+//! DNS over UDP and TCP: one row per query.
+
+use crate::table;
+
+table! {
+    /// DNS queries: one row per question and its answer, or per half where the other is missing.
+    call "dns", DnsRow, DnsBlock, sort ["dst_namespace", "dst_workload", "ts"],
+    view {
+        operation: "qtype",
+        resource: "query",
+        summary: "concat(coalesce(qtype, '?'), ' ', coalesce(query, '?'))",
+        status: "rcode",
+        status_code: "rcode_num",
+        version: "CAST(NULL AS VARCHAR)",
+        excluded: "false",
+    } {
+        /// Name asked for, lower case, no trailing dot.
+        query: Text [wireshark = "dns.qry.name", zeek = "query", otel = "dns.question.name", kfl = "dns_questions"],
+        /// A, AAAA, SRV, ...
+        qtype: Text [zeek = "qtype_name", kfl = "dns_question_types"],
+        /// NOERROR, NXDOMAIN, SERVFAIL, ...; NULL no answer.
+        rcode: Text [zeek = "rcode_name"],
+        /// Response code as a number, with the extended bits of EDNS.
+        rcode_num: Int32 [zeek = "rcode"],
+        /// Transaction id.
+        trans_id: Int32 [wireshark = "dns.id", zeek = "trans_id"],
+        /// Query to answer.
+        rtt_ns: Int64 [unit = "ns", zeek = "rtt"],
+        /// Answer data.
+        answers: TextList [zeek = "answers", otel = "dns.answers"],
+        /// TTLs.
+        ttls: Int64List [unit = "s", zeek = "TTLs"],
+        /// AA: the answer is authoritative.
+        authoritative: Bool [zeek = "AA"],
+        /// TC: the answer was truncated.
+        truncated: Bool [zeek = "TC"],
+        /// RA: recursion is available.
+        recursion: Bool [zeek = "RA"],
+        /// udp, tcp, tls or https.
+        transport: Text [otel = "network.transport"],
+        /// The name ends in a cluster search suffix behind a name that already has dots (`ndots`).
+        search_expansion: Bool,
+        /// Kind of request: QUERY, NOTIFY, UPDATE, ...
+        opcode: Text [wireshark = "dns.flags.opcode"],
+        /// All names of the question section, where there is more than one.
+        questions: TextList,
+        /// Types of the answer records, in step with `answers`.
+        answer_types: TextList,
+        /// Answer records the response announces.
+        n_answers: Int32 [wireshark = "dns.count.answers"],
+        /// Authority records the response announces.
+        n_authority: Int32 [wireshark = "dns.count.auth_rr"],
+        /// Additional records the response announces.
+        n_additional: Int32 [wireshark = "dns.count.add_rr"],
+    }
+}
