@@ -1,1 +1,278 @@
-//! Placeholder.
+//! The log: facts beside the packets, one JSON object a line, a version line first.
+//! In: what a recorder or a witness saw, with the time it saw it. Out: lines, and facts read back from lines.
+//! Facts are never changed or merged here; joining them with packets is the analyzer's work.
+
+mod kube;
+
+pub use kube::{
+    Container, Endpoint, EndpointSlice, Event, NetworkPolicy, NodeObject, ObjectRef, Pod, Port, Service,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::segment::Counters;
+
+/// Version of the log files; a reader accepts every version up to its own.
+pub const LOG_VERSION: u32 = 1;
+
+/// First line of every log file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogHeader {
+    /// Always "sharkrec".
+    pub log: String,
+    pub format: u32,
+    pub node: String,
+    pub cluster: String,
+    pub writer: String,
+    pub started_ns: i64,
+}
+
+/// One line of a log file: when it was seen, and what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub ts_ns: i64,
+    #[serde(flatten)]
+    pub fact: Fact,
+}
+
+/// Everything a log can say. A reader passes over facts it does not know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Fact {
+    Start(Start),
+    Stop(Stop),
+    Interface(InterfaceFact),
+    Evicted(Evicted),
+    Clock(Clock),
+    Counters(CountersFact),
+    Feature(Feature),
+    Disk(Disk),
+    Recovered(Recovered),
+    Pod(Pod),
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Node(NodeObject),
+    NetworkPolicy(NetworkPolicy),
+    Event(Event),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    pub recorder_version: String,
+    pub kernel: String,
+    pub config_sha256: String,
+    pub pid: u32,
+    pub boot_id: Option<String>,
+    pub ring_bytes: u64,
+    pub filter: Option<String>,
+    pub snaplen: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    pub reason: String,
+    pub totals: Counters,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceFact {
+    pub name: String,
+    pub ifindex: Option<u32>,
+    pub state: Targeting,
+    /// Why, in words: "named by --iface", "went down", "not named".
+    pub why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Targeting {
+    Targeted,
+    NotTargeted,
+}
+
+/// A segment was removed to keep the ring within its budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evicted {
+    pub segment: String,
+    pub worker: u16,
+    pub seq: u64,
+    pub packets: u64,
+    pub bytes_stored: u64,
+    pub min_ns: Option<i64>,
+    pub max_ns: Option<i64>,
+    pub interfaces: Vec<String>,
+    /// Hash of its sidecar: the chain can be checked across the hole.
+    pub sidecar_sha256: Option<String>,
+    pub why: String,
+}
+
+/// The offset between the clock of the packets and the clock that never steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// CLOCK_REALTIME minus CLOCK_BOOTTIME.
+    pub realtime_minus_boottime_ns: i64,
+    /// Change since the last reading, where it was more than slewing explains.
+    pub step_ns: Option<i64>,
+    /// Half the width of the reading: the offset is known to plus or minus this.
+    pub uncertainty_ns: i64,
+}
+
+/// Counters of one interface of one worker, differences since the fact before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersFact {
+    pub interface: String,
+    pub worker: u16,
+    /// Start of the 10 s of UTC they belong to.
+    pub bucket_ns: i64,
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feature {
+    pub name: String,
+    pub on: bool,
+    pub why: String,
+}
+
+/// The disk refused, or takes again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    pub writing: bool,
+    pub why: String,
+}
+
+/// What an earlier recorder left behind was made whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    pub segment: String,
+    pub packets: u64,
+    /// Bytes behind the last whole packet, which were given up.
+    pub torn_bytes: u64,
+}
+
+/// One line with its newline.
+pub fn to_line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("facts are structs of strings and numbers");
+    line.push(b'\n');
+    line
+}
+
+/// Reads the first line of a log file.
+pub fn read_header(line: &str) -> Result<LogHeader, LogError> {
+    let header: LogHeader = serde_json::from_str(line).map_err(|e| LogError::Line {
+        line: 1,
+        why: e.to_string(),
+    })?;
+    match header.format {
+        1..=LOG_VERSION if header.log == "sharkrec" => Ok(header),
+        _ if header.log != "sharkrec" => Err(LogError::Stranger),
+        newer => Err(LogError::Newer(newer)),
+    }
+}
+
+/// Reads one line after the first; `Ok(None)` is a fact that only a later version knows.
+pub fn read_line(number: u64, line: &str) -> Result<Option<Record>, LogError> {
+    if let Ok(record) = serde_json::from_str(line) {
+        return Ok(Some(record));
+    }
+    #[derive(Deserialize)]
+    struct Tag {
+        fact: String,
+    }
+    let bad = |e: serde_json::Error| LogError::Line {
+        line: number,
+        why: e.to_string(),
+    };
+    let tag: Tag = serde_json::from_str(line).map_err(bad)?;
+    match KNOWN.contains(&tag.fact.as_str()) {
+        true => Err(bad(
+            serde_json::from_str::<Record>(line).expect_err("it failed above")
+        )),
+        false => Ok(None),
+    }
+}
+
+const KNOWN: [&str; 15] = [
+    "start",
+    "stop",
+    "interface",
+    "evicted",
+    "clock",
+    "counters",
+    "feature",
+    "disk",
+    "recovered",
+    "pod",
+    "service",
+    "endpoint_slice",
+    "node",
+    "network_policy",
+    "event",
+];
+
+/// Why a log could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    #[error("line {line} is not a fact: {why}")]
+    Line { line: u64, why: String },
+    #[error("the first line does not say that this is a log of sharkrec")]
+    Stranger,
+    #[error("log has format {0}, this program reads up to {LOG_VERSION}; use a newer one")]
+    Newer(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_survive_a_round_trip() {
+        let counters = Counters {
+            offered: 7,
+            written: 5,
+            user_dropped: 2,
+            ..Default::default()
+        };
+        let fact = CountersFact {
+            interface: "eth0".into(),
+            worker: 1,
+            bucket_ns: 10,
+            counters,
+        };
+        let record = Record {
+            ts_ns: 17,
+            fact: Fact::Counters(fact),
+        };
+        let line = String::from_utf8(to_line(&record)).unwrap();
+        assert!(
+            line.starts_with(r#"{"ts_ns":17,"fact":"counters","interface":"eth0""#),
+            "{line}"
+        );
+        assert_eq!(read_line(2, &line).unwrap(), Some(record));
+    }
+
+    #[test]
+    fn the_future_is_passed_over_and_damage_is_not() {
+        assert_eq!(read_line(2, r#"{"ts_ns":1,"fact":"telepathy","x":1}"#), Ok(None));
+        assert!(matches!(
+            read_line(9, r#"{"ts_ns":1,"fact":"stop"}"#),
+            Err(LogError::Line { line: 9, .. })
+        ));
+        assert!(matches!(read_line(3, "{"), Err(LogError::Line { line: 3, .. })));
+        let header = r#"{"log":"sharkrec","format":99,"node":"n","cluster":"","writer":"w","started_ns":1}"#;
+        assert_eq!(read_header(header), Err(LogError::Newer(99)));
+    }
+
+    #[test]
+    fn every_fact_is_known() {
+        // Serialising the one variant whose name matters most here keeps the list and the enum together.
+        let feature = Fact::Feature(Feature {
+            name: "x".into(),
+            on: true,
+            why: String::new(),
+        });
+        let text = serde_json::to_value(&feature).unwrap();
+        assert!(KNOWN.contains(&text["fact"].as_str().unwrap()));
+    }
+}

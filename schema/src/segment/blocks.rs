@@ -135,7 +135,7 @@ impl Reader {
             return Err(self.corrupt("no section header: not a pcapng file"));
         }
         let (kind, stated) = (self.u32(head, 0), self.u32(head, 4) as usize);
-        if stated < 12 || stated > MAX_BLOCK_BYTES {
+        if !(12..=MAX_BLOCK_BYTES).contains(&stated) {
             return Err(self.corrupt("block length is impossible"));
         }
         // The draft wants multiples of four; writers exist that forget, and pad nevertheless.
