@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Sets up what the tests need and runs all of them; arguments go to the test runner.
+# As root with apt it installs the servers and tools; otherwise it names what is missing, and tests that need it say they skip.
+# Quick when everything is there already.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/sharkrec
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+export PATH=$PATH:/usr/sbin:/sbin
+command -v cargo >/dev/null || . "${CARGO_HOME:-$HOME/.cargo}/env"
+
+# program:package
+needs="tshark:tshark capinfos:wireshark-common editcap:wireshark-common tcpdump:tcpdump nginx:nginx-light dnsmasq:dnsmasq-base
+dnsperf:dnsperf nft:nftables ethtool:ethtool ip:iproute2 zstd:zstd lz4:lz4 setpriv:util-linux jq:jq"
+
+missing() {
+  for need in $needs; do command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"; done
+}
+
+# Packages must not start their servers here: the tests start their own, in namespaces.
+install() {
+  local policy=/usr/sbin/policy-rc.d made=no
+  if [ ! -e "$policy" ]; then printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && made=yes; fi
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086 # a list of packages
+  apt-get -q -o DPkg::Lock::Timeout=600 update >&2 &&
+    apt-get -q -o DPkg::Lock::Timeout=600 install -y --no-install-recommends $1 >&2 || echo "test.sh: apt-get failed" >&2
+  [ "$made" = no ] || rm -f "$policy"
+}
+
+tools() {
+  local packages
+  packages=$(missing)
+  [ -n "$packages" ] || return 0
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then install "$packages"; fi
+  packages=$(missing)
+  [ -z "$packages" ] || echo "test.sh: not installed: $packages; the tests that need them skip and say so" >&2
+}
+
+# DuckDB reads the tables as an outsider does.
+python() {
+  export SHARK_PYTHON=$cache/venv/bin/python
+  "$SHARK_PYTHON" -c 'import duckdb' 2>/dev/null && return
+  { python3 -m venv "$cache/venv" && "$SHARK_PYTHON" -m pip install -q duckdb; } >&2 ||
+    { echo "test.sh: no Python with duckdb; the tests that need it skip and say so" >&2; unset SHARK_PYTHON; }
+}
+
+s3() {
+  [ ! -x "$here/deploy/install-s3s.sh" ] || "$here/deploy/install-s3s.sh" >&2 ||
+    echo "test.sh: no S3 server; the tests that need it skip and say so" >&2
+}
+
+tools
+python
+s3
+cd "$here"
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --locked --workspace "$@"
+  [ $# -gt 0 ] || cargo test --locked --workspace --doc
+else
+  cargo test --locked --workspace "$@"
+fi
