@@ -2,6 +2,7 @@
 //! In: a borrowed value (`None` = not known). Out: a builder slot and the number of bytes it took.
 //! A cell never copies a value into memory of its own before the builder does.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -138,17 +139,24 @@ impl Cell for Int64List {
 pub struct TextMap;
 
 impl Cell for TextMap {
-    type Value<'a> = Option<&'a [(&'a str, &'a str)]>;
+    type Value<'a> = Option<&'a [(Cow<'a, str>, Cow<'a, str>)]>;
     type Builder = MapBuilder<StringBuilder, StringBuilder>;
     fn data_type() -> DataType {
         let entry = Fields::from(vec![
             Field::new("key", DataType::Utf8, false),
             Field::new("value", DataType::Utf8, true),
         ]);
-        DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
+        DataType::Map(
+            Arc::new(Field::new("key_value", DataType::Struct(entry), false)),
+            false,
+        )
     }
     fn builder() -> Self::Builder {
-        let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
+        let names = MapFieldNames {
+            entry: "key_value".into(),
+            key: "key".into(),
+            value: "value".into(),
+        };
         MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
     }
     fn append(builder: &mut Self::Builder, value: Self::Value<'_>) -> usize {
@@ -158,7 +166,9 @@ impl Cell for TextMap {
             builder.values().append_value(text);
             bytes += 8 + name.len() + text.len();
         }
-        builder.append(value.is_some()).expect("as many keys as values were appended");
+        builder
+            .append(value.is_some())
+            .expect("as many keys as values were appended");
         bytes
     }
     fn finish(builder: &mut Self::Builder) -> ArrayRef {
@@ -179,10 +189,14 @@ impl PairList {
 }
 
 impl Cell for PairList {
-    type Value<'a> = Option<&'a [(&'a str, &'a str)]>;
+    type Value<'a> = Option<&'a [(Cow<'a, str>, Cow<'a, str>)]>;
     type Builder = ListBuilder<StructBuilder>;
     fn data_type() -> DataType {
-        DataType::List(Arc::new(Field::new("item", DataType::Struct(Self::fields()), true)))
+        DataType::List(Arc::new(Field::new(
+            "item",
+            DataType::Struct(Self::fields()),
+            true,
+        )))
     }
     fn builder() -> Self::Builder {
         let columns: Vec<Box<dyn ArrayBuilder>> =

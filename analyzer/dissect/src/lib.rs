@@ -1,1 +1,20 @@
-//! Placeholder.
+//! Bytes to rows: frames, flows, streams, protocols. Pure: no I/O, no async, no query engine.
+//!
+//! [`pipeline::Analysis`] is the way in: frames in rounds, record batches out. [`dissector::Dissector`] is what a protocol
+//! implements; everything between the two is written once.
+
+mod ages;
+pub mod body;
+pub mod dissector;
+pub mod driver;
+pub mod flow;
+pub mod frame;
+pub mod limits;
+pub mod pipeline;
+pub mod protocols;
+pub mod reassemble;
+pub mod rows;
+mod shard;
+pub mod stream;
+pub mod tcp;
+mod write;

@@ -1,0 +1,143 @@
+//! Flows by age: three lists, one for each time-out, oldest first. In: a touch a packet. Out: what has been silent for too
+//! long, and the idlest flow where memory runs out. All by capture time.
+
+use crate::flow::Flow;
+use crate::limits;
+
+const NONE: u32 = u32::MAX;
+
+/// Which time-out holds for a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// TCP that came to its end.
+    Closed,
+    /// Anything but TCP.
+    Other,
+    /// TCP.
+    Open,
+}
+
+impl Age {
+    /// The time-out of a flow.
+    pub fn of(flow: &Flow) -> Age {
+        match (flow.key.protocol, flow.closed) {
+            (6, true) => Age::Closed,
+            (6, false) => Age::Open,
+            _ => Age::Other,
+        }
+    }
+
+    fn timeout_ns(self) -> i64 {
+        match self {
+            Age::Closed => limits::TCP_CLOSED_NS,
+            Age::Other => limits::OTHER_IDLE_NS,
+            Age::Open => limits::TCP_IDLE_NS,
+        }
+    }
+}
+
+/// The lists.
+pub struct Ages {
+    nodes: Vec<Node>,
+    lists: [List; 3],
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Node {
+    previous: u32,
+    next: u32,
+    age: Age,
+    listed: bool,
+    touched_ns: i64,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    oldest: u32,
+    newest: u32,
+}
+
+impl Default for Ages {
+    fn default() -> Self {
+        Ages {
+            nodes: Vec::new(),
+            lists: [List {
+                oldest: NONE,
+                newest: NONE,
+            }; 3],
+            len: 0,
+        }
+    }
+}
+
+impl Ages {
+    /// Number of flows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a flow at the young end of its list.
+    pub fn touch(&mut self, at: u32, age: Age, now_ns: i64) {
+        let unused = Node {
+            previous: NONE,
+            next: NONE,
+            age,
+            listed: false,
+            touched_ns: now_ns,
+        };
+        if self.nodes.len() <= at as usize {
+            self.nodes.resize(at as usize + 1, unused);
+        }
+        self.remove(at);
+        let list = &mut self.lists[age as usize];
+        self.nodes[at as usize] = Node {
+            previous: list.newest,
+            listed: true,
+            ..unused
+        };
+        match list.newest {
+            NONE => list.oldest = at,
+            newest => self.nodes[newest as usize].next = at,
+        }
+        list.newest = at;
+        self.len += 1;
+    }
+
+    /// Takes a flow out.
+    pub fn remove(&mut self, at: u32) {
+        let node = self.nodes[at as usize];
+        if !node.listed {
+            return;
+        }
+        let list = &mut self.lists[node.age as usize];
+        match node.previous {
+            NONE => list.oldest = node.next,
+            previous => self.nodes[previous as usize].next = node.next,
+        }
+        match node.next {
+            NONE => list.newest = node.previous,
+            next => self.nodes[next as usize].previous = node.previous,
+        }
+        self.nodes[at as usize].listed = false;
+        self.len -= 1;
+    }
+
+    /// A flow that has been silent for longer than its time-out.
+    pub fn expired(&self, now_ns: i64) -> Option<u32> {
+        self.lists.iter().map(|list| list.oldest).find(|&oldest| {
+            oldest != NONE && {
+                let node = &self.nodes[oldest as usize];
+                now_ns.saturating_sub(node.touched_ns) > node.age.timeout_ns()
+            }
+        })
+    }
+
+    /// The flow to give up first: closed ones, then datagrams, then the longest silent.
+    pub fn idlest(&self) -> Option<u32> {
+        self.lists
+            .iter()
+            .map(|list| list.oldest)
+            .find(|&oldest| oldest != NONE)
+    }
+}

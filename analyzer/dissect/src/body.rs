@@ -1,0 +1,201 @@
+//! Message bodies: what is kept of them, their true length, and content decoding (RFC 9110 section 8.4) with a cap on the
+//! output. Nothing is decoded before the row is written, so that an open message holds no decoder.
+
+use std::io::Read;
+
+use crate::limits;
+
+/// A body as it passes by.
+#[derive(Debug, Default)]
+pub struct Body {
+    kept: Vec<u8>,
+    limit: usize,
+    /// Bytes that passed, before content decoding.
+    pub len: u64,
+    /// Bytes are missing.
+    pub hole: bool,
+}
+
+/// What a row says of a body.
+#[derive(Debug, Default, PartialEq)]
+pub struct Decoded {
+    /// The beginning of the decoded body, up to the limit.
+    pub bytes: Vec<u8>,
+    /// Length of the whole decoded body.
+    pub len: Option<u64>,
+}
+
+impl Body {
+    /// Of which `limit` bytes are to be shown; `encoded` bodies are held longer so that they can be decoded.
+    pub fn new(limit: usize, encoded: bool) -> Body {
+        let limit = if encoded {
+            limit.max(limits::ENCODED_BYTES)
+        } else {
+            limit
+        };
+        Body {
+            limit,
+            ..Body::default()
+        }
+    }
+
+    /// The next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        let room = self.limit - self.kept.len();
+        if room > 0 && !self.hole {
+            self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+
+    /// Missing bytes: what was kept so far is all there will be.
+    pub fn skip(&mut self, len: u64) {
+        self.len += len;
+        self.hole = true;
+    }
+
+    /// Memory held.
+    pub fn memory(&self) -> usize {
+        self.kept.capacity()
+    }
+
+    /// The body without the codings of `content_encoding`, cut at `limit`.
+    pub fn decode(&self, content_encoding: &str, limit: usize) -> Decoded {
+        let whole = !self.hole;
+        let codings = content_encoding
+            .split(',')
+            .map(str::trim)
+            .filter(|coding| !coding.is_empty());
+        let codings: Vec<&str> = codings
+            .filter(|coding| !coding.eq_ignore_ascii_case("identity"))
+            .collect();
+        if codings.is_empty() {
+            let bytes = self.kept[..self.kept.len().min(limit)].to_vec();
+            return Decoded {
+                bytes,
+                len: whole.then_some(self.len),
+            };
+        }
+        let at_hand = whole && self.kept.len() as u64 == self.len;
+        let mut reader: Box<dyn Read + '_> = Box::new(self.kept.as_slice());
+        for coding in codings.iter().rev().take(3) {
+            reader = match open(coding, reader, &self.kept) {
+                Some(reader) => reader,
+                None => {
+                    return Decoded {
+                        bytes: Vec::new(),
+                        len: None,
+                    };
+                }
+            };
+        }
+        let (bytes, len) = read_capped(reader.as_mut(), limit);
+        Decoded {
+            bytes,
+            len: len.filter(|_| at_hand),
+        }
+    }
+}
+
+fn open<'a>(coding: &str, reader: Box<dyn Read + 'a>, raw: &[u8]) -> Option<Box<dyn Read + 'a>> {
+    Some(match coding.to_ascii_lowercase().as_str() {
+        "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(reader)),
+        // "deflate" means zlib (RFC 9110 section 8.4.1.2), but raw DEFLATE is sent under that name too.
+        "deflate" => match raw {
+            [first, second, ..]
+                if first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31) =>
+            {
+                Box::new(flate2::read::ZlibDecoder::new(reader))
+            }
+            _ => Box::new(flate2::read::DeflateDecoder::new(reader)),
+        },
+        "br" => Box::new(brotli::Decompressor::new(reader, 4096)),
+        "zstd" => {
+            let mut decoder = zstd::stream::read::Decoder::new(reader).ok()?;
+            // RFC 8878 section 3.1.1.1.2: windows above 8 MiB need not be supported.
+            decoder.window_log_max(23).ok()?;
+            Box::new(decoder)
+        }
+        _ => return None,
+    })
+}
+
+/// Reads to the end or to the cap; the length is `None` if the end was not reached in order.
+fn read_capped(reader: &mut dyn Read, limit: usize) -> (Vec<u8>, Option<u64>) {
+    let mut kept = Vec::new();
+    let mut len = 0;
+    let mut piece = [0; 16 * 1024];
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => return (kept, Some(len)),
+            Ok(read) => {
+                len += read as u64;
+                let room = limit.saturating_sub(kept.len());
+                kept.extend_from_slice(&piece[..read.min(room)]);
+                if len > limits::DECODED_BYTES {
+                    return (kept, None);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return (kept, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn body(bytes: &[u8]) -> Body {
+        let mut body = Body::new(4096, true);
+        body.push(bytes);
+        body
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).expect("memory takes all");
+        encoder.finish().expect("memory takes all")
+    }
+
+    #[test]
+    fn every_coding_and_their_chain() {
+        let text = b"hello hello hello".as_slice();
+        let whole = Decoded {
+            bytes: text.to_vec(),
+            len: Some(17),
+        };
+        let zstd = zstd::encode_all(text, 1).expect("memory takes all");
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(text).expect("memory takes all");
+        let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        raw.write_all(text).expect("memory takes all");
+        let raw = raw.finish().expect("memory takes all");
+        assert_eq!(body(text).decode("identity", 100), whole);
+        assert_eq!(body(&gzip(text)).decode("GZIP", 100), whole);
+        assert_eq!(body(&zstd).decode("zstd", 100), whole);
+        assert_eq!(
+            body(&zlib.finish().expect("memory takes all")).decode("deflate", 100),
+            whole
+        );
+        assert_eq!(body(&raw).decode("deflate", 100), whole);
+        assert_eq!(body(&gzip(&zstd)).decode("zstd, gzip", 100), whole);
+    }
+
+    #[test]
+    fn a_bomb_is_capped() {
+        let bomb = gzip(&vec![0; limits::DECODED_BYTES as usize + 1]);
+        let decoded = body(&bomb).decode("gzip", 10);
+        assert_eq!((decoded.bytes.len(), decoded.len), (10, None));
+    }
+
+    #[test]
+    fn a_broken_body_gives_its_beginning_and_no_length() {
+        let mut bytes = gzip(&[b'a'; 5000]);
+        bytes.truncate(bytes.len() - 4);
+        let decoded = body(&bytes).decode("gzip", 4);
+        assert_eq!((decoded.bytes.as_slice(), decoded.len), (&b"aaaa"[..], None));
+        assert_eq!(body(b"abc").decode("compress", 4), Decoded::default());
+    }
+}

@@ -1,0 +1,185 @@
+//! What a protocol is to the rest: how its messages are found in a stream, told apart, matched and written.
+//! Buffering, time stamps, pairing, limits and Arrow are the driver's. A dissector never sees a packet.
+
+use std::borrow::Cow;
+
+use shark_schema::table::{Block, Table};
+
+/// Which end of a conversation sent something: the index into [`crate::frame::FlowKey::ends`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The first end sends.
+    Forward = 0,
+    /// The second end sends.
+    Backward = 1,
+}
+
+impl Direction {
+    /// The other way.
+    pub fn opposite(self) -> Direction {
+        match self {
+            Direction::Forward => Direction::Backward,
+            Direction::Backward => Direction::Forward,
+        }
+    }
+}
+
+/// Which transport a protocol runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// A byte stream.
+    Tcp,
+    /// One message a datagram.
+    Udp,
+}
+
+/// Does this begin like the protocol?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// Too few bytes to tell.
+    More,
+}
+
+/// What `parse` made of the bytes at hand.
+pub enum Parsed<M> {
+    /// A message ends after this many bytes.
+    Message(usize, M),
+    /// These bytes belong to the message being built.
+    Part(usize),
+    /// These bytes belong to no message.
+    Skip(usize),
+    /// Nothing can be said before this many bytes are at hand.
+    More(usize),
+    /// Not this protocol, or broken.
+    Malformed,
+    /// After these bytes the conversation is another protocol's; the message, if any, ends with them.
+    Become(usize, Option<M>),
+}
+
+/// How a dissector takes missing bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// They lay inside a body of known length: the place in the stream is still known.
+    Absorbed,
+    /// The place is lost.
+    Resync,
+}
+
+/// Why a direction came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// FIN, or the end of the datagram.
+    Fin,
+    /// RST.
+    Reset,
+    /// Silence, or the end of the capture.
+    Timeout,
+    /// Bytes are missing and the place is lost.
+    Gap,
+}
+
+/// Which half of a call a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Asks.
+    Request,
+    /// Answers.
+    Response,
+}
+
+/// What a protocol says about a finished call beside its own columns.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Bytes the row took, as the columns' `append` says.
+    pub bytes: usize,
+    /// Failed, by the rules of the protocol; `None` lets the driver judge (no answer is a failure).
+    pub is_error: Option<bool>,
+    /// Kind of failure.
+    pub error_type: Option<Cow<'static, str>>,
+    /// W3C trace id.
+    pub trace_id: Option<String>,
+}
+
+/// What is kept of a conversation, as the caller of the analysis wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Body bytes kept of each message.
+    pub body_bytes: usize,
+    /// Write the table `packets`.
+    pub packets: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            body_bytes: 4096,
+            packets: false,
+        }
+    }
+}
+
+/// What the driver knows of a call and a dissector may write.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallTimes {
+    /// Last byte of the request to first byte of the response.
+    pub think_ns: Option<i64>,
+    /// Request first byte to response last byte.
+    pub duration_ns: Option<i64>,
+}
+
+/// A protocol.
+pub trait Dissector: Send + 'static {
+    /// Name, as in `flows.l7` and `api_calls.protocol`.
+    const NAME: &'static str;
+    /// Transport.
+    const OVER: Over;
+    /// Usual ports: protocols are tried in the order in which their ports fit, nothing more.
+    const PORTS: &'static [u16];
+    /// Its table.
+    const TABLE: &'static Table;
+    /// A message, owning what its row needs.
+    type Message: Send;
+    /// The columns of its table.
+    type Columns: Block + 'static;
+
+    /// Ready for a conversation's first byte.
+    fn new(options: &Options) -> Self;
+    /// Does a direction that begins with these bytes speak the protocol?
+    fn probe(bytes: &[u8]) -> Probe;
+    /// Takes the next bytes of a direction. `open` is the oldest request that waits for its answer.
+    fn parse(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        open: Option<&Self::Message>,
+    ) -> Parsed<Self::Message>;
+    /// Bytes are missing.
+    fn gap(&mut self, direction: Direction, len: u64) -> Gap;
+    /// Offset of the next place where a message may begin.
+    fn resync(bytes: &[u8]) -> Option<usize>;
+    /// The direction is over: the message being built, if it has one to give.
+    fn end(&mut self, direction: Direction, end: End) -> Option<Self::Message>;
+    /// Request or response.
+    fn role(message: &Self::Message) -> Role;
+    /// What joins a response to its request; 0 for first in, first out.
+    fn key(_message: &Self::Message) -> u64 {
+        0
+    }
+    /// Bytes at the start of a request after which it may be answered: all of it, unless the protocol says less.
+    fn answerable_after(_message: &Self::Message) -> Option<u64> {
+        None
+    }
+    /// Memory a message holds.
+    fn memory(message: &Self::Message) -> usize;
+    /// Appends the row of a call; at least one half is there.
+    fn write(
+        request: Option<&Self::Message>,
+        response: Option<&Self::Message>,
+        times: &CallTimes,
+        columns: &mut Self::Columns,
+    ) -> Written;
+}

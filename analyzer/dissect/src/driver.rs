@@ -1,0 +1,501 @@
+//! The driver: bytes and gaps of both directions in, rows of calls out, for any [`Dissector`]. Buffering, time stamps,
+//! pairing and limits are written here, once.
+//!
+//! Pairing never invents. A response pairs only with a request that had arrived by the acknowledgement its first packet
+//! carries. After a gap that lost the place in a first-in-first-out conversation only requests that were open before it
+//! pair; the rest is written half by half as `lossy` until a quiet point, where the conversation starts afresh.
+
+use std::collections::VecDeque;
+
+use crate::dissector::{CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Role};
+use crate::limits;
+use crate::rows::{Call, Context};
+use crate::stream::Mark;
+
+/// A conversation of some protocol, erased.
+pub trait Conversation: Send {
+    /// Takes the next bytes of a direction. `quiet` says that before them all bytes of both directions had been
+    /// acknowledged.
+    fn data(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        bytes: &[u8],
+        mark: Mark,
+        quiet: bool,
+    ) -> Status;
+    /// Bytes of a direction are missing.
+    fn gap(&mut self, cx: &mut Context<'_>, direction: Direction, len: u64);
+    /// A direction came to its end.
+    fn end(&mut self, cx: &mut Context<'_>, direction: Direction, end: End);
+    /// The conversation is over: writes what still waits.
+    fn finish(&mut self, cx: &mut Context<'_>, end: End);
+    /// The bytes that belong to the protocol that follows.
+    fn take_rest(&mut self, direction: Direction) -> (Vec<u8>, Mark);
+    /// Bytes held.
+    fn memory(&self) -> usize;
+    /// Name of the protocol.
+    fn name(&self) -> &'static str;
+    /// Who asks, once a message has told.
+    fn client(&self) -> Option<Direction>;
+}
+
+/// How a conversation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// As before.
+    Open,
+    /// Another protocol follows on the same connection.
+    Became,
+    /// It never was this protocol.
+    Refused,
+}
+
+/// A conversation of protocol `D`.
+pub struct Talk<D: Dissector> {
+    options: Options,
+    /// Place of the protocol's table in the list of protocols.
+    table: usize,
+    dissector: D,
+    sides: [Side; 2],
+    open: VecDeque<Sent<D::Message>>,
+    open_bytes: usize,
+    client: Option<Direction>,
+    messages: u64,
+    rows: u64,
+    /// The place was lost in a gap and no quiet point came since.
+    lossy: bool,
+    /// New requests were seen to follow before older ones were answered and after answers began.
+    streams: bool,
+    last: Option<(Direction, i64)>,
+    status: Status,
+}
+
+#[derive(Default)]
+struct Side {
+    /// Bytes not yet parsed.
+    buffer: Vec<u8>,
+    /// Offset of the first of them in the stream.
+    start: u64,
+    /// Where the packets of the buffered bytes begin.
+    marks: VecDeque<(u64, Mark)>,
+    /// Bytes to wait for before parsing again.
+    need: usize,
+    /// First byte of the message being built.
+    began: Option<(u64, Mark)>,
+    /// The message being built has missing bytes.
+    damaged: bool,
+    /// Looking for the next message.
+    resync: bool,
+    skipped: u64,
+    last: Mark,
+    over: bool,
+}
+
+struct Sent<M> {
+    message: M,
+    began: Mark,
+    ended: Mark,
+    bytes: u64,
+    /// Offset in its stream from which on it may be answered.
+    answerable: u64,
+    damaged: bool,
+}
+
+impl<D: Dissector> Talk<D> {
+    /// A conversation whose first bytes come next; `aligned` is false where the capture began in its middle.
+    pub fn new(table: usize, options: Options, aligned: bool) -> Self {
+        let mut sides = [Side::default(), Side::default()];
+        for side in &mut sides {
+            side.resync = !aligned;
+        }
+        Talk {
+            options,
+            table,
+            dissector: D::new(&options),
+            sides,
+            open: VecDeque::new(),
+            open_bytes: 0,
+            client: None,
+            messages: 0,
+            rows: 0,
+            lossy: false,
+            streams: false,
+            last: None,
+            status: Status::Open,
+        }
+    }
+
+    fn pump(&mut self, cx: &mut Context<'_>, direction: Direction, bytes: &[u8], mark: Mark) {
+        let side = &mut self.sides[direction as usize];
+        side.last = mark;
+        if side.buffer.is_empty() {
+            side.marks.clear();
+            side.marks.push_back((side.start, mark));
+            let used = self.parse_all(cx, direction, bytes);
+            let side = &mut self.sides[direction as usize];
+            side.buffer.extend_from_slice(&bytes[used..]);
+        } else {
+            side.marks
+                .push_back((side.start + side.buffer.len() as u64, mark));
+            side.buffer.extend_from_slice(bytes);
+            if side.buffer.len() < side.need {
+                return;
+            }
+            let buffer = std::mem::take(&mut side.buffer);
+            let used = self.parse_all(cx, direction, &buffer);
+            let side = &mut self.sides[direction as usize];
+            side.buffer = buffer;
+            side.buffer.drain(..used);
+            if side.buffer.is_empty() && side.buffer.capacity() > 4096 {
+                side.buffer = Vec::new();
+            }
+        }
+    }
+
+    /// Parses from the start of `bytes`, whose first byte is at the side's `start`; returns how many were used.
+    fn parse_all(&mut self, cx: &mut Context<'_>, direction: Direction, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while used < bytes.len() && self.status == Status::Open {
+            let rest = &bytes[used..];
+            let taken = if self.sides[direction as usize].resync {
+                self.look_for_start(direction, rest)
+            } else {
+                self.parse_one(cx, direction, rest)
+            };
+            let Some(taken) = taken else { break };
+            used += taken;
+            let side = &mut self.sides[direction as usize];
+            side.start += taken as u64;
+            side.need = 0;
+        }
+        used
+    }
+
+    /// Bytes to skip while the place is lost.
+    fn look_for_start(&mut self, direction: Direction, rest: &[u8]) -> Option<usize> {
+        let side = &mut self.sides[direction as usize];
+        match D::resync(rest) {
+            Some(0) => {
+                side.resync = false;
+                side.skipped = 0;
+                Some(0)
+            }
+            Some(offset) => Some(offset.min(rest.len())),
+            None => {
+                // The start may be cut at the end of what is at hand.
+                let skip = rest.len().saturating_sub(limits::RESYNC_TAIL);
+                side.skipped += skip as u64;
+                if side.skipped > limits::RESYNC_WINDOW {
+                    side.over = true;
+                }
+                (skip > 0).then_some(skip)
+            }
+        }
+    }
+
+    fn parse_one(&mut self, cx: &mut Context<'_>, direction: Direction, rest: &[u8]) -> Option<usize> {
+        let open = self.open.front().map(|sent| &sent.message);
+        let parsed = self.dissector.parse(direction, rest, open);
+        let side = &mut self.sides[direction as usize];
+        let began = (side.start, side.mark_at(side.start));
+        match parsed {
+            Parsed::Message(len, message) if len > 0 && len <= rest.len() => {
+                self.complete(cx, direction, len, message);
+                Some(len)
+            }
+            Parsed::Become(len, message) if len <= rest.len() => {
+                if let Some(message) = message {
+                    self.complete(cx, direction, len, message);
+                }
+                self.status = Status::Became;
+                Some(len)
+            }
+            Parsed::Part(len) if len > 0 && len <= rest.len() => {
+                side.began.get_or_insert(began);
+                Some(len)
+            }
+            Parsed::Skip(len) if len > 0 && len <= rest.len() => Some(len),
+            Parsed::More(at_least) if rest.len() < limits::STREAM_BUFFER => {
+                side.need = at_least.max(rest.len() + 1);
+                side.began.get_or_insert(began);
+                None
+            }
+            _ => {
+                self.malformed(cx, direction);
+                (self.status == Status::Open).then_some(1)
+            }
+        }
+    }
+
+    /// Nothing sensible: the place is lost, as after a gap.
+    fn malformed(&mut self, cx: &mut Context<'_>, direction: Direction) {
+        if self.messages == 0 && !self.sides[direction as usize].damaged && !self.lossy {
+            self.status = Status::Refused;
+            return;
+        }
+        self.lose_place(cx, direction);
+    }
+
+    fn lose_place(&mut self, cx: &mut Context<'_>, direction: Direction) {
+        if let Some(message) = self.dissector.end(direction, End::Gap) {
+            self.sides[direction as usize].damaged = true;
+            self.complete(cx, direction, 0, message);
+        }
+        let side = &mut self.sides[direction as usize];
+        side.began = None;
+        side.damaged = false;
+        side.resync = true;
+        self.lossy = true;
+        let ordered = self.open.front().is_some_and(|sent| D::key(&sent.message) == 0);
+        if ordered && self.client != Some(direction) {
+            self.write_open(cx, None, true);
+        }
+    }
+
+    /// A message ends `len` bytes after the side's `start`.
+    fn complete(&mut self, cx: &mut Context<'_>, direction: Direction, len: usize, message: D::Message) {
+        let side = &mut self.sides[direction as usize];
+        let end = side.start + len as u64;
+        let (start, began) = side
+            .began
+            .take()
+            .unwrap_or((side.start, side.mark_at(side.start)));
+        let ended = side.mark_at(end.saturating_sub(1).max(start));
+        let damaged = std::mem::take(&mut side.damaged);
+        let answerable = D::answerable_after(&message).map_or(end, |len| (start + len).min(end));
+        self.messages += 1;
+        let sent = Sent {
+            message,
+            began,
+            ended,
+            bytes: end - start,
+            answerable,
+            damaged,
+        };
+        match D::role(&sent.message) {
+            Role::Request => self.request(cx, direction, sent),
+            Role::Response => self.response(cx, direction, sent),
+        }
+    }
+
+    fn request(&mut self, cx: &mut Context<'_>, direction: Direction, sent: Sent<D::Message>) {
+        cx.orient(*self.client.get_or_insert(direction));
+        if self.lossy && D::key(&sent.message) == 0 {
+            self.write(cx, Some(&sent), None, None, true);
+            return;
+        }
+        self.open_bytes += D::memory(&sent.message);
+        self.open.push_back(sent);
+        if self.open.len() > limits::OPEN_REQUESTS {
+            self.write_oldest(cx, None, false);
+        }
+        if D::OVER == Over::Udp {
+            let now_ns = self.open.back().map_or(0, |sent| sent.began.ts_ns);
+            while self
+                .open
+                .front()
+                .is_some_and(|sent| now_ns - sent.began.ts_ns > limits::DATAGRAM_ANSWER_NS)
+            {
+                self.write_oldest(cx, Some(End::Timeout), false);
+            }
+        }
+    }
+
+    fn response(&mut self, cx: &mut Context<'_>, direction: Direction, sent: Sent<D::Message>) {
+        cx.orient(*self.client.get_or_insert(direction.opposite()));
+        let key = D::key(&sent.message);
+        let had_arrived =
+            |request: &Sent<D::Message>| sent.began.acked.is_none_or(|acked| request.answerable <= acked);
+        let at = if key == 0 {
+            self.open.front().is_some_and(had_arrived).then_some(0)
+        } else {
+            self.open
+                .iter()
+                .position(|request| D::key(&request.message) == key && had_arrived(request))
+        };
+        let request = at.and_then(|at| self.open.remove(at));
+        if let Some(request) = &request {
+            self.open_bytes -= D::memory(&request.message);
+        }
+        let lossy = sent.damaged
+            || request.as_ref().is_some_and(|request| request.damaged)
+            || (self.lossy && request.is_none() && key == 0);
+        self.write(cx, request.as_ref(), Some(&sent), None, lossy);
+    }
+
+    fn write_open(&mut self, cx: &mut Context<'_>, end: Option<End>, lossy: bool) {
+        while !self.open.is_empty() {
+            self.write_oldest(cx, end, lossy);
+        }
+    }
+
+    fn write_oldest(&mut self, cx: &mut Context<'_>, end: Option<End>, lossy: bool) {
+        if let Some(sent) = self.open.pop_front() {
+            self.open_bytes -= D::memory(&sent.message);
+            let lossy = lossy || sent.damaged;
+            self.write(cx, Some(&sent), None, end, lossy);
+        }
+    }
+
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: Option<&Sent<D::Message>>,
+        response: Option<&Sent<D::Message>>,
+        end: Option<End>,
+        lossy: bool,
+    ) {
+        let first = request.or(response).expect("a call has at least one half");
+        let last = response.or(request).expect("a call has at least one half");
+        let times = CallTimes {
+            think_ns: request
+                .zip(response)
+                .map(|(asked, answered)| answered.began.ts_ns - asked.ended.ts_ns),
+            duration_ns: request
+                .zip(response)
+                .map(|(asked, answered)| answered.ended.ts_ns - asked.began.ts_ns),
+        };
+        let call = Call {
+            number: self.rows,
+            began: first.began,
+            ended: last.ended,
+            end_ns: response.map(|response| response.ended.ts_ns),
+            duration_ns: times.duration_ns,
+            request_bytes: request.map(|request| request.bytes),
+            response_bytes: response.map(|response| response.bytes),
+            lossy,
+            end,
+        };
+        self.rows += 1;
+        cx.write_call::<D>(self.table, &call, |columns| {
+            D::write(
+                request.map(|sent| &sent.message),
+                response.map(|sent| &sent.message),
+                &times,
+                columns,
+            )
+        });
+    }
+
+    /// At a quiet point nothing is under way, so what follows pairs again.
+    fn start_afresh(&mut self, cx: &mut Context<'_>, direction: Direction, now_ns: i64) {
+        let server = &self.sides[direction.opposite() as usize];
+        let answered = self.last.is_some_and(|(last, _)| last != direction);
+        let settled = server.resync || (server.began.is_none() && server.buffer.is_empty());
+        let silence_ns = self.last.map_or(0, |(_, ts_ns)| now_ns - ts_ns);
+        let patient = !self.streams || silence_ns >= limits::STREAMING_QUIET_NS;
+        if self.client != Some(direction) || !answered || !settled || !patient {
+            return;
+        }
+        self.write_open(cx, None, true);
+        self.lossy = false;
+        self.dissector = D::new(&self.options);
+        for side in &mut self.sides {
+            side.start += side.buffer.len() as u64;
+            *side = Side {
+                start: side.start,
+                over: side.over,
+                last: side.last,
+                ..Side::default()
+            };
+        }
+    }
+}
+
+impl Side {
+    fn mark_at(&self, offset: u64) -> Mark {
+        let after = self.marks.partition_point(|(start, _)| *start <= offset);
+        self.marks
+            .get(after.saturating_sub(1))
+            .map_or(self.last, |(_, mark)| *mark)
+    }
+}
+
+impl<D: Dissector> Conversation for Talk<D> {
+    fn data(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        bytes: &[u8],
+        mark: Mark,
+        quiet: bool,
+    ) -> Status {
+        if self.sides[direction as usize].over {
+            return self.status;
+        }
+        if self.lossy && quiet {
+            self.start_afresh(cx, direction, mark.ts_ns);
+        }
+        let asks = self.client == Some(direction);
+        if asks && !self.open.is_empty() && self.last.is_some_and(|(last, _)| last != direction) {
+            self.streams = true;
+        }
+        self.last = Some((direction, mark.ts_ns));
+        self.pump(cx, direction, bytes, mark);
+        let side = &mut self.sides[direction as usize];
+        while side.marks.len() > 1 && side.marks[1].0 <= side.start {
+            side.marks.pop_front();
+        }
+        self.status
+    }
+
+    fn gap(&mut self, cx: &mut Context<'_>, direction: Direction, len: u64) {
+        let side = &mut self.sides[direction as usize];
+        let held = !side.buffer.is_empty() || side.resync;
+        if !held && self.dissector.gap(direction, len) == Gap::Absorbed {
+            let side = &mut self.sides[direction as usize];
+            side.damaged = true;
+            side.start += len;
+            return;
+        }
+        side.damaged = true;
+        self.lose_place(cx, direction);
+        let side = &mut self.sides[direction as usize];
+        side.start += side.buffer.len() as u64 + len;
+        side.buffer.clear();
+        side.need = 0;
+    }
+
+    fn end(&mut self, cx: &mut Context<'_>, direction: Direction, end: End) {
+        let side = &mut self.sides[direction as usize];
+        if std::mem::replace(&mut side.over, true) {
+            return;
+        }
+        side.start += std::mem::take(&mut side.buffer).len() as u64;
+        if let Some(message) = self.dissector.end(direction, end) {
+            self.complete(cx, direction, 0, message);
+        }
+    }
+
+    fn finish(&mut self, cx: &mut Context<'_>, end: End) {
+        // Requests first: a response that ends with the connection answers one of them.
+        let client = self.client.unwrap_or(Direction::Forward);
+        self.end(cx, client, end);
+        self.end(cx, client.opposite(), end);
+        self.write_open(cx, Some(end), false);
+    }
+
+    fn take_rest(&mut self, direction: Direction) -> (Vec<u8>, Mark) {
+        let side = &mut self.sides[direction as usize];
+        (std::mem::take(&mut side.buffer), side.last)
+    }
+
+    fn memory(&self) -> usize {
+        let buffers: usize = self
+            .sides
+            .iter()
+            .map(|side| side.buffer.capacity() + side.marks.capacity() * 48)
+            .sum();
+        let open = self.open.capacity() * size_of::<Sent<D::Message>>() + self.open_bytes;
+        size_of::<Self>() + buffers + open
+    }
+
+    fn name(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn client(&self) -> Option<Direction> {
+        self.client
+    }
+}

@@ -1,0 +1,559 @@
+//! One conversation of the transport layer: counters for each place it was seen at, its two streams, and whatever protocol
+//! speaks on it. In: packets in capture order. Out: a row of `flows`, and calls through the protocol's driver.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use crate::dissector::{Direction, End, Options, Over, Probe};
+use crate::driver::{Conversation, Status};
+use crate::frame::{FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Transport};
+use crate::limits;
+use crate::protocols::{PROTOCOLS, RECOGNISED};
+use crate::rows::{Catalog, Context, FlowFacts, Tables};
+use crate::stream::{Event, Mark, Piece, Stream};
+use crate::tcp::Connection;
+
+/// A conversation.
+pub struct Flow {
+    /// Endpoints and context.
+    pub key: FlowKey,
+    /// First packet.
+    pub first: Mark,
+    /// Last packet.
+    pub last: Mark,
+    /// Sender of the first packet.
+    pub first_from: Direction,
+    /// The observation that is counted: the interface of the first packet.
+    pub counted: Observation,
+    /// What was seen at other interfaces.
+    pub others: Vec<Observation>,
+    /// Flags of the counted observation.
+    pub connection: Connection,
+    /// Made when something is to be written.
+    pub facts: Option<Box<FlowFacts>>,
+    /// Packets were cut by the capture.
+    pub truncated: bool,
+    /// Payload was seen.
+    pub has_payload: bool,
+    /// Reset, or ended in both directions.
+    pub closed: bool,
+    streams: [Stream; 2],
+    app: App,
+    /// The start of the application's bytes was captured.
+    aligned: bool,
+}
+
+/// Counters of one interface.
+#[derive(Clone, Default)]
+pub struct Observation {
+    /// Interface.
+    pub iface: u32,
+    /// What each end sent.
+    pub sides: [Counters; 2],
+}
+
+/// What one end sent.
+#[derive(Clone, Copy, Default)]
+pub struct Counters {
+    /// Packets.
+    pub packets: u32,
+    /// Transport payload.
+    pub payload_bytes: u64,
+    /// IP bytes.
+    pub ip_bytes: u64,
+    /// Frame bytes on the wire.
+    pub wire_bytes: u64,
+}
+
+enum App {
+    /// Nothing but bytes that fit several protocols.
+    Undecided(Option<Box<Held>>),
+    Talk(Box<dyn Conversation>),
+    /// No protocol we know.
+    Opaque,
+}
+
+#[derive(Default)]
+struct Held {
+    sides: [(Vec<u8>, Mark); 2],
+    tries: u32,
+}
+
+/// What a flow needs from its shard.
+pub struct Scope<'a> {
+    /// Builders.
+    pub tables: &'a mut Tables,
+    /// Names of segments and interfaces.
+    pub catalog: &'a Catalog,
+    /// What to keep.
+    pub options: &'a Options,
+    /// Table number of each protocol.
+    pub table_numbers: &'a [usize],
+}
+
+impl Flow {
+    /// A flow whose first packet comes next.
+    pub fn new(packet: &Packet<'_>) -> Flow {
+        let mark = mark(&packet.frame, None);
+        Flow {
+            key: packet.key,
+            first: mark,
+            last: mark,
+            first_from: from(packet),
+            counted: Observation {
+                iface: packet.frame.iface,
+                ..Observation::default()
+            },
+            others: Vec::new(),
+            connection: Connection::default(),
+            facts: None,
+            truncated: false,
+            has_payload: false,
+            closed: false,
+            streams: [Stream::default(), Stream::default()],
+            app: App::Undecided(None),
+            aligned: packet.key.protocol != 6,
+        }
+    }
+
+    /// True for a SYN that begins another connection between the same ends.
+    pub fn is_reused_by(&self, packet: &Packet<'_>) -> bool {
+        let Transport::Tcp(tcp) = &packet.transport else {
+            return false;
+        };
+        let stream = &self.streams[from(packet) as usize];
+        let begins = tcp.flags & (SYN | crate::frame::ACK | RST) == SYN;
+        begins && stream.started() && !stream.begins_at(tcp.seq.wrapping_add(1))
+    }
+
+    /// Takes a packet.
+    pub fn packet(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>) {
+        let direction = from(packet);
+        self.last = mark(&packet.frame, None);
+        self.truncated |= (packet.frame.data.len() as u32) < packet.frame.wire_len;
+        let counted = self.count(packet, direction);
+        match &packet.transport {
+            Transport::Tcp(tcp) => {
+                if counted {
+                    self.connection.packet(direction, tcp, packet.frame.ts_ns);
+                }
+                self.tcp(scope, packet, direction, tcp);
+            }
+            Transport::Udp { payload, .. } if !payload.is_empty() => {
+                self.has_payload = true;
+                let event = Event::Data(payload, mark(&packet.frame, None));
+                self.application(scope, direction, event, false);
+            }
+            Transport::Udp { .. } | Transport::Other => {}
+        }
+    }
+
+    /// Counts a packet where it was seen; true for the observation that stands for the flow.
+    fn count(&mut self, packet: &Packet<'_>, direction: Direction) -> bool {
+        let iface = packet.frame.iface;
+        let counted = iface == self.counted.iface;
+        let observation = if counted {
+            &mut self.counted
+        } else {
+            let at = self
+                .others
+                .iter()
+                .position(|other| other.iface == iface)
+                .unwrap_or_else(|| {
+                    self.others.push(Observation {
+                        iface,
+                        ..Observation::default()
+                    });
+                    self.others.len() - 1
+                });
+            &mut self.others[at]
+        };
+        let side = &mut observation.sides[direction as usize];
+        side.packets += 1;
+        side.ip_bytes += u64::from(packet.ip_len);
+        side.wire_bytes += u64::from(packet.frame.wire_len);
+        side.payload_bytes += match &packet.transport {
+            Transport::Tcp(tcp) => tcp.payload_len.into(),
+            Transport::Udp { payload_len, .. } => (*payload_len).into(),
+            Transport::Other => 0,
+        };
+        counted
+    }
+
+    fn tcp(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, direction: Direction, tcp: &Tcp<'_>) {
+        let other = direction.opposite();
+        let mut seq = tcp.seq;
+        if tcp.flags & SYN != 0 {
+            seq = seq.wrapping_add(1);
+            self.aligned = true;
+        }
+        self.streams[direction as usize].start(seq);
+        let mut mark = mark(&packet.frame, None);
+        if let Some(ack) = tcp.ack {
+            self.streams[other as usize].start(ack);
+            mark.acked = self.streams[other as usize].offset(ack);
+            self.stream(scope, other, false, |stream, out| stream.acknowledge(ack, out));
+        }
+        let quiet = self.streams.iter().all(Stream::quiet);
+        if tcp.payload_len > 0 && !self.closed {
+            self.has_payload = true;
+            let piece = Piece {
+                seq,
+                bytes: tcp.payload,
+                len: tcp.payload_len,
+                mark,
+            };
+            self.stream(scope, direction, quiet, |stream, out| stream.segment(piece, out));
+        }
+        if tcp.flags & FIN != 0 {
+            self.streams[direction as usize].fin(seq.wrapping_add(tcp.payload_len));
+        }
+        for direction in [direction, other] {
+            if self.streams[direction as usize].ended() {
+                self.end(scope, direction, End::Fin);
+            }
+        }
+        if tcp.flags & RST != 0 && !self.closed {
+            self.close(scope, End::Reset);
+        }
+        if self.streams.iter().all(Stream::ended) {
+            self.close(scope, End::Fin);
+        }
+    }
+
+    /// Works on a stream and hands what it gives out to the application.
+    fn stream(
+        &mut self,
+        scope: &mut Scope<'_>,
+        direction: Direction,
+        quiet: bool,
+        work: impl FnOnce(&mut Stream, &mut dyn FnMut(Event<'_>)),
+    ) {
+        let mut stream = std::mem::take(&mut self.streams[direction as usize]);
+        work(&mut stream, &mut |event| {
+            if matches!(event, Event::Gap(_)) {
+                self.connection.gap(direction);
+            }
+            self.application(scope, direction, event, quiet);
+        });
+        self.streams[direction as usize] = stream;
+    }
+
+    fn application(&mut self, scope: &mut Scope<'_>, direction: Direction, event: Event<'_>, quiet: bool) {
+        match std::mem::replace(&mut self.app, App::Opaque) {
+            App::Opaque => {}
+            App::Talk(talk) => self.talk(scope, talk, direction, event, quiet),
+            App::Undecided(held) => match event {
+                Event::Gap(_) => {
+                    self.aligned = false;
+                    self.app = App::Undecided(None);
+                }
+                Event::Data(bytes, mark) => self.decide(scope, held, direction, bytes, mark),
+            },
+        }
+    }
+
+    fn talk(
+        &mut self,
+        scope: &mut Scope<'_>,
+        mut talk: Box<dyn Conversation>,
+        direction: Direction,
+        event: Event<'_>,
+        quiet: bool,
+    ) {
+        let mut cx = self.context(scope);
+        let status = match event {
+            Event::Data(bytes, mark) => talk.data(&mut cx, direction, bytes, mark, quiet),
+            Event::Gap(len) => {
+                talk.gap(&mut cx, direction, len);
+                Status::Open
+            }
+        };
+        match status {
+            Status::Open => self.app = App::Talk(talk),
+            Status::Refused => {
+                cx.flow.l7.retain(|name| *name != talk.name());
+                self.app = App::Opaque;
+            }
+            Status::Became => {
+                talk.finish(&mut cx, End::Fin);
+                self.app = App::Undecided(None);
+                self.aligned = true;
+                for direction in [Direction::Forward, Direction::Backward] {
+                    let (rest, mark) = talk.take_rest(direction);
+                    if !rest.is_empty() {
+                        self.application(scope, direction, Event::Data(&rest, mark), false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the protocol that begins like these bytes.
+    fn decide(
+        &mut self,
+        scope: &mut Scope<'_>,
+        held: Option<Box<Held>>,
+        direction: Direction,
+        bytes: &[u8],
+        mark: Mark,
+    ) {
+        let mut held = held.unwrap_or_default();
+        let before = &held.sides[direction as usize];
+        let joined = (!before.0.is_empty()).then(|| [before.0.as_slice(), bytes].concat());
+        let (bytes, mark) = joined
+            .as_ref()
+            .map_or((bytes, mark), |joined| (joined.as_slice(), before.1));
+        let over = if self.key.protocol == 6 {
+            Over::Tcp
+        } else {
+            Over::Udp
+        };
+        let mut wait = false;
+        let mut found = None;
+        for (number, protocol) in by_port(&self.key, over) {
+            match (protocol.probe)(bytes) {
+                Probe::Yes => found = Some((number, true)),
+                Probe::More => wait = true,
+                Probe::No if !self.aligned && (protocol.resync)(bytes).is_some() => {
+                    found = Some((number, false))
+                }
+                Probe::No => {}
+            }
+            if found.is_some() {
+                break;
+            }
+        }
+        if let Some((number, aligned)) = found {
+            let table = scope.table_numbers[number];
+            let talk = (PROTOCOLS[number].talk)(table, *scope.options, aligned);
+            let l7 = &mut self.context(scope).flow.l7;
+            if !l7.contains(&talk.name()) {
+                l7.push(talk.name());
+            }
+            self.app = App::Talk(talk);
+            let (other, other_mark) = std::mem::take(&mut held.sides[direction.opposite() as usize]);
+            if !other.is_empty() {
+                self.application(
+                    scope,
+                    direction.opposite(),
+                    Event::Data(&other, other_mark),
+                    false,
+                );
+            }
+            self.application(scope, direction, Event::Data(bytes, mark), false);
+        } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes)) {
+            self.context(scope).flow.l7.push(name);
+        } else if wait && bytes.len() < limits::PROBE_BUFFER {
+            held.sides[direction as usize] = (bytes.to_vec(), mark);
+            self.app = App::Undecided(Some(held));
+        } else if held.tries < 8 && (over == Over::Udp || !self.aligned) {
+            // A datagram says nothing of the next one, and in the middle of a stream the next packet may begin a message.
+            held.tries += 1;
+            held.sides[direction as usize].0.clear();
+            self.app = App::Undecided(Some(held));
+        }
+    }
+
+    fn end(&mut self, scope: &mut Scope<'_>, direction: Direction, end: End) {
+        if let App::Talk(mut talk) = std::mem::replace(&mut self.app, App::Opaque) {
+            talk.end(&mut self.context(scope), direction, end);
+            self.app = App::Talk(talk);
+        }
+    }
+
+    /// Nothing more will come: hands out what is held and writes what waits.
+    pub fn close(&mut self, scope: &mut Scope<'_>, end: End) {
+        for direction in [Direction::Forward, Direction::Backward] {
+            self.stream(scope, direction, false, |stream, out| stream.flush(out));
+        }
+        if let App::Talk(mut talk) = std::mem::replace(&mut self.app, App::Opaque) {
+            talk.finish(&mut self.context(scope), end);
+        }
+        self.closed = true;
+    }
+
+    /// Bytes in gaps, over both directions.
+    pub fn missed_bytes(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.missed).sum()
+    }
+
+    /// Bytes held.
+    pub fn memory(&self) -> usize {
+        let app = match &self.app {
+            App::Talk(talk) => talk.memory(),
+            App::Undecided(Some(held)) => {
+                size_of::<Held>() + held.sides.iter().map(|(bytes, _)| bytes.len()).sum::<usize>()
+            }
+            _ => 0,
+        };
+        let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 160);
+        let streams: usize = self.streams.iter().map(Stream::memory).sum();
+        size_of::<Flow>() + app + facts + streams + self.others.capacity() * size_of::<Observation>()
+    }
+
+    /// Who asks, and how that is known; without proof the end with the well-known port answers.
+    pub fn client(&self) -> (Direction, &'static str) {
+        if let Some(client) = self.facts.as_ref().and_then(|facts| facts.client) {
+            return client;
+        }
+        if let Some(client) = self.connection.client() {
+            return (client, "syn");
+        }
+        let [first, second] = self.key.ends.map(|end| end.port);
+        let has_ports = has_ports(self.key.protocol);
+        match (has_ports && first < 1024, has_ports && second < 1024) {
+            (false, true) => (Direction::Forward, "port"),
+            (true, false) => (Direction::Backward, "port"),
+            _ => (self.first_from, "first_seen"),
+        }
+    }
+
+    /// The facts, made now if they were not.
+    pub fn facts(&mut self) -> &mut FlowFacts {
+        let facts = self.facts.get_or_insert_with(|| {
+            let [a, b] = self.key.ends;
+            Box::new(FlowFacts {
+                id: flow_id(&self.key, self.first.ts_ns),
+                ips: [ip_text(&a.ip), ip_text(&b.ip)],
+                ports: [a.port, b.port],
+                start_ns: self.first.ts_ns,
+                client: None,
+                l7: Vec::new(),
+                has_ports: has_ports(self.key.protocol),
+            })
+        });
+        if facts.client.is_none() {
+            facts.client = self.connection.client().map(|client| (client, "syn"));
+        }
+        facts
+    }
+
+    fn context<'a>(&'a mut self, scope: &'a mut Scope<'_>) -> Context<'a> {
+        let catalog = scope.catalog;
+        Context {
+            flow: self.facts(),
+            tables: scope.tables,
+            catalog,
+        }
+    }
+}
+
+/// Protocols over a transport, those whose usual port fits first.
+fn by_port(
+    key: &FlowKey,
+    over: Over,
+) -> impl Iterator<Item = (usize, &'static crate::protocols::Protocol)> + use<> {
+    let ports = key.ends.map(|end| end.port);
+    let fits =
+        move |protocol: &crate::protocols::Protocol| ports.iter().any(|port| protocol.ports.contains(port));
+    let over = move || {
+        PROTOCOLS
+            .iter()
+            .enumerate()
+            .filter(move |(_, protocol)| protocol.over == over)
+    };
+    over()
+        .filter(move |(_, protocol)| fits(protocol))
+        .chain(over().filter(move |(_, protocol)| !fits(protocol)))
+}
+
+/// Sender of a packet.
+pub fn from(packet: &Packet<'_>) -> Direction {
+    if packet.from_first {
+        Direction::Forward
+    } else {
+        Direction::Backward
+    }
+}
+
+/// Where a frame lies.
+pub fn mark(frame: &Frame<'_>, acked: Option<u64>) -> Mark {
+    Mark {
+        ts_ns: frame.ts_ns,
+        segment: frame.segment,
+        frame: frame.number,
+        acked,
+    }
+}
+
+/// True for protocols whose endpoints have ports (ICMP has a type and a code there).
+pub fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17 | 132)
+}
+
+/// An address as RFC 5952 writes it.
+pub fn ip_text(ip: &[u8; 16]) -> String {
+    let v6 = std::net::Ipv6Addr::from(*ip);
+    v6.to_ipv4_mapped()
+        .map_or_else(|| v6.to_string(), |v4| v4.to_string())
+}
+
+/// Community ID version 1 with seed 0 (<https://github.com/corelight/community-id-spec>).
+pub fn community_id(key: &FlowKey) -> String {
+    let mut hash = Sha1::new();
+    hash.update([0, 0]);
+    let [first, second] = &key.ends;
+    // IPv4 addresses are hashed with their four bytes; their order is that of the mapped form.
+    for end in [first, second] {
+        let v4 = std::net::Ipv6Addr::from(end.ip).to_ipv4_mapped();
+        match v4 {
+            Some(v4) => hash.update(v4.octets()),
+            None => hash.update(end.ip),
+        }
+    }
+    hash.update([key.protocol, 0]);
+    if has_ports(key.protocol) || matches!(key.protocol, 1 | 58) {
+        hash.update(first.port.to_be_bytes());
+        hash.update(second.port.to_be_bytes());
+    }
+    format!("1:{}", STANDARD.encode(hash.finalize()))
+}
+
+/// Deterministic id of a conversation: its key and its first time stamp.
+fn flow_id(key: &FlowKey, first_ns: i64) -> String {
+    let mut hash = Sha1::new();
+    for end in &key.ends {
+        hash.update(end.ip);
+        hash.update(end.port.to_be_bytes());
+    }
+    hash.update([key.protocol]);
+    for vlan in key.vlans {
+        hash.update(vlan.to_be_bytes());
+    }
+    hash.update(first_ns.to_be_bytes());
+    hash.finalize()[..10]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{End, mapped};
+
+    /// Example values of the Community ID specification.
+    #[test]
+    fn community_ids_of_the_specification() {
+        let key = |a: [u8; 4], ap, b: [u8; 4], bp, protocol| FlowKey {
+            ends: [
+                End {
+                    ip: mapped(a),
+                    port: ap,
+                },
+                End {
+                    ip: mapped(b),
+                    port: bp,
+                },
+            ],
+            protocol,
+            vlans: [0; 2],
+        };
+        let tcp = key([66, 35, 250, 204], 80, [128, 232, 110, 120], 34855, 6);
+        assert_eq!(community_id(&tcp), "1:LQU9qZlK+B5F3KDmev6m5PMibrg=");
+        let udp = key([8, 8, 8, 8], 53, [192, 168, 1, 52], 54585, 17);
+        assert_eq!(community_id(&udp), "1:d/FP5EW3wiY1vCndhwleRRKHowQ=");
+    }
+}

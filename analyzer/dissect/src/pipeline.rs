@@ -1,0 +1,221 @@
+//! The pipeline: frames in rounds, rows out. Stage 1 decodes the chunks of a round in parallel and deals their packets to
+//! 64 shards; fragments are put together between the stages so that they get their flow's shard; stage 2 works through the
+//! shards in parallel. A round is cut by its bytes, never by the number of threads.
+
+use arrow::datatypes::SchemaRef;
+use rayon::prelude::*;
+use shark_schema::table::Table;
+
+use crate::dissector::Options;
+use crate::frame::{Datagram, Decoded, Fragment, Frame, Packet, decode};
+use crate::protocols::call_tables;
+use crate::reassemble::Fragments;
+use crate::rows::{Batch, Catalog, schemas};
+use crate::shard::{SHARDS, Shard, shard_of};
+
+/// Frames of one recorded file, in its order.
+pub type Chunk<'a> = Vec<Frame<'a>>;
+
+/// What was read, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes on the wire.
+    pub wire_bytes: u64,
+    /// Captured bytes.
+    pub captured_bytes: u64,
+    /// Frames that are not IP.
+    pub not_ip: u64,
+    /// Frames cut short or broken before their addresses.
+    pub undecodable: u64,
+    /// IP fragments.
+    pub fragments: u64,
+    /// Datagrams that never became whole.
+    pub incomplete_datagrams: u64,
+}
+
+/// An analysis under way.
+pub struct Analysis {
+    shards: Vec<Shard>,
+    fragments: Fragments,
+    counts: Counts,
+    options: Options,
+    tables: Vec<(&'static Table, SchemaRef)>,
+    /// Segments and interfaces by number; the caller adds them before their frames.
+    pub catalog: Catalog,
+}
+
+/// What stage 1 makes of a chunk.
+struct Dealt<'a> {
+    shards: Vec<Vec<Packet<'a>>>,
+    fragments: Vec<Fragment<'a>>,
+    strays: Vec<(Frame<'a>, &'static str)>,
+    counts: Counts,
+}
+
+impl Analysis {
+    /// Empty.
+    pub fn new(options: Options) -> Analysis {
+        Analysis {
+            shards: (0..SHARDS).map(|_| Shard::new(options)).collect(),
+            fragments: Fragments::default(),
+            counts: Counts::default(),
+            options,
+            tables: schemas(&call_tables()),
+            catalog: Catalog::default(),
+        }
+    }
+
+    /// Tables in the order of [`Analysis::pending`] and [`Analysis::take`].
+    pub fn tables(&self) -> &[(&'static Table, SchemaRef)] {
+        &self.tables
+    }
+
+    /// What was read so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            incomplete_datagrams: self.fragments.incomplete,
+            ..self.counts
+        }
+    }
+
+    /// Takes the frames of a round. `merge` puts the packets of each flow in the order of their time stamps, for chunks
+    /// that were recorded side by side; otherwise the order of the chunks holds.
+    pub fn round(&mut self, chunks: &[Chunk<'_>], merge: bool) {
+        let keep_strays = self.options.packets;
+        let mut dealt: Vec<Dealt<'_>> = chunks.par_iter().map(|chunk| deal(chunk, keep_strays)).collect();
+        let whole = self.reassemble(&dealt);
+        for (chunk, fragment, payload) in &whole {
+            let packet = reassembled(fragment, payload);
+            let packets = &mut dealt[*chunk].shards[shard_of(&packet.key)];
+            let at = packets.partition_point(|other| other.frame.number < packet.frame.number);
+            packets.insert(at, packet);
+        }
+        for part in &dealt {
+            self.counts.add(&part.counts);
+        }
+        let catalog = &self.catalog;
+        self.shards
+            .par_iter_mut()
+            .enumerate()
+            .for_each(|(number, shard)| {
+                let packets = dealt.iter().flat_map(|part| &part.shards[number]);
+                if merge {
+                    let mut packets: Vec<&Packet<'_>> = packets.collect();
+                    packets.sort_by_key(|packet| packet.frame.ts_ns);
+                    packets
+                        .into_iter()
+                        .for_each(|packet| shard.packet(catalog, packet));
+                } else {
+                    packets.for_each(|packet| shard.packet(catalog, packet));
+                }
+            });
+        for (frame, proto) in dealt.iter().flat_map(|part| &part.strays) {
+            self.shards[0].stray(catalog, frame, proto);
+        }
+    }
+
+    /// Bytes of rows waiting in each table, over all shards.
+    pub fn pending(&mut self) -> Vec<usize> {
+        let mut sums = vec![0; self.tables.len()];
+        for shard in &mut self.shards {
+            for (sum, bytes) in sums.iter_mut().zip(shard.pending()) {
+                *sum += bytes;
+            }
+        }
+        sums
+    }
+
+    /// Takes the waiting rows of a table, a batch a shard.
+    pub fn take(&mut self, table: usize) -> Vec<Batch> {
+        let schema = &self.tables[table].1;
+        self.shards
+            .iter_mut()
+            .filter_map(|shard| shard.take(table, schema))
+            .collect()
+    }
+
+    /// The capture is over: writes every flow that is still open.
+    pub fn finish(&mut self) {
+        self.fragments.finish();
+        let catalog = &self.catalog;
+        self.shards.par_iter_mut().for_each(|shard| shard.finish(catalog));
+    }
+
+    fn reassemble<'a>(&mut self, dealt: &[Dealt<'a>]) -> Vec<(usize, Fragment<'a>, Vec<u8>)> {
+        let mut whole = Vec::new();
+        for (chunk, part) in dealt.iter().enumerate() {
+            for fragment in &part.fragments {
+                if let Some(payload) = self.fragments.add(fragment) {
+                    whole.push((chunk, *fragment, payload));
+                }
+            }
+        }
+        whole
+    }
+}
+
+/// The packet of a datagram whose last piece was `fragment`.
+pub fn reassembled<'a>(fragment: &Fragment<'a>, payload: &'a [u8]) -> Packet<'a> {
+    let datagram = Datagram {
+        frame: fragment.frame,
+        src: fragment.src,
+        dst: fragment.dst,
+        protocol: fragment.protocol,
+        vlans: fragment.vlans,
+        ip_len: fragment.ip_len,
+        ttl: fragment.ttl,
+    };
+    datagram.packet(payload, payload.len())
+}
+
+fn deal<'a>(chunk: &Chunk<'a>, keep_strays: bool) -> Dealt<'a> {
+    let mut dealt = Dealt {
+        shards: (0..SHARDS)
+            .map(|_| Vec::with_capacity(chunk.len() / SHARDS))
+            .collect(),
+        fragments: Vec::new(),
+        strays: Vec::new(),
+        counts: Counts::default(),
+    };
+    for frame in chunk {
+        dealt.counts.frames += 1;
+        dealt.counts.wire_bytes += u64::from(frame.wire_len);
+        dealt.counts.captured_bytes += frame.data.len() as u64;
+        let stray = match decode(*frame) {
+            Decoded::Packet(packet) => {
+                dealt.shards[shard_of(&packet.key)].push(packet);
+                continue;
+            }
+            Decoded::Fragment(fragment) => {
+                dealt.counts.fragments += 1;
+                dealt.fragments.push(fragment);
+                "fragment"
+            }
+            Decoded::NotIp => {
+                dealt.counts.not_ip += 1;
+                "other"
+            }
+            Decoded::Undecodable => {
+                dealt.counts.undecodable += 1;
+                "undecodable"
+            }
+        };
+        if keep_strays {
+            dealt.strays.push((*frame, stray));
+        }
+    }
+    dealt
+}
+
+impl Counts {
+    fn add(&mut self, other: &Counts) {
+        self.frames += other.frames;
+        self.wire_bytes += other.wire_bytes;
+        self.captured_bytes += other.captured_bytes;
+        self.not_ip += other.not_ip;
+        self.undecodable += other.undecodable;
+        self.fragments += other.fragments;
+    }
+}

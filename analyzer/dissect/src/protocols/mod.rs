@@ -1,0 +1,82 @@
+//! The protocols. Adding one takes its file, its `mod` line and its line in [`PROTOCOLS`].
+
+pub mod dns;
+pub mod http;
+
+use shark_schema::table::Table;
+
+use crate::dissector::{Dissector, Options, Over, Probe};
+use crate::driver::{Conversation, Talk};
+use crate::rows::{CallRows, Rows};
+
+/// All protocols.
+pub static PROTOCOLS: &[Protocol] = &[
+    protocol::<http::Http>(),
+    protocol::<dns::DnsUdp>(),
+    protocol::<dns::DnsTcp>(),
+];
+
+/// A protocol, erased.
+pub struct Protocol {
+    /// Name.
+    pub name: &'static str,
+    /// Transport.
+    pub over: Over,
+    /// Usual ports.
+    pub ports: &'static [u16],
+    /// Its table.
+    pub table: &'static Table,
+    /// See [`Dissector::probe`].
+    pub probe: fn(&[u8]) -> Probe,
+    /// See [`Dissector::resync`].
+    pub resync: fn(&[u8]) -> Option<usize>,
+    /// Starts a conversation: the table's number, options, and whether the capture has its start.
+    pub talk: fn(usize, Options, bool) -> Box<dyn Conversation>,
+    /// Empty builders of its table.
+    pub rows: fn() -> Box<dyn Rows>,
+}
+
+const fn protocol<D: Dissector>() -> Protocol {
+    Protocol {
+        name: D::NAME,
+        over: D::OVER,
+        ports: D::PORTS,
+        table: D::TABLE,
+        probe: D::probe,
+        resync: D::resync,
+        talk: |table, options, aligned| Box::new(Talk::<D>::new(table, options, aligned)),
+        rows: || Box::new(CallRows::<D::Columns>::default()),
+    }
+}
+
+/// The distinct tables of [`PROTOCOLS`], in order.
+pub fn call_tables() -> Vec<&'static Table> {
+    let mut tables: Vec<&'static Table> = Vec::new();
+    for protocol in PROTOCOLS {
+        if !tables.iter().any(|table| table.name == protocol.table.name) {
+            tables.push(protocol.table);
+        }
+    }
+    tables
+}
+
+/// Number of a protocol's table in [`call_tables`].
+pub fn table_number(protocol: &Protocol) -> usize {
+    call_tables()
+        .iter()
+        .position(|table| table.name == protocol.table.name)
+        .expect("its table is in the list")
+}
+
+/// True if a direction that begins with these bytes speaks the protocol.
+type Begins = fn(&[u8]) -> bool;
+
+/// Protocols that are named in `flows.l7` but whose content has no table.
+pub static RECOGNISED: &[(&str, Begins)] = &[
+    // A handshake record of any version up to 3.4 that holds a ClientHello or ServerHello (RFC 8446 section 5.1).
+    ("tls", |bytes| matches!(bytes, [0x16, 3, 0..=4, _, _, 1 | 2, ..])),
+    ("http2", |bytes| bytes.starts_with(b"PRI * HTTP/2.0\r\n")),
+    ("ssh", |bytes| {
+        bytes.starts_with(b"SSH-2.0-") || bytes.starts_with(b"SSH-1.99-")
+    }),
+];

@@ -1,0 +1,319 @@
+//! Rows under construction: what a flow knows about itself, and the column builders of one shard.
+//! In: calls and flows as the driver and the flow table finish them. Out: record batches.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use shark_schema::call::{CallBlock, CallRow, OriginBlock, OriginRow};
+use shark_schema::table::{Block, Table};
+
+use crate::dissector::{Direction, Dissector, End, Written};
+use crate::stream::Mark;
+
+/// A recorded file or segment that frames come from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SegmentInfo {
+    /// Name, as rows give it.
+    pub name: String,
+    /// Snapshot it lies in.
+    pub snapshot_id: Option<String>,
+    /// Cluster it was recorded in.
+    pub cluster: Option<String>,
+    /// Node it was recorded on.
+    pub node: Option<String>,
+}
+
+/// All sources, by the numbers frames carry.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Segments and files.
+    pub segments: Vec<SegmentInfo>,
+    /// Interface names; `None` where the file has none.
+    pub interfaces: Vec<Option<String>>,
+}
+
+/// What is the same for all rows of a flow.
+#[derive(Debug, Default)]
+pub struct FlowFacts {
+    /// `flow_id`.
+    pub id: String,
+    /// Addresses of both ends as text.
+    pub ips: [String; 2],
+    /// Ports of both ends.
+    pub ports: [u16; 2],
+    /// First packet.
+    pub start_ns: i64,
+    /// Who asked, and how that is known.
+    pub client: Option<(Direction, &'static str)>,
+    /// Protocols recognised.
+    pub l7: Vec<&'static str>,
+    /// True where there are ports.
+    pub has_ports: bool,
+}
+
+/// Where a conversation writes.
+pub struct Context<'a> {
+    /// Its flow.
+    pub flow: &'a mut FlowFacts,
+    /// Builders of its shard.
+    pub tables: &'a mut Tables,
+    /// Names of segments.
+    pub catalog: &'a Catalog,
+}
+
+/// A finished call, as the driver knows it.
+pub struct Call {
+    /// Ordinal in the conversation.
+    pub number: u64,
+    /// First byte.
+    pub began: Mark,
+    /// Last byte.
+    pub ended: Mark,
+    /// Last byte of the response.
+    pub end_ns: Option<i64>,
+    /// Request first byte to response last byte.
+    pub duration_ns: Option<i64>,
+    /// Size of the request on the wire.
+    pub request_bytes: Option<u64>,
+    /// Size of the response on the wire.
+    pub response_bytes: Option<u64>,
+    /// Near a gap.
+    pub lossy: bool,
+    /// Why there is no response.
+    pub end: Option<End>,
+}
+
+impl Call {
+    fn pairing(&self) -> &'static str {
+        match (self.lossy, self.request_bytes, self.response_bytes) {
+            (true, ..) => "lossy",
+            (_, Some(_), Some(_)) => "complete",
+            (_, Some(_), None) => "request_only",
+            _ => "response_only",
+        }
+    }
+
+    /// What a missing response means; nothing where a gap may have swallowed it.
+    fn failure(&self) -> Option<&'static str> {
+        match (self.lossy, self.response_bytes, self.end) {
+            (true, ..) | (_, Some(_), _) => None,
+            (_, _, Some(End::Reset)) => Some("reset"),
+            (_, _, Some(End::Timeout)) => Some("timeout"),
+            _ => Some("no_response"),
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Notes who asks, unless a handshake already told.
+    pub fn orient(&mut self, client: Direction) {
+        self.flow.client.get_or_insert((client, "protocol"));
+    }
+
+    /// Writes a call of protocol `D`, whose table has number `table`.
+    pub fn write_call<D: Dissector>(
+        &mut self,
+        table: usize,
+        call: &Call,
+        write: impl FnOnce(&mut D::Columns) -> Written,
+    ) {
+        let rows = self.tables.calls[table]
+            .as_any()
+            .downcast_mut::<CallRows<D::Columns>>();
+        let rows = rows.expect("a protocol's rows have its columns");
+        let written = write(&mut rows.own);
+        let flow = &*self.flow;
+        let src = flow.client.map_or(Direction::Forward, |(client, _)| client);
+        let dst = src.opposite();
+        let segment = &self.catalog.segments[call.began.segment as usize];
+        let failure = call.failure();
+        rows.text.clear();
+        let _ = std::fmt::Write::write_fmt(&mut rows.text, format_args!("{}-{}", flow.id, call.number));
+        let row = CallRow {
+            call_id: Some(&rows.text),
+            flow_id: Some(&flow.id),
+            ts: Some(call.began.ts_ns),
+            end_ts: call.end_ns,
+            duration_ns: call.duration_ns,
+            snapshot_id: segment.snapshot_id.as_deref(),
+            cluster: segment.cluster.as_deref(),
+            node: segment.node.as_deref(),
+            src_ip: Some(&flow.ips[src as usize]),
+            src_port: flow.has_ports.then_some(flow.ports[src as usize].into()),
+            dst_ip: Some(&flow.ips[dst as usize]),
+            dst_port: flow.has_ports.then_some(flow.ports[dst as usize].into()),
+            request_bytes: call.request_bytes.map(|bytes| bytes as i64),
+            response_bytes: call.response_bytes.map(|bytes| bytes as i64),
+            is_error: written.is_error.or(failure.map(|_| true)),
+            error_type: written.error_type.as_deref().or(failure),
+            tls: Some(false),
+            trace_id: written.trace_id.as_deref(),
+            pairing: Some(call.pairing()),
+            ..CallRow::default()
+        };
+        rows.bytes += written.bytes + rows.call.append(&row);
+        rows.bytes += rows.origin.append(&origin(self.catalog, call.began, call.ended));
+        rows.flow_starts_ns.push(flow.start_ns);
+    }
+}
+
+/// The packets behind a row.
+pub fn origin(catalog: &Catalog, first: Mark, last: Mark) -> OriginRow<'_> {
+    OriginRow {
+        first_segment: Some(&catalog.segments[first.segment as usize].name),
+        first_frame: Some(first.frame.into()),
+        last_segment: Some(&catalog.segments[last.segment as usize].name),
+        last_frame: Some(last.frame.into()),
+        ..OriginRow::default()
+    }
+}
+
+/// The builders of one shard: a table a protocol, and the tables that are not calls.
+pub struct Tables {
+    /// By protocol number.
+    pub calls: Vec<Box<dyn Rows>>,
+    /// Table `flows`.
+    pub flows: PlainRows<shark_schema::tables::flows::FlowBlock>,
+    /// Table `packets`.
+    pub packets: PlainRows<shark_schema::tables::packets::PacketBlock>,
+}
+
+/// Rows of some table, erased.
+pub trait Rows: Send {
+    /// For the typed way in.
+    fn as_any(&mut self) -> &mut dyn Any;
+    /// Bytes appended since the last batch.
+    fn bytes(&self) -> usize;
+    /// Takes what was appended.
+    fn take(&mut self, schema: &SchemaRef) -> Option<Batch>;
+}
+
+/// Rows of one shard, and of each row when its flow began (identity is what was true then).
+pub struct Batch {
+    /// The columns.
+    pub rows: RecordBatch,
+    /// Start of the flow of each row.
+    pub flow_starts_ns: Vec<i64>,
+}
+
+/// Builders of a call table.
+#[derive(Default)]
+pub struct CallRows<B: Block> {
+    own: B,
+    call: CallBlock,
+    origin: OriginBlock,
+    flow_starts_ns: Vec<i64>,
+    bytes: usize,
+    text: String,
+}
+
+impl<B: Block + 'static> Rows for CallRows<B> {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn take(&mut self, schema: &SchemaRef) -> Option<Batch> {
+        let flow_starts_ns = std::mem::take(&mut self.flow_starts_ns);
+        self.bytes = 0;
+        batch(schema, flow_starts_ns, |columns| {
+            self.call.finish(columns);
+            self.own.finish(columns);
+            self.origin.finish(columns);
+        })
+    }
+}
+
+/// Builders of a table that is no call table; `flows` has the packets behind a row, `packets` is them.
+#[derive(Default)]
+pub struct PlainRows<B: Block> {
+    own: B,
+    origin: Option<OriginBlock>,
+    flow_starts_ns: Vec<i64>,
+    bytes: usize,
+}
+
+impl<B: Block + 'static> PlainRows<B> {
+    /// With the columns that lead to the packets.
+    pub fn traced() -> Self {
+        PlainRows {
+            origin: Some(OriginBlock::default()),
+            ..PlainRows::default()
+        }
+    }
+
+    /// Appends a row.
+    pub fn append(&mut self, row: &B::Row<'_>, origin: &OriginRow<'_>, flow_start_ns: i64) {
+        self.bytes += self.own.append(row);
+        if let Some(columns) = &mut self.origin {
+            self.bytes += columns.append(origin);
+        }
+        self.flow_starts_ns.push(flow_start_ns);
+    }
+}
+
+impl<B: Block + 'static> Rows for PlainRows<B> {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn take(&mut self, schema: &SchemaRef) -> Option<Batch> {
+        let flow_starts_ns = std::mem::take(&mut self.flow_starts_ns);
+        self.bytes = 0;
+        batch(schema, flow_starts_ns, |columns| {
+            self.own.finish(columns);
+            if let Some(origin) = &mut self.origin {
+                origin.finish(columns);
+            }
+        })
+    }
+}
+
+fn batch(
+    schema: &SchemaRef,
+    flow_starts_ns: Vec<i64>,
+    finish: impl FnOnce(&mut Vec<ArrayRef>),
+) -> Option<Batch> {
+    if flow_starts_ns.is_empty() {
+        return None;
+    }
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    finish(&mut columns);
+    let rows =
+        RecordBatch::try_new(Arc::clone(schema), columns).expect("builders and schema come from one table");
+    Some(Batch { rows, flow_starts_ns })
+}
+
+/// Name and schema of every table a shard fills, in the order of [`Tables::all`].
+pub fn schemas(calls: &[&'static Table]) -> Vec<(&'static Table, SchemaRef)> {
+    let others = [
+        &shark_schema::tables::flows::TABLE,
+        &shark_schema::tables::packets::TABLE,
+    ];
+    calls
+        .iter()
+        .copied()
+        .chain(others)
+        .map(|table| (table, Arc::new(table.schema())))
+        .collect()
+}
+
+impl Tables {
+    /// Every table, calls first.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut dyn Rows> {
+        let calls = self.calls.iter_mut().map(|rows| rows.as_mut() as &mut dyn Rows);
+        calls.chain([
+            &mut self.flows as &mut dyn Rows,
+            &mut self.packets as &mut dyn Rows,
+        ])
+    }
+}

@@ -1,0 +1,177 @@
+//! One of the 64 shards: its flows, by key and by age, and its builders. In: the packets of its flows in capture order.
+//! Out: rows. No lock, no other shard: the same packets give the same rows on one core or sixteen.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+
+use crate::ages::{Age, Ages};
+use crate::dissector::{End, Options};
+use crate::flow::{Flow, Scope};
+use crate::frame::{FlowKey, Packet};
+use crate::limits;
+use crate::protocols::{PROTOCOLS, call_tables, table_number};
+use crate::rows::{Batch, Catalog, PlainRows, Tables};
+use crate::write::{flow_row, packet_row};
+
+/// Number of shards, whatever the number of cores.
+pub const SHARDS: usize = 64;
+
+/// The shard of a conversation.
+pub fn shard_of(key: &FlowKey) -> usize {
+    (FxBuildHasher.hash_one(key) >> 58) as usize % SHARDS
+}
+
+/// A shard.
+pub struct Shard {
+    flows: Vec<Option<Flow>>,
+    free: Vec<u32>,
+    by_key: HashTable<u32>,
+    ages: Ages,
+    memory: usize,
+    now_ns: i64,
+    tables: Tables,
+    options: Options,
+    table_numbers: Vec<usize>,
+}
+
+impl Shard {
+    /// Empty.
+    pub fn new(options: Options) -> Shard {
+        let tables = call_tables();
+        let calls = tables
+            .iter()
+            .filter_map(|table| {
+                PROTOCOLS
+                    .iter()
+                    .find(|protocol| protocol.table.name == table.name)
+            })
+            .map(|protocol| (protocol.rows)())
+            .collect();
+        Shard {
+            flows: Vec::new(),
+            free: Vec::new(),
+            by_key: HashTable::new(),
+            ages: Ages::default(),
+            memory: 0,
+            now_ns: i64::MIN,
+            tables: Tables {
+                calls,
+                flows: PlainRows::traced(),
+                packets: PlainRows::default(),
+            },
+            options,
+            table_numbers: PROTOCOLS.iter().map(table_number).collect(),
+        }
+    }
+
+    /// Takes a packet of one of its flows.
+    pub fn packet(&mut self, catalog: &Catalog, packet: &Packet<'_>) {
+        self.now_ns = self.now_ns.max(packet.frame.ts_ns);
+        self.expire(catalog);
+        let hash = FxBuildHasher.hash_one(packet.key);
+        let mut at = self.find(hash, &packet.key);
+        if let Some(old) = at
+            && self.flow(old).is_reused_by(packet)
+        {
+            self.remove(catalog, old, End::Timeout);
+            at = None;
+        }
+        let at = at.unwrap_or_else(|| self.insert(hash, packet));
+        self.with_flow(catalog, at, |flow, scope| flow.packet(scope, packet));
+        if self.options.packets {
+            let facts = self.flows[at as usize].as_mut().expect("just used").facts();
+            let row = packet_row(catalog, packet, facts);
+            row.append(&mut self.tables.packets, facts.start_ns);
+        }
+        let class = Age::of(self.flow(at));
+        self.ages.touch(at, class, self.now_ns);
+        while self.memory > limits::SHARD_BYTES && self.ages.len() > 1 {
+            let idlest = self.ages.idlest().expect("there are flows");
+            self.remove(catalog, idlest, End::Timeout);
+        }
+    }
+
+    /// A frame that belongs to no flow, for the table `packets`.
+    pub fn stray(&mut self, catalog: &Catalog, frame: &crate::frame::Frame<'_>, proto: &'static str) {
+        crate::write::stray_row(catalog, frame, proto, &mut self.tables.packets);
+    }
+
+    /// Writes every flow that is still open.
+    pub fn finish(&mut self, catalog: &Catalog) {
+        while let Some(at) = self.ages.idlest() {
+            self.remove(catalog, at, End::Timeout);
+        }
+    }
+
+    /// Bytes waiting in each table.
+    pub fn pending(&mut self) -> Vec<usize> {
+        self.tables.all().map(|rows| rows.bytes()).collect()
+    }
+
+    /// Takes the rows of a table.
+    pub fn take(&mut self, table: usize, schema: &arrow::datatypes::SchemaRef) -> Option<Batch> {
+        self.tables.all().nth(table).and_then(|rows| rows.take(schema))
+    }
+
+    fn flow(&self, at: u32) -> &Flow {
+        self.flows[at as usize].as_ref().expect("listed flows exist")
+    }
+
+    fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+        self.by_key.find(hash, |&at| self.flow(at).key == *key).copied()
+    }
+
+    fn insert(&mut self, hash: u64, packet: &Packet<'_>) -> u32 {
+        let flow = Flow::new(packet);
+        self.memory += flow.memory();
+        let at = self.free.pop().unwrap_or(self.flows.len() as u32);
+        if at as usize == self.flows.len() {
+            self.flows.push(None);
+        }
+        self.flows[at as usize] = Some(flow);
+        let flows = &self.flows;
+        self.by_key.insert_unique(hash, at, |&at| {
+            FxBuildHasher.hash_one(flows[at as usize].as_ref().expect("listed flows exist").key)
+        });
+        at
+    }
+
+    fn remove(&mut self, catalog: &Catalog, at: u32, end: End) {
+        self.with_flow(catalog, at, |flow, scope| {
+            if !flow.closed {
+                flow.close(scope, end);
+            }
+            flow_row(flow, scope);
+        });
+        let flow = self.flows[at as usize].take().expect("listed flows exist");
+        self.memory -= flow.memory();
+        let hash = FxBuildHasher.hash_one(flow.key);
+        if let Ok(entry) = self.by_key.find_entry(hash, |&other| other == at) {
+            entry.remove();
+        }
+        self.ages.remove(at);
+        self.free.push(at);
+    }
+
+    /// Works on a flow and keeps the account of its memory.
+    fn with_flow(&mut self, catalog: &Catalog, at: u32, work: impl FnOnce(&mut Flow, &mut Scope<'_>)) {
+        let flow = self.flows[at as usize].as_mut().expect("listed flows exist");
+        let before = flow.memory();
+        let mut scope = Scope {
+            tables: &mut self.tables,
+            catalog,
+            options: &self.options,
+            table_numbers: &self.table_numbers,
+        };
+        work(flow, &mut scope);
+        self.memory = self.memory - before + flow.memory();
+    }
+
+    fn expire(&mut self, catalog: &Catalog) {
+        while let Some(at) = self.ages.expired(self.now_ns) {
+            self.remove(catalog, at, End::Timeout);
+        }
+    }
+}
