@@ -24,7 +24,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/sharkrec-quickstart.XXXXXX")
 clean() {
   status=$?
   trap - EXIT INT TERM
-  if [ -n "$child" ]; then kill -INT "$child" 2>/dev/null || true; wait "$child" 2>/dev/null || true; fi
+  if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null || true; wait "$child" 2>/dev/null || true; fi
   if [ "$keep" = yes ]; then printf 'kept: %s\n' "$work" >&2; else rm -rf "$work"; fi
   exit "$status"
 }
