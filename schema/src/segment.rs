@@ -10,7 +10,7 @@ mod sidecar;
 
 pub use blocks::{Block, Blocks, Interface, Item, Next, Packet, Reader, Secrets, Section, Statistics};
 pub use encode::{
-    InterfaceNote, PacketHead, SectionNote, interface, packet, packet_len, packet_with_tag, section,
+    InterfaceNote, PacketHead, SectionNote, interface, packet, packet_len, packet_spliced, section,
     statistics,
 };
 pub use name::{Name, NameError};

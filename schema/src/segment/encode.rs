@@ -76,16 +76,24 @@ pub fn interface(out: &mut Vec<u8>, name: &str, note: &InterfaceNote, filter: Op
 
 /// Appends an enhanced packet block.
 pub fn packet(out: &mut Vec<u8>, head: &PacketHead, data: &[u8]) {
-    packet_with_tag(out, head, data, None);
+    packet_spliced(out, head, data, 0, &[], data.len());
 }
 
-/// As [`packet`], putting a VLAN tag (TPID and TCI) back behind the two addresses, where the kernel took it from.
-pub fn packet_with_tag(out: &mut Vec<u8>, head: &PacketHead, data: &[u8], tag: Option<[u8; 4]>) {
-    let tag = tag.filter(|_| data.len() >= 12);
-    let caplen = data.len() + if tag.is_some() { 4 } else { 0 };
+/// As [`packet`], with bytes put back in at `at`: a VLAN tag behind the two addresses, where the kernel took it from, or a
+/// link layer in front. Of the result the first `keep` bytes are stored.
+#[inline]
+pub fn packet_spliced(
+    out: &mut Vec<u8>,
+    head: &PacketHead,
+    data: &[u8],
+    at: usize,
+    splice: &[u8],
+    keep: usize,
+) {
+    let at = at.min(data.len());
+    let caplen = keep.min(data.len() + splice.len());
     let (options, padding) = (options_len(head), caplen.wrapping_neg() & 3);
     let total = (32 + caplen + padding + options) as u32;
-    out.reserve(total as usize);
     let ts = head.ts_ns as u64;
     let words = [
         6,
@@ -100,14 +108,13 @@ pub fn packet_with_tag(out: &mut Vec<u8>, head: &PacketHead, data: &[u8], tag: O
     for (bytes, word) in fixed.chunks_exact_mut(4).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
+    out.reserve(total as usize);
     out.extend_from_slice(&fixed);
-    match tag {
-        Some(tag) => {
-            out.extend_from_slice(&data[..12]);
-            out.extend_from_slice(&tag);
-            out.extend_from_slice(&data[12..]);
-        }
-        None => out.extend_from_slice(data),
+    let mut left = caplen;
+    for part in [&data[..at], splice, &data[at..]] {
+        let part = &part[..part.len().min(left)];
+        out.extend_from_slice(part);
+        left -= part.len();
     }
     out.extend_from_slice(&[0; 3][..padding]);
     packet_options(out, head);

@@ -156,6 +156,8 @@ impl AddAssign<&Counters> for Counters {
 pub enum CloseReason {
     Size,
     Age,
+    /// Sealed early so that the next segment could be compressed less.
+    Pressure,
     Snapshot,
     Stop,
     CrashRecovered,
@@ -166,6 +168,7 @@ impl CloseReason {
         match self {
             CloseReason::Size => "size",
             CloseReason::Age => "age",
+            CloseReason::Pressure => "pressure",
             CloseReason::Snapshot => "snapshot",
             CloseReason::Stop => "stop",
             CloseReason::CrashRecovered => "crash_recovered",

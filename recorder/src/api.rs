@@ -1,0 +1,252 @@
+//! The control socket of a recorder: one JSON object a line, both ways.
+//! In: `{"cmd":"status"}` or `{"cmd":"seal"}`. Out: a status, or `{"accepted":true}` at once and the sealed names when done.
+//! Whoever may enter the ring's directory may ask; nothing of a packet is ever answered.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use shark_schema::segment::Counters;
+
+use crate::ring::Ring;
+use crate::segment::{Recording, SealRequest, Shared, Task};
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case")]
+enum Request {
+    Status,
+    Seal,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Accepted {
+    accepted: bool,
+}
+
+/// Names of the segments that a seal finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedNames {
+    pub sealed: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub alive: bool,
+    pub node: String,
+    pub cluster: String,
+    pub version: String,
+    pub pid: Option<u32>,
+    pub started_ns: Option<i64>,
+    pub interfaces: Vec<InterfaceStatus>,
+    pub totals: Counters,
+    pub ring_bytes: u64,
+    pub ring_limit_bytes: Option<u64>,
+    pub segments: u64,
+    pub oldest_ns: Option<i64>,
+    pub newest_ns: Option<i64>,
+    pub evicted: Option<u64>,
+    pub queue_fill_percent: Option<u64>,
+    /// Steps of compression given up under pressure.
+    pub compression_steps_down: Option<u64>,
+    pub disk_refuses: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    pub counters: Counters,
+}
+
+/// What the socket answers from.
+pub struct Served {
+    pub recording: Arc<Recording>,
+    pub shared: Shared,
+    pub requests: Vec<Sender<SealRequest>>,
+    pub keeper: Sender<Task>,
+    pub started_ns: i64,
+}
+
+/// Time a packet may spend in the kernel's ring and on its way to the writer.
+const IN_FLIGHT: Duration = Duration::from_millis(150);
+const SEAL_TIMEOUT: Duration = Duration::from_secs(10);
+const MOST_REQUEST_BYTES: u64 = 4096;
+
+/// Answers until the process ends.
+pub fn serve(ring: &Ring, served: Served) -> anyhow::Result<()> {
+    let path = ring.socket();
+    // The lock is held, so a socket that lies there belongs to nobody.
+    let _ = std::fs::remove_file(&path);
+    let (_dir, short) = short_path(ring).with_context(|| path.display().to_string())?;
+    let listener = UnixListener::bind(short).with_context(|| path.display().to_string())?;
+    thread::Builder::new().name("control".into()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Err(error) = served.answer(&stream) {
+                tracing::debug!("control socket: {error}");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+impl Served {
+    fn answer(&self, stream: &UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+        let mut line = String::new();
+        BufReader::new(stream.take(MOST_REQUEST_BYTES)).read_line(&mut line)?;
+        match serde_json::from_str(&line) {
+            Ok(Request::Status) => send(stream, &self.status()),
+            Ok(Request::Seal) => {
+                send(stream, &Accepted { accepted: true })?;
+                send(stream, &self.seal())
+            }
+            Err(error) => send(stream, &serde_json::json!({ "error": error.to_string() })),
+        }
+    }
+
+    fn seal(&self) -> SealedNames {
+        thread::sleep(IN_FLIGHT);
+        let ask = |writer: &Sender<SealRequest>| {
+            let (reply, answer) = channel();
+            writer.send(reply).ok().map(|()| answer)
+        };
+        let answers: Vec<_> = self.requests.iter().filter_map(ask).collect();
+        let names = answers
+            .iter()
+            .filter_map(|answer| answer.recv_timeout(SEAL_TIMEOUT).ok().flatten());
+        let sealed: Vec<String> = names.map(|name| name.to_string()).collect();
+        let (done, all_done) = channel();
+        if self.keeper.send(Task::Done(done)).is_ok() {
+            let _ = all_done.recv_timeout(SEAL_TIMEOUT);
+        }
+        if let Err(error) = self.shared.log.rotate() {
+            tracing::warn!("log: {error}");
+        }
+        SealedNames { sealed }
+    }
+
+    fn status(&self) -> Status {
+        let stats = &self.shared.stats;
+        let counters = stats.interfaces();
+        let names = self.recording.interfaces.iter().map(|of| of.name.clone());
+        let (ring_bytes, limit) = self.shared.budget(|budget| (budget.used(), budget.limit()));
+        let mut status = of_files(&self.recording.ring);
+        status.alive = true;
+        status.pid = Some(std::process::id());
+        status.started_ns = Some(self.started_ns);
+        status.interfaces = names
+            .zip(counters)
+            .map(|(name, counters)| InterfaceStatus { name, counters })
+            .collect();
+        status.totals = stats.totals();
+        status.ring_bytes = ring_bytes;
+        status.ring_limit_bytes = Some(limit);
+        status.evicted = Some(stats.evicted.load(Ordering::Relaxed));
+        status.queue_fill_percent = Some(stats.queue_fill_percent.load(Ordering::Relaxed));
+        status.compression_steps_down = Some(stats.steps_down.load(Ordering::Relaxed));
+        status.disk_refuses = Some(stats.disk_refuses.load(Ordering::Relaxed));
+        status
+    }
+}
+
+/// What can be said without a recorder: the sum of the sidecars.
+pub fn of_files(ring: &Ring) -> Status {
+    let mut status = Status {
+        alive: false,
+        node: ring.file.node.clone(),
+        cluster: ring.file.cluster.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: None,
+        started_ns: None,
+        interfaces: Vec::new(),
+        totals: Counters::default(),
+        ring_bytes: 0,
+        ring_limit_bytes: None,
+        segments: 0,
+        oldest_ns: None,
+        newest_ns: None,
+        evicted: None,
+        queue_fill_percent: None,
+        compression_steps_down: None,
+        disk_refuses: None,
+    };
+    for name in ring.list().unwrap_or_default() {
+        let size = |file: String| std::fs::metadata(ring.segments().join(file)).map_or(0, |meta| meta.len());
+        status.ring_bytes += size(name.to_string()) + if name.open { 0 } else { size(name.sidecar()) };
+        status.segments += 1;
+        let Ok((sidecar, _)) = ring.sidecar(name) else {
+            continue;
+        };
+        status.oldest_ns = status.oldest_ns.into_iter().chain(sidecar.min_ns).min();
+        status.newest_ns = status.newest_ns.into_iter().chain(sidecar.max_ns).max();
+        status.totals += &sidecar.totals;
+        for bucket in &sidecar.buckets {
+            let of = sidecar
+                .interfaces
+                .get(bucket.interface as usize)
+                .map_or("?", |of| of.name.as_str());
+            match status.interfaces.iter_mut().find(|known| known.name == of) {
+                Some(known) => known.counters += &bucket.counters,
+                None => status.interfaces.push(InterfaceStatus {
+                    name: of.to_owned(),
+                    counters: bucket.counters,
+                }),
+            }
+        }
+    }
+    status
+}
+
+/// Asks a running recorder for its status; None when there is none.
+pub fn ask_status(ring: &Ring) -> Option<Status> {
+    let stream = connect(ring, &Request::Status).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    receive(&mut BufReader::new(&stream)).ok()
+}
+
+/// Asks a running recorder to seal. None when it does not answer within a second.
+pub fn ask_seal(ring: &Ring) -> Option<SealedNames> {
+    let stream = connect(ring, &Request::Seal).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    let mut reader = BufReader::new(&stream);
+    receive::<Accepted>(&mut reader).ok()?;
+    // It is alive and has begun: now a slow disk is worth waiting for.
+    stream.set_read_timeout(Some(2 * SEAL_TIMEOUT)).ok()?;
+    receive(&mut reader).ok()
+}
+
+fn connect(ring: &Ring, request: &Request) -> io::Result<UnixStream> {
+    let (_dir, short) = short_path(ring)?;
+    let stream = UnixStream::connect(short)?;
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+    send(&stream, request)?;
+    Ok(stream)
+}
+
+/// A socket's path has room for 107 bytes; through the descriptor of its directory every ring fits.
+fn short_path(ring: &Ring) -> io::Result<(File, PathBuf)> {
+    let dir = File::open(ring.root())?;
+    let path = format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd());
+    Ok((dir, path.into()))
+}
+
+fn send(mut stream: &UnixStream, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+fn receive<T: for<'a> Deserialize<'a>>(reader: &mut impl BufRead) -> io::Result<T> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}

@@ -1,0 +1,208 @@
+//! The live capture of one worker: one socket an interface, read in turn.
+//! In: packet sockets. Out: batches, with the kernel's losses.
+//! The loop never allocates per packet, never blocks on anything but its sockets, and never touches the disk.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::block::Frames;
+use super::filter::Filter;
+use super::lane::Lane;
+use super::socket::{CaptureError, Device, RingSize, Socket};
+use crate::batch::Source;
+use crate::time::now_ns;
+
+#[derive(Debug, Clone)]
+pub struct RingOptions {
+    /// Of the kernel's ring, an interface and worker.
+    pub buffer_bytes: u64,
+    pub snaplen: u32,
+    pub promiscuous: bool,
+    pub filter: Filter,
+}
+
+/// A GSO super-frame of 64 KiB has to fit several times.
+const BLOCK_BYTES: u32 = 1 << 20;
+/// A block that is not full is handed over after this time: the delay of a quiet link.
+const RETIRE_MS: u32 = 60;
+/// Blocks of one socket read before the next socket gets its turn.
+const BLOCKS_A_TURN: usize = 8;
+const STATISTICS: Duration = Duration::from_secs(1);
+
+pub struct Ring {
+    lines: Vec<Line>,
+    filter: Filter,
+}
+
+struct Line {
+    socket: Socket,
+    lane: Lane,
+    /// Taken out of the ring so far.
+    taken: u64,
+    received: u64,
+    dropped: u64,
+}
+
+impl Ring {
+    /// Opens a socket for every interface; nothing is captured before [`Ring::run`].
+    pub fn open(interfaces: &[String], options: &RingOptions, fanouts: &[u16]) -> Result<Ring, CaptureError> {
+        let size = ring_size(options.buffer_bytes);
+        let open = |(id, name): (usize, &String)| {
+            let socket = Socket::open(name, size, fanouts.get(id).copied(), options.promiscuous)?;
+            let lane = Lane::new(id as u32, options.snaplen, false);
+            Ok(Line {
+                socket,
+                lane,
+                taken: 0,
+                received: 0,
+                dropped: 0,
+            })
+        };
+        let lines = interfaces
+            .iter()
+            .enumerate()
+            .map(open)
+            .collect::<Result<_, _>>()?;
+        Ok(Ring {
+            lines,
+            filter: options.filter.clone(),
+        })
+    }
+
+    pub fn devices(&self) -> Vec<Device> {
+        self.lines.iter().map(|line| line.socket.device.clone()).collect()
+    }
+
+    /// Lets packets in. Separate from [`Ring::run`], so that a worker knows of a failure before it has a thread.
+    pub fn start(&mut self) -> Result<(), CaptureError> {
+        for line in &mut self.lines {
+            let interface = line.socket.device.name.clone();
+            let failed = |source| CaptureError::Socket {
+                interface,
+                what: "filter",
+                source,
+            };
+            line.socket.start(&self.filter).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    pub fn run(mut self, source: &Source, stop: &AtomicBool) {
+        let mut counted = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let busy = self.turn(source);
+            if counted.elapsed() >= STATISTICS {
+                counted = Instant::now();
+                self.lines.iter_mut().for_each(|line| line.count(source));
+            }
+            if !busy {
+                self.wait();
+            }
+        }
+        self.finish(source);
+    }
+
+    /// One round over the sockets; true when there was anything to read.
+    fn turn(&mut self, source: &Source) -> bool {
+        self.lines
+            .iter_mut()
+            .fold(false, |busy, line| line.read(source) || busy)
+    }
+
+    fn wait(&self) {
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.lines.len());
+        for line in &self.lines {
+            fds.push(PollFd::from_borrowed_fd(
+                line.socket.borrow(),
+                PollFlags::IN | PollFlags::ERR,
+            ));
+        }
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        if poll(&mut fds, Some(&timeout)).is_err() {
+            return;
+        }
+        for (fd, line) in fds.iter().zip(&self.lines) {
+            if fd.revents().contains(PollFlags::ERR) {
+                line.socket.clear_error();
+            }
+        }
+    }
+
+    /// Closes the door, empties the rings, and settles the account.
+    fn finish(&mut self, source: &Source) {
+        for line in &mut self.lines {
+            if let Err(error) = line.socket.stop() {
+                tracing::warn!("{}: {error}", line.socket.device.name);
+            }
+        }
+        // A block that is not full is retired after RETIRE_MS; twice that is certain.
+        let end = Instant::now() + Duration::from_millis(2 * u64::from(RETIRE_MS) + 20);
+        while self.turn(source) || Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for line in &mut self.lines {
+            line.count(source);
+            if line.received != line.taken + line.dropped {
+                tracing::error!(
+                    "{}: the kernel counted {} packets, {} were read and {} dropped",
+                    line.socket.device.name,
+                    line.received,
+                    line.taken,
+                    line.dropped
+                );
+            }
+        }
+    }
+}
+
+impl Line {
+    fn read(&mut self, source: &Source) -> bool {
+        let mut busy = false;
+        for _ in 0..BLOCKS_A_TURN {
+            let Some(block) = self.socket.ready() else { break };
+            busy = true;
+            let mut frames = Frames::new(block, self.socket.device.synthetic_ethernet);
+            for frame in &mut frames {
+                self.taken += 1;
+                self.lane.push(source, &frame);
+            }
+            let losing = frames.losing;
+            self.socket.release();
+            self.lane.hand_over(source, now_ns());
+            if losing {
+                self.count(source);
+            }
+        }
+        busy
+    }
+
+    fn count(&mut self, source: &Source) {
+        let Ok(counters) = self.socket.counters() else {
+            return;
+        };
+        self.received += counters.received;
+        self.dropped += counters.dropped;
+        self.lane
+            .kernel_lost(counters.received, counters.dropped, counters.freezes);
+        self.lane.hand_over(source, now_ns());
+    }
+}
+
+fn ring_size(bytes: u64) -> RingSize {
+    // A small ring has small blocks, so that there are at least four to go round.
+    let mut block_bytes = BLOCK_BYTES;
+    while u64::from(block_bytes) * 4 > bytes && block_bytes > 1 << 17 {
+        block_bytes /= 2;
+    }
+    let blocks = (bytes / u64::from(block_bytes)).clamp(2, 4096) as u32;
+    RingSize {
+        block_bytes,
+        blocks,
+        retire_ms: RETIRE_MS,
+    }
+}

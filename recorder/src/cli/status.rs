@@ -1,0 +1,101 @@
+//! `sharkrec status`: how a recorder is doing, or what a dead one left.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use crate::api::{self, Status};
+use crate::ring::Ring;
+use crate::time::show;
+use crate::units::show_bytes;
+
+/// Show what is recorded and what was lost, by cause
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  sharkrec status --ring /var/lib/sharkrec --format json | jq .totals")]
+pub struct Arguments {
+    /// Directory of the ring
+    #[arg(long, env = "SHARKREC_RING", value_name = "DIR")]
+    ring: PathBuf,
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+impl Arguments {
+    pub fn run(self) -> anyhow::Result<()> {
+        let ring = Ring::open(&self.ring)?;
+        let status = api::ask_status(&ring).unwrap_or_else(|| {
+            let silent = ring.in_use();
+            let files = api::of_files(&ring);
+            Status {
+                alive: silent,
+                ..files
+            }
+        });
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?,
+            Format::Table => table(&mut out, &status)?,
+        }
+        Ok(())
+    }
+}
+
+fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let state = match (status.alive, status.pid) {
+        (true, Some(pid)) => format!("recording (pid {pid})"),
+        (true, None) => "in use, but its recorder does not answer".to_owned(),
+        (false, _) => "no recorder is running".to_owned(),
+    };
+    let moment = |ns: Option<i64>| ns.map_or("-".to_owned(), show);
+    writeln!(out, "node      {}", status.node)?;
+    writeln!(out, "state     {state}")?;
+    let limit = status
+        .ring_limit_bytes
+        .map_or(String::new(), |limit| format!(" of {}", show_bytes(limit)));
+    writeln!(
+        out,
+        "ring      {}{limit}, {} segments",
+        show_bytes(status.ring_bytes),
+        status.segments
+    )?;
+    writeln!(
+        out,
+        "packets   {} to {}",
+        moment(status.oldest_ns),
+        moment(status.newest_ns)
+    )?;
+    if status.disk_refuses == Some(true) {
+        writeln!(out, "disk      refuses data: packets are dropped and counted")?;
+    }
+    writeln!(out)?;
+    let row = [
+        "interface",
+        "offered",
+        "written",
+        "kernel",
+        "queue",
+        "disk",
+        "nic",
+        "truncated",
+    ];
+    writeln!(
+        out,
+        "{:<16} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7]
+    )?;
+    for of in &status.interfaces {
+        let c = &of.counters;
+        let nic = c.nic_dropped.map_or("-".to_owned(), |n| n.to_string());
+        writeln!(
+            out,
+            "{:<16} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            of.name, c.offered, c.written, c.kernel_dropped, c.user_dropped, c.disk_dropped, nic, c.truncated
+        )?;
+    }
+    Ok(())
+}

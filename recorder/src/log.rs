@@ -1,0 +1,221 @@
+//! The recorder's log: facts as lines in zstd files that each start with the whole state.
+//! In: facts. Out: `<start-ns>-<seq>.facts.ndjson.zst`, readable up to the last fact also after a crash.
+//! It outlives the packets: 30 days, and never more than its share of the ring's budget.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, Record, to_line};
+
+use crate::ring::Ring;
+use crate::segment::{Compression, Writer};
+use crate::time::now_ns;
+
+const ROTATE_NS: i64 = 10 * 60 * 1_000_000_000;
+const ROTATE_BYTES: u64 = 64 << 20;
+const KEEP_NS: i64 = 30 * 86_400 * 1_000_000_000;
+/// Below this a share of the budget would not hold a single file.
+const SMALLEST_SHARE_BYTES: u64 = 64 << 10;
+
+/// Shared by all threads; facts are rare, so one lock is enough.
+pub struct Log {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    node: String,
+    cluster: String,
+    share: u64,
+    seq: u64,
+    /// What a new file starts with, by what it is about.
+    state: BTreeMap<String, Record>,
+    open: Option<Open>,
+}
+
+struct Open {
+    name: String,
+    writer: Writer,
+    started_ns: i64,
+}
+
+impl Log {
+    /// Goes on behind the files that are there; a torn one of a killed recorder is closed at its last whole line.
+    pub fn open(ring: &Ring, ring_bytes: u64) -> io::Result<Log> {
+        let dir = ring.log();
+        let mut seq = 0;
+        for name in ring.logs().map_err(io::Error::other)? {
+            let number = name.split('-').nth(1).and_then(|rest| rest.split('.').next());
+            seq = seq.max(number.and_then(|n| n.parse().ok()).unwrap_or(0));
+            if name.ends_with(".open") {
+                close_torn(&dir, &name)?;
+            }
+        }
+        let share = (ring_bytes / 100).max(SMALLEST_SHARE_BYTES);
+        let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
+        let inner = Inner {
+            dir,
+            node,
+            cluster,
+            share,
+            seq,
+            state: BTreeMap::new(),
+            open: None,
+        };
+        Ok(Log {
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// Writes one fact. A log that cannot be written must not stop the recording: the reason goes to standard error.
+    pub fn write(&self, fact: Fact) {
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        let record = Record {
+            ts_ns: now_ns(),
+            fact,
+        };
+        if let Err(error) = inner.write(&record) {
+            tracing::warn!("log {}: {error}", inner.dir.display());
+        }
+    }
+
+    /// Closes the current file, so that a snapshot can take it; the next fact opens another.
+    pub fn rotate(&self) -> io::Result<()> {
+        self.inner.lock().unwrap_or_else(|e| e.into_inner()).close()
+    }
+
+    /// Bytes of all log files, after those past their time or share were removed.
+    pub fn prune(&self) -> u64 {
+        self.inner.lock().unwrap_or_else(|e| e.into_inner()).prune()
+    }
+}
+
+impl Inner {
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        if let Some(key) = state_key(&record.fact) {
+            self.state.insert(key, record.clone());
+        }
+        let limit = ROTATE_BYTES.min(self.share / 4);
+        let old = |open: &Open| record.ts_ns - open.started_ns > ROTATE_NS || open.writer.stored() > limit;
+        if self.open.as_ref().is_some_and(old) {
+            self.close()?;
+        }
+        let Some(open) = &mut self.open else {
+            // The state already contains this fact, unless it is not a state.
+            self.start(record.ts_ns)?;
+            return if state_key(&record.fact).is_some() {
+                Ok(())
+            } else {
+                self.append(record)
+            };
+        };
+        open.writer.append(&to_line(record))?;
+        open.writer.flush()
+    }
+
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.writer.append(&to_line(record))?;
+        open.writer.flush()
+    }
+
+    fn start(&mut self, now_ns: i64) -> io::Result<()> {
+        self.seq += 1;
+        let name = format!("{now_ns}-{:06}.facts.ndjson.zst", self.seq);
+        let mut writer = Writer::create(&self.dir.join(format!("{name}.open")), Compression::Zstd(3))?;
+        writer.append(&to_line(&LogHeader {
+            log: "sharkrec".to_owned(),
+            format: LOG_VERSION,
+            node: self.node.clone(),
+            cluster: self.cluster.clone(),
+            writer: "recorder".to_owned(),
+            started_ns: now_ns,
+        }))?;
+        for record in self.state.values() {
+            writer.append(&to_line(record))?;
+        }
+        writer.flush()?;
+        self.open = Some(Open {
+            name,
+            writer,
+            started_ns: now_ns,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        open.writer.end()?;
+        open.writer.write_out()?;
+        open.writer.file().sync_data()?;
+        fs::rename(
+            self.dir.join(format!("{}.open", open.name)),
+            self.dir.join(&open.name),
+        )
+    }
+
+    fn prune(&mut self) -> u64 {
+        let mut files: Vec<(i64, PathBuf, u64)> = Vec::new();
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let start = name.split('-').next().and_then(|n| n.parse().ok());
+            if let (Some(start), Ok(meta)) = (start, entry.metadata()) {
+                files.push((start, entry.path(), meta.len()));
+            }
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, _, bytes)| bytes).sum();
+        let oldest = now_ns() - KEEP_NS;
+        for (start, path, bytes) in &files {
+            let open = path.extension().is_some_and(|e| e == "open");
+            if !open && (total > self.share || *start < oldest) && fs::remove_file(path).is_ok() {
+                total -= bytes;
+            }
+        }
+        total
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Err(error) = self.rotate() {
+            tracing::warn!("log: {error}");
+        }
+    }
+}
+
+/// Facts that say how things are, rather than what happened.
+fn state_key(fact: &Fact) -> Option<String> {
+    match fact {
+        Fact::Start(_) => Some("0 start".to_owned()),
+        Fact::Interface(of) => Some(format!("1 interface {}", of.name)),
+        Fact::Feature(of) => Some(format!("2 feature {}", of.name)),
+        Fact::Clock(_) => Some("3 clock".to_owned()),
+        Fact::Disk(_) => Some("4 disk".to_owned()),
+        _ => None,
+    }
+}
+
+fn close_torn(dir: &Path, name: &str) -> io::Result<()> {
+    let old = dir.join(name);
+    let draft = dir.join(format!("{name}.recovering"));
+    let _ = fs::remove_file(&draft);
+    let mut writer = Writer::create(&draft, Compression::Zstd(3))?;
+    let mut lines = BufReader::new(zstd::stream::read::Decoder::new(fs::File::open(&old)?)?);
+    let mut line = Vec::new();
+    // A torn frame ends in an error: the lines before it are whole.
+    while lines.read_until(b'\n', &mut line).is_ok() && line.ends_with(b"\n") {
+        writer.append(&line)?;
+        line.clear();
+    }
+    writer.end()?;
+    writer.write_out()?;
+    writer.file().sync_data()?;
+    fs::rename(&draft, dir.join(name.trim_end_matches(".open")))?;
+    fs::remove_file(&old)
+}

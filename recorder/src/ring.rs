@@ -1,0 +1,196 @@
+//! The directory of a ring: its layout, its lock, what lies in it.
+//! In: a path. Out: paths of segments and logs in order. Only the holder of the lock may change anything in it.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shark_schema::segment::{Name, Sidecar};
+
+/// `<ring>/ring.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingFile {
+    pub format: u32,
+    pub node: String,
+    pub cluster: String,
+}
+
+const RING_FORMAT: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{0} is not a ring: it has no ring.json; `sharkrec record --ring {0}` makes one")]
+    NotARing(PathBuf),
+    #[error("{path}: {why}")]
+    Damaged { path: PathBuf, why: String },
+    #[error("ring {0} is in use by another recorder; stop it or give this one its own --ring")]
+    Locked(PathBuf),
+}
+
+/// A ring on disk. Cheap to clone: it is a path and two names.
+#[derive(Debug, Clone)]
+pub struct Ring {
+    root: PathBuf,
+    pub file: RingFile,
+}
+
+impl Ring {
+    /// Opens a ring that exists, for reading.
+    pub fn open(root: &Path) -> Result<Ring, RingError> {
+        let path = root.join("ring.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && root.is_dir() => {
+                return Err(RingError::NotARing(root.into()));
+            }
+            Err(source) => {
+                return Err(RingError::Io {
+                    path: root.into(),
+                    source,
+                });
+            }
+        };
+        let damaged = |why: String| RingError::Damaged {
+            path: path.clone(),
+            why,
+        };
+        let file: RingFile = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        if file.format > RING_FORMAT {
+            return Err(damaged(format!(
+                "format {} is newer than this program",
+                file.format
+            )));
+        }
+        Ok(Ring {
+            root: root.into(),
+            file,
+        })
+    }
+
+    /// Opens or makes a ring and takes its lock, which lives as long as the returned file.
+    pub fn create(root: &Path, node: &str, cluster: &str) -> Result<(Ring, File), RingError> {
+        for dir in [
+            root.to_path_buf(),
+            root.join("segments"),
+            root.join("log"),
+            root.join("pins"),
+        ] {
+            private_dir(&dir).map_err(|source| RingError::Io { path: dir, source })?;
+        }
+        let path = root.join("lock");
+        let io = |source| RingError::Io {
+            path: path.clone(),
+            source,
+        };
+        let lock = File::create(&path).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RingError::Locked(root.into())),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let file = RingFile {
+            format: RING_FORMAT,
+            node: node.into(),
+            cluster: cluster.into(),
+        };
+        let path = root.join("ring.json");
+        let mut text = serde_json::to_vec_pretty(&file).expect("strings serialise");
+        text.push(b'\n');
+        replace(&path, &text).map_err(|source| RingError::Io { path, source })?;
+        Ok((
+            Ring {
+                root: root.into(),
+                file,
+            },
+            lock,
+        ))
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn segments(&self) -> PathBuf {
+        self.root.join("segments")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    pub fn pins(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("control.sock")
+    }
+
+    /// Whether a recorder holds the lock now.
+    pub fn in_use(&self) -> bool {
+        let lock = File::open(self.root.join("lock"));
+        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// All segment files, sealed and open, by worker and sequence. Files with other names are not ours.
+    pub fn list(&self) -> Result<Vec<Name>, RingError> {
+        let mut names: Vec<Name> = entries(&self.segments())?
+            .iter()
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// File names of the logs, oldest first.
+    pub fn logs(&self) -> Result<Vec<String>, RingError> {
+        let mut names = entries(&self.log())?;
+        names.retain(|name| name.contains(".ndjson.zst") || name.contains(".arrows.zst"));
+        names.sort();
+        Ok(names)
+    }
+
+    /// The sidecar of a sealed segment and the bytes it was read from.
+    pub fn sidecar(&self, name: Name) -> Result<(Sidecar, Vec<u8>), RingError> {
+        let path = self.segments().join(name.sidecar());
+        let bytes = fs::read(&path).map_err(|source| RingError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let sidecar = Sidecar::from_bytes(&bytes).map_err(|error| RingError::Damaged {
+            path: path.clone(),
+            why: error.to_string(),
+        })?;
+        Ok((sidecar, bytes))
+    }
+}
+
+/// A directory that only its owner may enter: packets are other people's secrets.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a small file so that it is there whole or not at all, also after a power failure.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+fn entries(dir: &Path) -> Result<Vec<String>, RingError> {
+    let io = |source| RingError::Io {
+        path: dir.into(),
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        names.extend(entry.map_err(io)?.file_name().into_string());
+    }
+    Ok(names)
+}

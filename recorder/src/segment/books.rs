@@ -1,0 +1,138 @@
+//! The writer's bookkeeping: losses into ledgers and statistics, counters into the log, ledgers into sidecars.
+//! In: batches, the devices' own counters. Out: sidecars and counters facts, as differences.
+//! What nobody can know stays None.
+
+use std::fs;
+
+use shark_schema::identity::{CountersFact, Fact};
+use shark_schema::segment::{Bucket, CloseReason, Counters, FORMAT_VERSION, Sidecar};
+
+use super::ledger::Ledger;
+use super::recovery::bucket_of;
+use super::seal::Sealed;
+use super::thread::{Open, WriterThread};
+use crate::batch::{Batch, Losses};
+use crate::time::now_ns;
+
+impl WriterThread {
+    pub(super) fn lost(&mut self, interface: u32, bucket_ns: i64, losses: &Losses) {
+        self.state.ledger.lost(interface, bucket_ns, losses);
+        self.state.since_fact.lost(interface, bucket_ns, losses);
+        let mut counters = Ledger::default();
+        counters.lost(interface, bucket_ns, losses);
+        self.shared.stats.add(interface, &counters.totals());
+    }
+
+    pub(super) fn count(&mut self, batch: &Batch, stored: bool) {
+        let mut counters = Ledger::default();
+        for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
+            if stored {
+                ledger.written(batch)
+            } else {
+                ledger.refused(batch)
+            }
+        }
+        self.shared.stats.add(batch.interface, &counters.totals());
+    }
+
+    /// Asks each device what it dropped itself. Only the first worker does, so that nothing is counted twice.
+    pub(super) fn count_device_drops(&mut self) {
+        if self.worker != 0 {
+            return;
+        }
+        let recording = self.recording.clone();
+        for (id, device) in (0..).zip(&recording.devices) {
+            let Some(total) = device_drops(device) else {
+                continue;
+            };
+            let before = self.state.nic.insert(id, total).unwrap_or(total);
+            // A device that was made anew counts from zero.
+            let more = total.saturating_sub(before);
+            self.state.ledger.nic_dropped(id, bucket_of(now_ns()), more);
+            self.state.since_fact.nic_dropped(id, bucket_of(now_ns()), more);
+        }
+    }
+
+    /// Counters go into the log also where nothing was captured: that is what makes silence mean something.
+    pub(super) fn report_counters(&mut self) {
+        let ledger = std::mem::take(&mut self.state.since_fact);
+        let mut buckets = ledger.buckets();
+        for id in 0..self.recording.interfaces.len() as u32 {
+            if buckets.iter().all(|bucket| bucket.interface != id) {
+                let start_ns = bucket_of(now_ns());
+                buckets.push(Bucket {
+                    start_ns,
+                    interface: id,
+                    counters: Counters::default(),
+                });
+            }
+        }
+        for Bucket {
+            start_ns,
+            interface,
+            counters,
+        } in buckets
+        {
+            let name = self
+                .recording
+                .interfaces
+                .get(interface as usize)
+                .map(|of| of.name.clone());
+            self.shared.log.write(Fact::Counters(CountersFact {
+                interface: name.unwrap_or_default(),
+                worker: self.worker,
+                bucket_ns: start_ns,
+                counters,
+            }));
+        }
+    }
+
+    pub(super) fn finished(&mut self, open: Open) -> Sealed {
+        let ledger = std::mem::take(&mut self.state.ledger);
+        let recording = &self.recording;
+        let (raw, stored) = (open.writer.raw(), open.writer.stored());
+        let (file, sha256) = open.writer.into_parts();
+        let (min_ns, max_ns) = ledger.range();
+        let totals = ledger.totals();
+        let sidecar = Sidecar {
+            format: FORMAT_VERSION,
+            segment_id: open.id,
+            segment: open.name.sealed().to_string(),
+            worker: self.worker,
+            seq: open.name.seq,
+            node: recording.ring.file.node.clone(),
+            cluster: recording.ring.file.cluster.clone(),
+            packets: totals.written,
+            bytes_raw: raw,
+            bytes_stored: stored,
+            min_ns,
+            max_ns,
+            interfaces: recording.interfaces.clone(),
+            totals,
+            buckets: ledger.buckets(),
+            sha256,
+            prev_sidecar_sha256: self.prev_sidecar_sha256.clone(),
+            sealed_at_ns: now_ns(),
+            close_reason: open.ending.unwrap_or(CloseReason::Stop),
+            config_sha256: recording.config_sha256.clone(),
+            versions: recording.versions.clone(),
+            filter: recording.filter.clone(),
+            snaplen: recording.snaplen,
+        };
+        let sidecar_bytes = sidecar.to_bytes();
+        Sealed {
+            file,
+            name: open.name,
+            sidecar,
+            sidecar_bytes,
+        }
+    }
+}
+
+fn device_drops(device: &str) -> Option<u64> {
+    let read = |counter: &str| {
+        let text = fs::read_to_string(format!("/sys/class/net/{device}/statistics/{counter}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    Some(read("rx_dropped")? + read("rx_missed_errors")?)
+}

@@ -1,0 +1,119 @@
+//! The thread that waits for the disk, so that no other has to: fdatasync, sealing, the budget's housekeeping.
+//! In: open files to make durable and finished segments. Out: sealed segments, eviction facts.
+//! It never gives up on a segment: one that cannot be put in its place is tried again until it can.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use shark_schema::identity::Fact;
+
+use super::budget::{Budget, Eviction};
+use super::seal::{Sealed, put_in_place};
+use crate::log::Log;
+use crate::ring::Ring;
+use crate::stats::Stats;
+
+pub enum Task {
+    Sync(File),
+    Seal(Box<Sealed>),
+    /// Answered when everything sent before is done.
+    Done(Sender<()>),
+}
+
+/// What writer threads and the keeper share.
+#[derive(Clone)]
+pub struct Shared {
+    pub budget: Arc<Mutex<Budget>>,
+    pub log: Arc<Log>,
+    pub stats: Arc<Stats>,
+}
+
+impl Shared {
+    pub fn budget<T>(&self, with: impl FnOnce(&mut Budget) -> T) -> T {
+        with(&mut self.budget.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    pub fn report(&self, evictions: impl IntoIterator<Item = Eviction>) {
+        for eviction in evictions {
+            self.stats
+                .evicted
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.log.write(Fact::Evicted(eviction));
+        }
+    }
+}
+
+/// Ends, after finishing its tasks, when the last sender is gone.
+pub fn start(ring: &Ring, shared: Shared) -> (Sender<Task>, JoinHandle<()>) {
+    let (sender, tasks) = channel();
+    let keeper = Keeper {
+        dir: ring.segments(),
+        shared,
+    };
+    let thread = thread::Builder::new()
+        .name("keeper".into())
+        .spawn(move || keeper.run(&tasks));
+    (sender, thread.expect("a thread can be started"))
+}
+
+const TICK: Duration = Duration::from_millis(500);
+/// Tries to seal on a disk that refuses, one a tick.
+const MOST_TRIES: u32 = 120;
+
+struct Keeper {
+    dir: PathBuf,
+    shared: Shared,
+}
+
+impl Keeper {
+    fn run(&self, tasks: &Receiver<Task>) {
+        loop {
+            match tasks.recv_timeout(TICK) {
+                Ok(Task::Sync(file)) => {
+                    if let Err(error) = file.sync_data() {
+                        tracing::warn!("{}: fdatasync: {error}", self.dir.display());
+                    }
+                }
+                Ok(Task::Seal(sealed)) => self.seal(&sealed),
+                Ok(Task::Done(reply)) => drop(reply.send(())),
+                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn seal(&self, sealed: &Sealed) {
+        for _ in 0..MOST_TRIES {
+            match put_in_place(&self.dir, sealed) {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!("{}: cannot seal {}: {error}", self.dir.display(), sealed.name);
+                    let evicted = self.shared.budget(|budget| budget.evict("the disk is full"));
+                    if evicted.is_none() {
+                        thread::sleep(TICK);
+                    }
+                    self.shared.report(evicted);
+                }
+            }
+        }
+        self.shared
+            .budget(|budget| budget.sealed(sealed.name, sealed.sidecar.sealed_at_ns));
+        self.shared
+            .stats
+            .sealed
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn tick(&self) {
+        let bytes = self.shared.log.prune();
+        let evicted = self.shared.budget(|budget| {
+            budget.release_pins();
+            budget.set_log(bytes)
+        });
+        self.shared.report(evicted);
+    }
+}

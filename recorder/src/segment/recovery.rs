@@ -1,0 +1,339 @@
+//! Makes whole what a recorder left that had no time to seal: decodes to the last whole packet and seals that.
+//! In: a torn `.open` file. Out: a sealed segment with close reason `crash_recovered`.
+//! It must never lose a packet that can be decoded, and never hold more than a block of the file in memory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use shark_schema::identity::Recovered;
+use shark_schema::segment::{
+    BUCKET_NS, Block, CloseReason, FORMAT_VERSION, InterfaceNote, Name, Next, Packet, Reader, SectionNote,
+    Sidecar, SidecarInterface, Statistics, Versions,
+};
+
+use super::ledger::{Ledger, chain_hash};
+use super::seal::{Sealed, put_in_place};
+use super::writer::{Compression, Writer, hex};
+use crate::batch::{Batch, Losses};
+use crate::ring::{Ring, RingError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+/// Where each worker goes on, and what was repaired.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// By worker: the last sequence number used, and the hash of the last sidecar.
+    pub tails: BTreeMap<u16, (u64, Option<String>)>,
+    pub recovered: Vec<Recovered>,
+}
+
+/// Repairs a ring nobody is writing to. Needs the lock.
+pub fn recover(ring: &Ring, versions: &Versions) -> Result<Found, RecoveryError> {
+    let dir = ring.segments();
+    remove_leftovers(&dir)?;
+    let mut found = Found::default();
+    for name in ring.list()? {
+        let prev = found.tails.get(&name.worker).and_then(|(_, hash)| hash.clone());
+        let whole = ring
+            .sidecar(name)
+            .ok()
+            .filter(|(sidecar, _)| !name.open || finish_rename(&dir, name, sidecar));
+        let hash = match whole {
+            Some((_, bytes)) => Some(chain_hash(&bytes)),
+            None => match repair(ring, name, prev.clone(), versions)? {
+                Some((fact, hash)) => {
+                    found.recovered.push(fact);
+                    Some(hash)
+                }
+                None => prev,
+            },
+        };
+        found.tails.insert(name.worker, (name.seq, hash));
+    }
+    Ok(found)
+}
+
+/// A crash between sidecar and name: the content is complete, only the name is missing.
+fn finish_rename(dir: &Path, name: Name, sidecar: &Sidecar) -> bool {
+    let open = dir.join(name.to_string());
+    let mut hash = Sha256::new();
+    let copied = File::open(&open).and_then(|mut file| io::copy(&mut file, &mut hash));
+    copied.is_ok()
+        && hex(&hash.finalize()) == sidecar.sha256
+        && fs::rename(&open, dir.join(name.sealed().to_string())).is_ok()
+}
+
+/// Half-made files of a recovery or a seal that was itself interrupted; their originals are still there.
+fn remove_leftovers(dir: &Path) -> Result<(), RecoveryError> {
+    let io = |source| RecoveryError::Io {
+        path: dir.into(),
+        source,
+    };
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|e| e == "tmp" || e == "recovering") {
+            fs::remove_file(&path).map_err(|source| RecoveryError::Io { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// None when the file held no packet: there is nothing to keep.
+fn repair(
+    ring: &Ring,
+    name: Name,
+    prev: Option<String>,
+    versions: &Versions,
+) -> Result<Option<(Recovered, String)>, RecoveryError> {
+    let dir = ring.segments();
+    let old = dir.join(name.to_string());
+    let io = |source| RecoveryError::Io {
+        path: old.clone(),
+        source,
+    };
+    let resealed = reseal(&old, name, &dir, ring, prev, versions).map_err(io)?;
+    let Some((sealed, torn_bytes)) = resealed else {
+        fs::remove_file(&old).map_err(io)?;
+        return Ok(None);
+    };
+    put_in_place(&dir, &sealed).map_err(io)?;
+    let fact = Recovered {
+        segment: name.sealed().to_string(),
+        packets: sealed.sidecar.packets,
+        torn_bytes,
+    };
+    Ok(Some((fact, chain_hash(&sealed.sidecar_bytes))))
+}
+
+/// Writes the whole packets of `path` as a finished file into `to`, leaving the original as it is. Also gives the decoded
+/// bytes that had to be given up.
+pub fn reseal(
+    path: &Path,
+    name: Name,
+    to: &Path,
+    ring: &Ring,
+    prev: Option<String>,
+    versions: &Versions,
+) -> io::Result<Option<(Sealed, u64)>> {
+    let compression = if name.compressed {
+        Compression::Zstd(1)
+    } else {
+        Compression::None
+    };
+    // The name a seal in progress expects: `.open` plus a mark that keeps it from being taken for a segment.
+    let draft = to.join(format!("{}.recovering", name.sealed()));
+    let _ = fs::remove_file(&draft);
+    let mut copy = Copy::new(Writer::create(&draft, compression)?);
+    let torn = copy.read(decoder(path, name.compressed)?)?;
+    if copy.packets == 0 {
+        fs::remove_file(&draft)?;
+        return Ok(None);
+    }
+    copy.writer.end()?;
+    copy.writer.write_out()?;
+    copy.writer.file().sync_data()?;
+    let sealed = copy.seal(name, ring, prev, versions);
+    // Only now may the torn original be replaced.
+    fs::rename(&draft, to.join(sealed.name.to_string()))?;
+    Ok(Some((sealed, torn)))
+}
+
+fn decoder(path: &Path, compressed: bool) -> io::Result<Box<dyn Read>> {
+    let file = File::open(path)?;
+    Ok(if compressed {
+        Box::new(zstd::stream::read::Decoder::new(file)?)
+    } else {
+        Box::new(file)
+    })
+}
+
+/// Copies whole blocks and keeps the books while it does.
+struct Copy {
+    writer: Writer,
+    reader: Reader,
+    ledger: Ledger,
+    note: Option<SectionNote>,
+    statistics: BTreeMap<u32, Statistics>,
+    packets: u64,
+}
+
+impl Copy {
+    fn new(writer: Writer) -> Copy {
+        let (reader, ledger) = (Reader::new(), Ledger::default());
+        Copy {
+            writer,
+            reader,
+            ledger,
+            note: None,
+            statistics: BTreeMap::new(),
+            packets: 0,
+        }
+    }
+
+    /// Gives the number of decoded bytes behind the last whole block.
+    fn read(&mut self, mut from: impl Read) -> io::Result<u64> {
+        let mut buffer = Vec::new();
+        let mut chunk = vec![0; 256 << 10];
+        loop {
+            // A torn zstd frame ends in an error; everything decoded before it is good.
+            let got = match from.read(&mut chunk) {
+                Ok(0) | Err(_) => return Ok(buffer.len() as u64),
+                Ok(got) => got,
+            };
+            buffer.extend_from_slice(&chunk[..got]);
+            let used = match self.take(&buffer)? {
+                Ok(used) => used,
+                Err(used) => return Ok((buffer.len() - used) as u64),
+            };
+            buffer.drain(..used);
+        }
+    }
+
+    /// Copies the whole blocks at the start of `bytes`; the inner error says that what follows is damaged.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<Result<usize, usize>> {
+        let mut used = 0;
+        loop {
+            let (item, len) = match self.reader.next(&bytes[used..]) {
+                Ok(Next::Block(item, len)) => (item, len),
+                Ok(Next::More(_)) => return Ok(Ok(used)),
+                Err(_) => return Ok(Err(used)),
+            };
+            match item.block {
+                Block::Packet(packet) => self.packet(&packet),
+                Block::Section(section) => {
+                    self.note = section.comment.and_then(|text| serde_json::from_str(text).ok());
+                }
+                Block::Statistics(found) => {
+                    self.statistics.insert(found.interface, found);
+                }
+                _ => {}
+            }
+            self.writer.append(&bytes[used..used + len])?;
+            self.writer.write_out()?;
+            used += len;
+        }
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>) {
+        let ts_ns = packet.ts_ns.unwrap_or_default();
+        let wire = u64::from(packet.original_len);
+        let cut = wire.saturating_sub(packet.data.len() as u64);
+        self.packets += 1;
+        self.ledger.written(&Batch {
+            interface: packet.interface,
+            bucket_ns: bucket_of(ts_ns),
+            packets: 1,
+            wire_bytes: wire,
+            policy_bytes: cut,
+            truncated: u64::from(cut > 0),
+            min_ns: ts_ns,
+            max_ns: ts_ns,
+            ..Batch::default()
+        });
+    }
+
+    /// The last statistics block is all that survived of the losses.
+    fn losses(&mut self) {
+        for (&interface, found) in &self.statistics {
+            let kernel_dropped = found.os_dropped.unwrap_or(0);
+            let delivered = found.delivered.unwrap_or(0);
+            let other = found
+                .received
+                .unwrap_or(0)
+                .saturating_sub(kernel_dropped)
+                .saturating_sub(delivered);
+            let losses = Losses {
+                kernel_dropped,
+                user_dropped: other,
+                ..Losses::default()
+            };
+            self.ledger.lost(interface, bucket_of(found.ts_ns), &losses);
+        }
+    }
+
+    fn seal(mut self, name: Name, ring: &Ring, prev: Option<String>, versions: &Versions) -> Sealed {
+        self.losses();
+        let note = self.note.take();
+        let interfaces = self.interfaces();
+        let snaplen = interfaces.iter().map(|i| i.snaplen).max().unwrap_or(0);
+        let filter = self.reader.interfaces().iter().find_map(|i| i.filter.clone());
+        let (raw, stored) = (self.writer.raw(), self.writer.stored());
+        let (file, sha256) = self.writer.into_parts();
+        let (min_ns, max_ns) = self.ledger.range();
+        let sidecar = Sidecar {
+            format: FORMAT_VERSION,
+            segment_id: note.as_ref().map(|n| n.segment_id.clone()).unwrap_or_default(),
+            segment: name.sealed().to_string(),
+            worker: name.worker,
+            seq: name.seq,
+            node: note
+                .as_ref()
+                .map_or_else(|| ring.file.node.clone(), |n| n.node.clone()),
+            cluster: note
+                .as_ref()
+                .map_or_else(|| ring.file.cluster.clone(), |n| n.cluster.clone()),
+            packets: self.packets,
+            bytes_raw: raw,
+            bytes_stored: stored,
+            min_ns,
+            max_ns,
+            interfaces,
+            totals: self.ledger.totals(),
+            buckets: self.ledger.buckets(),
+            sha256,
+            prev_sidecar_sha256: prev,
+            sealed_at_ns: crate::time::now_ns(),
+            close_reason: CloseReason::CrashRecovered,
+            config_sha256: String::new(),
+            versions: versions.clone(),
+            filter,
+            snaplen,
+        };
+        let sidecar_bytes = sidecar.to_bytes();
+        // The finished draft takes the name that sealing renames away.
+        let name = Name { open: true, ..name };
+        Sealed {
+            file,
+            name,
+            sidecar,
+            sidecar_bytes,
+        }
+    }
+
+    fn interfaces(&self) -> Vec<SidecarInterface> {
+        let describe = |(id, found): (usize, &shark_schema::segment::Interface)| {
+            let note: Option<InterfaceNote> = found
+                .description
+                .as_deref()
+                .and_then(|text| serde_json::from_str(text).ok());
+            SidecarInterface {
+                id: id as u32,
+                name: found.name.clone().unwrap_or_default(),
+                ifindex: note.as_ref().and_then(|n| n.ifindex),
+                snaplen: note.as_ref().map_or(found.snaplen, |n| n.snaplen),
+                synthetic_ethernet: note.as_ref().is_some_and(|n| n.synthetic_ethernet),
+                pod: note.and_then(|n| n.pod),
+            }
+        };
+        self.reader
+            .interfaces()
+            .iter()
+            .enumerate()
+            .map(describe)
+            .collect()
+    }
+}
+
+/// Start of the 10 s of UTC a stamp lies in.
+pub fn bucket_of(ts_ns: i64) -> i64 {
+    ts_ns.saturating_sub(ts_ns.rem_euclid(BUCKET_NS))
+}

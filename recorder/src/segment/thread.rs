@@ -1,0 +1,421 @@
+//! The writer of one worker: turns batches into segments, and decides when one ends.
+//! In: batches from the capture thread, requests to seal. Out: finished segments for the keeper, facts for the log.
+//! A disk that refuses never stops it: what cannot be stored is counted, and tried again when there is room.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use shark_schema::identity::{Disk, Fact};
+use shark_schema::segment::{
+    self, CloseReason, FORMAT_VERSION, InterfaceNote, Name, SectionNote, SidecarInterface, Versions,
+};
+
+use super::keeper::{Shared, Task};
+use super::ledger::{Ledger, chain_hash};
+use super::writer::{Compression, Writer};
+use crate::batch::{Batch, Sink};
+use crate::ring::Ring;
+use crate::time::{new_ulid, now_ns};
+
+const FLUSH: Duration = Duration::from_millis(500);
+const SYNC: Duration = Duration::from_secs(5);
+const STATISTICS: Duration = Duration::from_secs(10);
+/// Time between two changes of the compression, upwards; downwards one second is enough.
+const CALM: Duration = Duration::from_secs(30);
+/// Stored bytes kept in memory while the disk refuses.
+const MOST_PENDING_BYTES: usize = 4 << 20;
+/// Room taken for a sidecar before there is one.
+const SIDECAR_BYTES: u64 = 32 << 10;
+/// Under pressure, from the left to the right.
+const STEPS: [Compression; 4] = [
+    Compression::Zstd(1),
+    Compression::Zstd(-3),
+    Compression::Zstd(-20),
+    Compression::None,
+];
+
+/// What every segment of a recording has in common.
+pub struct Recording {
+    pub ring: Ring,
+    pub interfaces: Vec<SidecarInterface>,
+    pub compress: bool,
+    pub segment_bytes: u64,
+    pub segment_age: Duration,
+    pub snaplen: u32,
+    pub filter: Option<String>,
+    pub config_sha256: String,
+    pub versions: Versions,
+    /// Devices to ask for their own drops; empty for a replay.
+    pub devices: Vec<String>,
+}
+
+/// A request to seal; answered with the name of what was sealed, once it is in its place.
+pub type SealRequest = Sender<Option<Name>>;
+
+pub struct WriterThread {
+    pub worker: u16,
+    pub seq: u64,
+    pub prev_sidecar_sha256: Option<String>,
+    pub recording: Arc<Recording>,
+    pub shared: Shared,
+    pub keeper: Sender<Task>,
+    pub requests: Receiver<SealRequest>,
+    pub state: State,
+}
+
+/// What changes from batch to batch.
+pub struct State {
+    pub(super) open: Option<Open>,
+    pub(super) ledger: Ledger,
+    /// Since the last counters fact.
+    pub(super) since_fact: Ledger,
+    pub(super) nic: BTreeMap<u32, u64>,
+    refused: bool,
+    step: usize,
+    stepped: Instant,
+    statistics: Instant,
+    scratch: Vec<u8>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            open: None,
+            ledger: Ledger::default(),
+            since_fact: Ledger::default(),
+            nic: BTreeMap::new(),
+            refused: false,
+            step: 0,
+            stepped: Instant::now(),
+            statistics: Instant::now(),
+            scratch: Vec::with_capacity(4096),
+        }
+    }
+}
+
+pub(super) struct Open {
+    pub(super) name: Name,
+    pub(super) id: String,
+    pub(super) writer: Writer,
+    since_ns: i64,
+    since: Instant,
+    flushed: Instant,
+    synced: Instant,
+    /// The frame is complete and only waits for the disk.
+    pub(super) ending: Option<CloseReason>,
+}
+
+impl WriterThread {
+    /// Runs until the capture thread is gone and everything it sent is stored.
+    pub fn run(mut self, sink: &Sink) {
+        self.count_device_drops();
+        loop {
+            match sink.receive(Duration::from_millis(100)) {
+                Ok(batch) => {
+                    self.take(&batch);
+                    sink.give_back(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.answer(sink);
+            self.tick(sink.fill_percent());
+        }
+        self.count_device_drops();
+        self.report_counters();
+        self.seal(CloseReason::Stop);
+    }
+
+    fn take(&mut self, batch: &Batch) {
+        self.lost(batch.interface, batch.bucket_ns, &batch.losses);
+        if batch.packets == 0 {
+            return;
+        }
+        match self.store(batch) {
+            Ok(()) => self.count(batch, true),
+            Err(error) => {
+                self.disk_refuses(&error);
+                self.count(batch, false);
+            }
+        }
+        if self
+            .state
+            .open
+            .as_ref()
+            .is_some_and(|open| open.writer.raw() >= self.recording.segment_bytes)
+        {
+            self.seal(CloseReason::Size);
+        }
+    }
+
+    /// An error means that nothing of the batch is kept.
+    fn store(&mut self, batch: &Batch) -> io::Result<()> {
+        if self.state.refused {
+            self.write_out()?;
+        }
+        if let Some(reason) = self.state.open.as_ref().and_then(|open| open.ending) {
+            self.seal(reason);
+        }
+        if self.state.open.is_none() {
+            self.state.open = Some(self.open(batch.min_ns)?);
+        }
+        let Some(open) = &mut self.state.open else {
+            return Ok(());
+        };
+        if open.writer.pending() > MOST_PENDING_BYTES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        open.writer.append(&batch.data)?;
+        if open.writer.is_full()
+            && let Err(error) = self.write_out()
+        {
+            // The batch is in memory and will be written: it is not lost yet, but the next ones may be.
+            self.disk_refuses(&error);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, first_ns: i64) -> io::Result<Open> {
+        let compression = if self.recording.compress {
+            STEPS[self.state.step]
+        } else {
+            Compression::None
+        };
+        let seq = self.seq + 1;
+        let name = Name {
+            worker: self.worker,
+            seq,
+            first_ns,
+            compressed: compression.is_zstd(),
+            open: true,
+        };
+        let path = self.recording.ring.segments().join(name.to_string());
+        let mut writer = Writer::create(&path, compression)?;
+        self.seq = seq;
+        let id = new_ulid()?.to_string();
+        let mut head = Vec::with_capacity(1024);
+        self.describe(&mut head, &id, seq);
+        writer.append(&head)?;
+        let now = Instant::now();
+        Ok(Open {
+            name,
+            id,
+            writer,
+            since_ns: first_ns,
+            since: now,
+            flushed: now,
+            synced: now,
+            ending: None,
+        })
+    }
+
+    fn describe(&self, out: &mut Vec<u8>, id: &str, seq: u64) {
+        let recording = &self.recording;
+        let note = SectionNote {
+            format: FORMAT_VERSION,
+            segment_id: id.to_owned(),
+            node: recording.ring.file.node.clone(),
+            cluster: recording.ring.file.cluster.clone(),
+            worker: self.worker,
+            seq,
+        };
+        segment::section(out, &format!("sharkrec {}", recording.versions.recorder), &note);
+        for of in &recording.interfaces {
+            let note = InterfaceNote {
+                ifindex: of.ifindex,
+                snaplen: of.snaplen,
+                synthetic_ethernet: of.synthetic_ethernet,
+                pod: of.pod.clone(),
+            };
+            segment::interface(out, &of.name, &note, recording.filter.as_deref());
+        }
+    }
+
+    /// Takes room from the budget, then writes; evicts once more where the disk itself is full.
+    fn write_out(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.state.open else {
+            return Ok(());
+        };
+        for _ in 0..8 {
+            let bytes = open.writer.stored() + open.writer.pending() as u64 + SIDECAR_BYTES;
+            let (fits, evicted) = self.shared.budget(|budget| budget.grow_open(self.worker, bytes));
+            self.shared.report(evicted);
+            if !fits {
+                return Err(io::Error::new(
+                    io::ErrorKind::QuotaExceeded,
+                    "nothing left to evict from the ring",
+                ));
+            }
+            match open.writer.write_out() {
+                Ok(()) => {
+                    self.disk_takes();
+                    return Ok(());
+                }
+                Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
+                Err(error) => {
+                    let evicted = self.shared.budget(|budget| budget.evict("the disk is full"));
+                    if evicted.is_none() {
+                        return Err(error);
+                    }
+                    self.shared.report(evicted);
+                }
+            }
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn disk_refuses(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.state.refused, true) {
+            tracing::warn!(
+                "{}: {error}; packets are dropped and counted",
+                self.recording.ring.root().display()
+            );
+            self.shared.stats.disk_refuses.store(true, Ordering::Relaxed);
+            self.shared.log.write(Fact::Disk(Disk {
+                writing: false,
+                why: error.to_string(),
+            }));
+        }
+    }
+
+    fn disk_takes(&mut self) {
+        if std::mem::replace(&mut self.state.refused, false) {
+            tracing::warn!(
+                "{}: the disk takes data again",
+                self.recording.ring.root().display()
+            );
+            self.shared.stats.disk_refuses.store(false, Ordering::Relaxed);
+            self.shared.log.write(Fact::Disk(Disk {
+                writing: true,
+                why: "a write succeeded".to_owned(),
+            }));
+        }
+    }
+
+    fn answer(&mut self, sink: &Sink) {
+        while let Ok(reply) = self.requests.try_recv() {
+            // What was captured before the request belongs into the sealed segment.
+            while let Ok(batch) = sink.receive(Duration::ZERO) {
+                self.take(&batch);
+                sink.give_back(batch);
+            }
+            let name = self.seal(CloseReason::Snapshot);
+            // Nobody waits any more after a timeout; the seal stands all the same.
+            let _ = reply.send(name);
+        }
+    }
+
+    fn tick(&mut self, fill_percent: usize) {
+        self.shared.stats.set_queue_fill(fill_percent);
+        let now = Instant::now();
+        if now - self.state.statistics >= STATISTICS {
+            self.state.statistics = now;
+            self.count_device_drops();
+            self.write_statistics();
+            self.report_counters();
+        }
+        self.adapt(fill_percent, now);
+        let Some(open) = &mut self.state.open else { return };
+        if now - open.flushed < FLUSH {
+            return;
+        }
+        open.flushed = now;
+        match open.ending {
+            Some(reason) => drop(self.seal(reason)),
+            None if now - open.since >= self.recording.segment_age => drop(self.seal(CloseReason::Age)),
+            None => self.flush(now),
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        let Some(open) = &mut self.state.open else { return };
+        let sync = now - open.synced >= SYNC;
+        if sync {
+            open.synced = now;
+        }
+        let refused = self.state.refused;
+        let ended = if refused { Ok(()) } else { open.writer.end_block() };
+        if let Err(error) = ended.and_then(|()| self.write_out()) {
+            self.disk_refuses(&error);
+        } else if sync {
+            self.sync();
+        }
+    }
+
+    fn sync(&self) {
+        if let Some(Ok(file)) = self
+            .state
+            .open
+            .as_ref()
+            .map(|open| open.writer.file().try_clone())
+        {
+            // The keeper outlives all writers.
+            let _ = self.keeper.send(Task::Sync(file));
+        }
+    }
+
+    /// A queue that fills up means that compression is the bottleneck: the next segment gets less of it.
+    fn adapt(&mut self, fill_percent: usize, now: Instant) {
+        let since = now - self.state.stepped;
+        let step = match fill_percent {
+            50.. if self.state.step + 1 < STEPS.len() && since >= Duration::from_secs(1) => {
+                self.state.step + 1
+            }
+            ..10 if self.state.step > 0 && since >= CALM => self.state.step - 1,
+            _ => return,
+        };
+        if !self.recording.compress {
+            return;
+        }
+        let more = step > self.state.step;
+        self.state.step = step;
+        self.state.stepped = now;
+        self.shared.stats.steps_down.store(step as u64, Ordering::Relaxed);
+        tracing::info!(
+            "compression is now {:?} (queue {fill_percent} % full)",
+            STEPS[step]
+        );
+        if more {
+            self.seal(CloseReason::Pressure);
+        }
+    }
+
+    fn write_statistics(&mut self) {
+        let Some(open) = &mut self.state.open else { return };
+        self.state.scratch.clear();
+        for id in 0..self.recording.interfaces.len() as u32 {
+            let block = self.state.ledger.statistics(id, open.since_ns, now_ns());
+            segment::statistics(&mut self.state.scratch, &block);
+        }
+        if let Err(error) = open.writer.append(&self.state.scratch) {
+            self.disk_refuses(&error);
+        }
+    }
+
+    /// Ends the open segment and hands it to the keeper. None while the disk does not take its last bytes.
+    fn seal(&mut self, reason: CloseReason) -> Option<Name> {
+        if self.state.open.as_ref()?.ending.is_none() {
+            self.write_statistics();
+            let open = self.state.open.as_mut()?;
+            open.ending = Some(reason);
+            if let Err(error) = open.writer.end() {
+                self.disk_refuses(&error);
+            }
+        }
+        if let Err(error) = self.write_out() {
+            self.disk_refuses(&error);
+            return None;
+        }
+        let open = self.state.open.take()?;
+        let name = open.name.sealed();
+        let sealed = self.finished(open);
+        self.prev_sidecar_sha256 = Some(chain_hash(&sealed.sidecar_bytes));
+        // The keeper outlives all writers.
+        let _ = self.keeper.send(Task::Seal(Box::new(sealed)));
+        Some(name)
+    }
+}
