@@ -52,6 +52,8 @@ impl Log {
             seq = seq.max(number.and_then(|n| n.parse().ok()).unwrap_or(0));
             if name.ends_with(".open") {
                 close_torn(&dir, &name)?;
+            } else if name.ends_with(".recovering") {
+                fs::remove_file(dir.join(&name))?;
             }
         }
         let share = (ring_bytes / 100).max(SMALLEST_SHARE_BYTES);
@@ -204,9 +206,16 @@ fn state_key(fact: &Fact) -> Option<String> {
 fn close_torn(dir: &Path, name: &str) -> io::Result<()> {
     let old = dir.join(name);
     let draft = dir.join(format!("{name}.recovering"));
-    let _ = fs::remove_file(&draft);
-    let mut writer = Writer::create(&draft, Compression::Zstd(3))?;
-    let mut lines = BufReader::new(zstd::stream::read::Decoder::new(fs::File::open(&old)?)?);
+    copy_whole_lines(&old, &draft)?;
+    fs::rename(&draft, dir.join(name.trim_end_matches(".open")))?;
+    fs::remove_file(&old)
+}
+
+/// Copies a log that may be torn up to its last whole line.
+pub fn copy_whole_lines(from: &Path, to: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(to);
+    let mut writer = Writer::create(to, Compression::Zstd(3))?;
+    let mut lines = BufReader::new(zstd::stream::read::Decoder::new(fs::File::open(from)?)?);
     let mut line = Vec::new();
     // A torn frame ends in an error: the lines before it are whole.
     while lines.read_until(b'\n', &mut line).is_ok() && line.ends_with(b"\n") {
@@ -215,7 +224,5 @@ fn close_torn(dir: &Path, name: &str) -> io::Result<()> {
     }
     writer.end()?;
     writer.write_out()?;
-    writer.file().sync_data()?;
-    fs::rename(&draft, dir.join(name.trim_end_matches(".open")))?;
-    fs::remove_file(&old)
+    writer.file().sync_data()
 }

@@ -1,1 +1,93 @@
+//! `sharkrec snapshot`: an immutable copy of a window of this node's ring, with manifests that make it verifiable.
+//! In: a ring, a running recorder's or a dead one's, and a place. Out: the URL of the snapshot.
+//! The ring is only read; what is being copied is pinned, so that eviction cannot take it.
 
+mod gather;
+mod manifest;
+mod target;
+
+pub use gather::{Gathered, Item};
+pub use target::{Target, TargetError};
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use shark_schema::manifest::{Manifest, ObjectKind, Ulid, Window, node_manifest_path};
+
+use crate::api;
+use crate::ring::Ring;
+use crate::time::{new_ulid, now_ns};
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub ring: PathBuf,
+    pub window: Window,
+    /// `file:`, `s3:`, `gs:`, `az:` or a directory.
+    pub to: String,
+    pub name: Option<String>,
+    pub reason: Option<String>,
+    pub resume: Option<Ulid>,
+}
+
+/// Gives the URL.
+pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
+    let ring = Ring::open(&wanted.ring)?;
+    let id = match wanted.resume {
+        Some(id) => id,
+        None => new_ulid().context("/dev/urandom")?,
+    };
+    let target = Target::open(&wanted.to, &id.to_string())?;
+    // A wrong key or a missing bucket shows before anything is sealed or pinned.
+    target.check(wanted.resume.is_some()).await?;
+
+    let sealed = api::ask_seal(&ring);
+    if sealed.is_none() {
+        tracing::warn!("no answer from a recorder within 1 s: open files are read as they are");
+    }
+    let gathered = Gathered::pin(&ring, &id.to_string(), wanted.window, sealed.is_some())?;
+    let node = &ring.file.node;
+    tracing::info!(
+        "snapshot {id}: {} objects, {} bytes",
+        gathered.items.len(),
+        gathered.bytes()
+    );
+    target.put_all(node, &gathered.items).await?;
+
+    let node_manifest = manifest::of_node(&ring, &id, wanted, &gathered, sealed.is_some());
+    let bytes = target
+        .put_or_get(&node_manifest_path(node), node_manifest.to_bytes())
+        .await?;
+    let top = Manifest {
+        format: shark_schema::manifest::MANIFEST_VERSION,
+        id: id.to_string(),
+        name: wanted.name.clone(),
+        reason: wanted.reason.clone(),
+        requester: requester(),
+        cluster: ring.file.cluster.clone(),
+        created_ns: now_ns(),
+        wanted: wanted.window,
+        nodes: vec![manifest::entry(&bytes)?],
+        missing: Vec::new(),
+        versions: crate::record::versions(),
+    };
+    target.create("manifest.json", top.to_bytes()).await?;
+    for missing in &gathered.missing {
+        tracing::warn!("{}: {}", missing.what, missing.why);
+    }
+    if !gathered.items.iter().any(|item| item.kind == ObjectKind::Segment) {
+        tracing::warn!("no segment of the ring has a packet in that window");
+    }
+    Ok(target.url())
+}
+
+fn requester() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
+    format!(
+        "{}@{}",
+        user.unwrap_or_else(|| "unknown".to_owned()),
+        crate::config::host_name()
+    )
+}

@@ -61,6 +61,19 @@ impl Filter {
         self.code.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect()
     }
 
+    /// As [`Filter::program`], without packets on their way out. PACKET_IGNORE_OUTGOING would do, but the kernel does not
+    /// honour it in a fanout group.
+    pub fn program_for_loopback(&self) -> Vec<(u16, u8, u8, u32)> {
+        // linux/filter.h: SKF_AD_OFF + SKF_AD_PKTTYPE; linux/if_packet.h: PACKET_OUTGOING
+        let mut program = vec![
+            (code::LD_WORD, 0, 0, 0xFFFF_F004),
+            (code::JUMP_EQ, 0, 1, 4),
+            (code::RETURN, 0, 0, 0),
+        ];
+        program.extend(self.program());
+        program
+    }
+
     /// What the kernel would decide about a packet.
     pub fn takes(&self, packet: View<'_>) -> bool {
         run::run(&self.code, packet) > 0

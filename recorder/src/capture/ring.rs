@@ -106,9 +106,11 @@ impl Ring {
 
     /// One round over the sockets; true when there was anything to read.
     fn turn(&mut self, source: &Source) -> bool {
-        self.lines
-            .iter_mut()
-            .fold(false, |busy, line| line.read(source) || busy)
+        let mut busy = false;
+        for line in &mut self.lines {
+            busy |= line.read(source);
+        }
+        busy
     }
 
     fn wait(&self) {

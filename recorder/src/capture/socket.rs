@@ -58,6 +58,7 @@ pub struct Socket {
     map: *mut u8,
     size: RingSize,
     next: u32,
+    loopback: bool,
 }
 
 // SAFETY: the mapping belongs to this value alone and is released with it; nothing of it is tied to a thread.
@@ -68,7 +69,6 @@ const PACKET_RX_RING: i32 = 5;
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_VERSION: i32 = 10;
 const PACKET_FANOUT: i32 = 18;
-const PACKET_IGNORE_OUTGOING: i32 = 23;
 const TPACKET_V3: i32 = 2;
 const FANOUT_HASH_ROLLOVER_DEFRAG: u32 = 0x1000 | 0x8000;
 const ARPHRD_ETHER: u16 = 1;
@@ -152,7 +152,13 @@ impl Socket {
     /// Lets packets in. What came before was turned away by the filter and is not counted.
     pub fn start(&mut self, filter: &Filter) -> io::Result<()> {
         self.counters()?;
-        self.stream.set_bpf_filter(filter.program())
+        // On loopback every packet passes twice; the outgoing copy is the one to leave out.
+        let program = if self.loopback {
+            filter.program_for_loopback()
+        } else {
+            filter.program()
+        };
+        self.stream.set_bpf_filter(program)
     }
 
     /// Lets no more packets in; those in the ring stay.

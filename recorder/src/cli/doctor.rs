@@ -1,9 +1,183 @@
-//! x
-/// x
+//! `sharkrec doctor`: what works here. A feature is ok only when its event was provoked and seen.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use shark_schema::segment::{self, Block, Blocks, InterfaceNote, SectionNote};
+
+use crate::batch::circle;
+use crate::capture::{Filter, Ring, RingOptions};
+use crate::ring::private_dir;
+use crate::time::now_ns;
+
+/// Check every feature by using it
 #[derive(clap::Args)]
-pub struct Arguments {}
+#[command(after_help = "Example:\n  sharkrec doctor --ring /var/lib/sharkrec")]
+pub struct Arguments {
+    /// Directory of the ring, to check its disk too
+    #[arg(long, env = "SHARKREC_RING", value_name = "DIR")]
+    ring: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
 impl Arguments {
+    /// Fails when a feature without which nothing is recorded does not work.
     pub fn run(self) -> anyhow::Result<()> {
+        let mut checks = vec![
+            ("capture", captures(1, None)),
+            ("filter", captures(1, Some("udp"))),
+            ("workers", captures(2, None)),
+            ("clock", clock()),
+        ];
+        if let Some(ring) = &self.ring {
+            checks.push(("disk", disk(ring)));
+        }
+        let mut out = io::stdout().lock();
+        for (feature, result) in &checks {
+            let verdict = result
+                .as_ref()
+                .map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned());
+            match self.json {
+                true => writeln!(
+                    out,
+                    "{}",
+                    serde_json::json!({ "feature": feature, "result": verdict })
+                )?,
+                false => writeln!(out, "{feature:<10} {verdict}")?,
+            }
+        }
+        ensure!(checks[0].1.is_ok(), "packets cannot be captured here");
         Ok(())
     }
+}
+
+/// Sends packets over loopback and looks for each of them in the ring.
+fn captures(workers: u16, filter: Option<&str>) -> anyhow::Result<()> {
+    let filter = Filter::compile(filter, 65_536)?;
+    let options = RingOptions {
+        buffer_bytes: 1 << 20,
+        snaplen: 65_536,
+        promiscuous: false,
+        filter,
+    };
+    let group = (workers > 1).then_some(std::process::id() as u16 ^ 0x5A5A);
+    let group: Vec<u16> = group.into_iter().collect();
+    let stop = AtomicBool::new(false);
+    let mut rings = Vec::new();
+    for _ in 0..workers {
+        let mut ring = Ring::open(&["lo".to_owned()], &options, &group)?;
+        ring.start()?;
+        rings.push(ring);
+    }
+    let marker = now_ns().to_be_bytes();
+    let mut seen = 0;
+    thread::scope(|scope| -> anyhow::Result<()> {
+        let mut sinks = Vec::new();
+        for ring in rings {
+            let (source, sink) = circle(64, 1 << 20);
+            sinks.push(sink);
+            let stop = &stop;
+            scope.spawn(move || ring.run(&source, stop));
+        }
+        let sent = send(&marker);
+        thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        for sink in sinks {
+            while let Ok(batch) = sink.receive(Duration::from_secs(1)) {
+                seen += count(&batch.data, &marker);
+            }
+        }
+        sent
+    })?;
+    ensure!(seen == SENT, "{seen} of {SENT} packets sent over lo were seen");
+    Ok(())
+}
+
+const SENT: usize = 20;
+
+fn send(marker: &[u8]) -> anyhow::Result<()> {
+    // Several flows, so that every worker of a group gets some.
+    for _ in 0..SENT {
+        let receiver = UdpSocket::bind("127.0.0.1:0").context("loopback is down?")?;
+        let sender = UdpSocket::bind("127.0.0.1:0")?;
+        sender.send_to(marker, receiver.local_addr()?)?;
+    }
+    Ok(())
+}
+
+/// Marked packets in a batch whose stamp is of this minute.
+fn count(data: &[u8], marker: &[u8]) -> usize {
+    // Packets alone are not a file: a section and an interface make them one.
+    let mut file = preamble();
+    file.extend_from_slice(data);
+    let recent = |ns: i64| (now_ns() - ns).abs() < 60_000_000_000;
+    let marked = |block: &Block<'_>| match block {
+        Block::Packet(packet) => packet.data.ends_with(marker) && packet.ts_ns.is_some_and(recent),
+        _ => false,
+    };
+    Blocks::new(&file)
+        .flatten()
+        .filter(|item| marked(&item.block))
+        .count()
+}
+
+fn clock() -> anyhow::Result<()> {
+    let clock = crate::time::clock_reading();
+    ensure!(
+        clock.uncertainty_ns < 1_000_000,
+        "a reading takes {} ns",
+        clock.uncertainty_ns
+    );
+    Ok(())
+}
+
+/// Writes, makes durable, links and removes, as sealing and pinning do.
+fn disk(ring: &Path) -> anyhow::Result<()> {
+    private_dir(ring).with_context(|| ring.display().to_string())?;
+    let (first, second) = (ring.join(".doctor"), ring.join(".doctor.link"));
+    let result = (|| {
+        let mut file = fs::File::create(&first)?;
+        file.write_all(&vec![0x5A; 1 << 20])?;
+        file.sync_data()?;
+        fs::hard_link(&first, &second)?;
+        fs::read(&second)
+    })();
+    let _ = fs::remove_file(&first);
+    let _ = fs::remove_file(&second);
+    let read = result.with_context(|| ring.display().to_string())?;
+    ensure!(
+        read.iter().all(|byte| *byte == 0x5A),
+        "{}: what was written is not what is read",
+        ring.display()
+    );
+    Ok(())
+}
+
+fn preamble() -> Vec<u8> {
+    let mut out = Vec::new();
+    let (node, cluster, segment_id) = (String::new(), String::new(), String::new());
+    let note = SectionNote {
+        format: segment::FORMAT_VERSION,
+        segment_id,
+        node,
+        cluster,
+        worker: 0,
+        seq: 0,
+    };
+    segment::section(&mut out, "sharkrec doctor", &note);
+    let note = InterfaceNote {
+        ifindex: None,
+        snaplen: 65_536,
+        synthetic_ethernet: false,
+        pod: None,
+    };
+    segment::interface(&mut out, "lo", &note, None);
+    out
 }

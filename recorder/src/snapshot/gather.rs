@@ -1,0 +1,239 @@
+//! Chooses what of a ring belongs into a snapshot, and pins it.
+//! In: a ring and a window. Out: files under `<ring>/pins/<id>/` that nobody changes or removes, with sizes and hashes.
+//! The hash of a sealed segment is taken from its sidecar; it is not computed a second time.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use shark_schema::manifest::{Missing, ObjectKind, Window};
+use shark_schema::segment::{Name, Sidecar};
+
+use crate::log;
+use crate::record::versions;
+use crate::ring::{Ring, private_dir};
+use crate::segment::{chain_hash, hex, reseal};
+
+/// One object of the snapshot, by its path below the folder of the node.
+#[derive(Debug, Clone)]
+pub struct Item {
+    pub path: String,
+    pub kind: ObjectKind,
+    pub size: u64,
+    pub sha256: String,
+    pub file: PathBuf,
+}
+
+#[derive(Debug)]
+pub struct Gathered {
+    pub items: Vec<Item>,
+    pub sidecars: Vec<Sidecar>,
+    pub missing: Vec<Missing>,
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Gathered {
+    pub fn pin(ring: &Ring, id: &str, window: Window, sealed: bool) -> anyhow::Result<Gathered> {
+        let dir = ring.pins().join(id);
+        let context = || dir.display().to_string();
+        private_dir(&dir).with_context(context)?;
+        // As long as this lock is held, the recorder knows that the pins are in use.
+        let lock = File::create(dir.join("lock")).with_context(context)?;
+        lock.lock().with_context(context)?;
+        let mut this = Gathered {
+            items: Vec::new(),
+            sidecars: Vec::new(),
+            missing: Vec::new(),
+            dir,
+            _lock: lock,
+        };
+        for name in ring.list()? {
+            match name.open {
+                // Sealed just now; what is open again came later.
+                true if sealed && name.first_ns > window.to_ns => {}
+                true => this.take_open(ring, name, window)?,
+                false => this.take_sealed(ring, name, window)?,
+            }
+        }
+        this.take_logs(ring, window)?;
+        Ok(this)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.items.iter().map(|item| item.size).sum()
+    }
+
+    fn take_sealed(&mut self, ring: &Ring, name: Name, window: Window) -> anyhow::Result<()> {
+        let found = ring.sidecar(name);
+        let linked = link(&ring.segments(), &self.dir, &[name.to_string(), name.sidecar()])?;
+        let (sidecar, bytes) = match found {
+            Ok(found) if linked => found,
+            // Evicted between the listing and the link: gone before this snapshot, unless it mattered.
+            Ok((sidecar, _)) if !overlaps(&sidecar, window) => return Ok(()),
+            Err(_) if !linked => return Ok(()),
+            Ok(_) => {
+                let why = "evicted before it could be pinned".to_owned();
+                self.missing.push(Missing {
+                    what: format!("segment {name}"),
+                    why,
+                });
+                return Ok(());
+            }
+            Err(error) => {
+                self.missing.push(Missing {
+                    what: format!("segment {name}"),
+                    why: error.to_string(),
+                });
+                return Ok(());
+            }
+        };
+        if overlaps(&sidecar, window) {
+            self.add_segment(name, sidecar, &bytes);
+        } else {
+            self.unpin(&[name.to_string(), name.sidecar()]);
+        }
+        Ok(())
+    }
+
+    /// A recorder that is dead or silent: the whole packets of its open file become a segment of the snapshot.
+    fn take_open(&mut self, ring: &Ring, name: Name, window: Window) -> anyhow::Result<()> {
+        let path = ring.segments().join(name.to_string());
+        let prev = self
+            .sidecars
+            .iter()
+            .rfind(|sidecar| sidecar.worker == name.worker);
+        let prev = prev.map(|sidecar| chain_hash(&sidecar.to_bytes()));
+        let resealed = match reseal(&path, name, &self.dir, ring, prev, &versions()) {
+            Ok(resealed) => resealed,
+            // Sealed under our eyes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.take_sealed(ring, name.sealed(), window);
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        let Some((sealed, _)) = resealed else {
+            return Ok(());
+        };
+        let file = self.dir.join(sealed.name.sealed().to_string());
+        fs::rename(self.dir.join(sealed.name.to_string()), &file)
+            .with_context(|| file.display().to_string())?;
+        let sidecar = self.dir.join(name.sidecar());
+        fs::write(&sidecar, &sealed.sidecar_bytes).with_context(|| sidecar.display().to_string())?;
+        if overlaps(&sealed.sidecar, window) {
+            self.add_segment(name.sealed(), sealed.sidecar, &sealed.sidecar_bytes);
+        }
+        Ok(())
+    }
+
+    fn add_segment(&mut self, name: Name, sidecar: Sidecar, bytes: &[u8]) {
+        let file = self.dir.join(name.to_string());
+        let size = fs::metadata(&file).map_or(0, |meta| meta.len());
+        if size != sidecar.bytes_stored {
+            let why = format!(
+                "{size} bytes on disk, {} when it was sealed",
+                sidecar.bytes_stored
+            );
+            self.missing.push(Missing {
+                what: format!("segment {name}"),
+                why,
+            });
+            return;
+        }
+        let segment = Item {
+            path: format!("segments/{name}"),
+            kind: ObjectKind::Segment,
+            size,
+            sha256: sidecar.sha256.clone(),
+            file,
+        };
+        let beside = Item {
+            path: format!("segments/{}", name.sidecar()),
+            kind: ObjectKind::Sidecar,
+            size: bytes.len() as u64,
+            sha256: chain_hash(bytes),
+            file: self.dir.join(name.sidecar()),
+        };
+        self.items.extend([segment, beside]);
+        self.sidecars.push(sidecar);
+    }
+
+    /// The log from the start of the window until now: later files may tell what became of earlier packets.
+    fn take_logs(&mut self, ring: &Ring, window: Window) -> anyhow::Result<()> {
+        let names = ring.logs()?;
+        let start = |name: &String| {
+            name.split('-')
+                .next()
+                .and_then(|ns| ns.parse::<i64>().ok())
+                .unwrap_or(0)
+        };
+        for (at, name) in names.iter().enumerate() {
+            let ends_before = names.get(at + 1).is_some_and(|next| start(next) < window.from_ns);
+            if ends_before || name.ends_with(".recovering") {
+                continue;
+            }
+            let closed = name.trim_end_matches(".open").to_owned();
+            let file = self.dir.join(&closed);
+            if closed == *name {
+                if !link(&ring.log(), &self.dir, std::slice::from_ref(name))? {
+                    continue;
+                }
+            } else {
+                log::copy_whole_lines(&ring.log().join(name), &file)
+                    .with_context(|| ring.log().join(name).display().to_string())?;
+            }
+            let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;
+            self.items.push(Item {
+                path: format!("log/{closed}"),
+                kind: ObjectKind::Log,
+                size,
+                sha256,
+                file,
+            });
+        }
+        Ok(())
+    }
+
+    fn unpin(&self, files: &[String]) {
+        for file in files {
+            let _ = fs::remove_file(self.dir.join(file));
+        }
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!("{}: {error}", self.dir.display());
+        }
+    }
+}
+
+fn overlaps(sidecar: &Sidecar, window: Window) -> bool {
+    match (sidecar.min_ns, sidecar.max_ns) {
+        (Some(min), Some(max)) => min <= window.to_ns && max >= window.from_ns,
+        _ => false,
+    }
+}
+
+/// Links all of the files; false when one of them is gone.
+fn link(from: &Path, to: &Path, files: &[String]) -> anyhow::Result<bool> {
+    for file in files {
+        let target = to.join(file);
+        match fs::hard_link(from.join(file), &target) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| format!("pinning {}", target.display())),
+        }
+    }
+    Ok(true)
+}
+
+fn measure(file: &Path) -> io::Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let size = io::copy(&mut File::open(file)?, &mut hash)?;
+    Ok((size, hex(&hash.finalize())))
+}

@@ -1,0 +1,79 @@
+//! The manifests of a snapshot of this node.
+//! In: what was gathered. Out: the node's manifest, and the line the top manifest has about it.
+
+use shark_schema::manifest::{
+    MANIFEST_VERSION, ManifestError, NodeEntry, NodeManifest, Object, ObjectKind, Ulid, Window,
+    node_manifest_path,
+};
+use shark_schema::segment::Counters;
+
+use super::{Gathered, Wanted};
+use crate::record::versions;
+use crate::ring::Ring;
+use crate::segment::chain_hash;
+
+pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sealed: bool) -> NodeManifest {
+    let mut loss = Counters::default();
+    gathered
+        .sidecars
+        .iter()
+        .for_each(|sidecar| loss += &sidecar.totals);
+    let from_ns = gathered
+        .sidecars
+        .iter()
+        .filter_map(|sidecar| sidecar.min_ns)
+        .min();
+    let to_ns = gathered
+        .sidecars
+        .iter()
+        .filter_map(|sidecar| sidecar.max_ns)
+        .max();
+    let object = |item: &super::Item| Object {
+        path: item.path.clone(),
+        kind: item.kind,
+        size: item.size,
+        sha256: item.sha256.clone(),
+    };
+    NodeManifest {
+        format: MANIFEST_VERSION,
+        snapshot_id: id.to_string(),
+        node: ring.file.node.clone(),
+        cluster: ring.file.cluster.clone(),
+        wanted: wanted.window,
+        real: from_ns
+            .zip(to_ns)
+            .map(|(from_ns, to_ns)| Window { from_ns, to_ns }),
+        sealed,
+        objects: gathered.items.iter().map(object).collect(),
+        packets: gathered.sidecars.iter().map(|sidecar| sidecar.packets).sum(),
+        loss,
+        config_sha256: gathered
+            .sidecars
+            .last()
+            .map(|sidecar| sidecar.config_sha256.clone()),
+        clock_error_ns: None,
+        missing: gathered.missing.clone(),
+        versions: versions(),
+    }
+}
+
+/// From the bytes as they are stored, so that the hash is of those.
+pub fn entry(stored: &[u8]) -> Result<NodeEntry, ManifestError> {
+    let manifest = NodeManifest::from_bytes(stored)?;
+    let segments = manifest
+        .objects
+        .iter()
+        .filter(|object| object.kind == ObjectKind::Segment);
+    Ok(NodeEntry {
+        manifest: node_manifest_path(&manifest.node),
+        node: manifest.node.clone(),
+        sha256: chain_hash(stored),
+        size: stored.len() as u64,
+        wanted: manifest.wanted,
+        real: manifest.real,
+        segments: segments.clone().count() as u64,
+        packets: manifest.packets,
+        bytes_stored: segments.map(|object| object.size).sum(),
+        loss: manifest.loss,
+    })
+}

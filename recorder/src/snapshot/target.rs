@@ -1,0 +1,352 @@
+//! Where a snapshot goes: a directory, by links where it can, or a bucket through object_store.
+//! In: files and manifests. Out: objects below `<prefix>/<id>/`, manifests create-only.
+//! Memory is bounded by a few parts whatever the sizes; retries take seconds, not minutes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path as Key;
+use object_store::{
+    ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart,
+};
+use url::Url;
+
+use super::gather::Item;
+use crate::ring::private_dir;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "--to: '{0}' is not a place: give a directory, file:///DIR, s3://BUCKET/PREFIX, gs://… or az://…"
+    )]
+    NotAPlace(String),
+    #[error("{url}: {why}")]
+    Store { url: String, why: String },
+    #[error("{0} is complete already: a snapshot is never changed")]
+    Complete(String),
+}
+
+pub enum Target {
+    Directory(PathBuf),
+    Bucket {
+        store: Arc<dyn ObjectStore>,
+        prefix: Key,
+        url: String,
+    },
+}
+
+const PART_BYTES: usize = 8 << 20;
+const PARTS_IN_FLIGHT: usize = 2;
+const FILES_IN_FLIGHT: usize = 2;
+
+impl Target {
+    /// `to` plus the id of the snapshot.
+    pub fn open(to: &str, id: &str) -> Result<Target, TargetError> {
+        let Ok(url) = Url::parse(to) else {
+            return Ok(Target::Directory(Path::new(to).join(id)));
+        };
+        let bad = |why: object_store::Error| TargetError::Store {
+            url: to.to_owned(),
+            why: sentence(&why),
+        };
+        let store: Arc<dyn ObjectStore> = match url.scheme() {
+            "file" => {
+                let dir = url
+                    .to_file_path()
+                    .map_err(|()| TargetError::NotAPlace(to.to_owned()))?;
+                return Ok(Target::Directory(dir.join(id)));
+            }
+            "s3" => {
+                let builder = AmazonS3Builder::from_env().with_url(to);
+                Arc::new(
+                    builder
+                        .with_retry(retry())
+                        .with_client_options(client())
+                        .build()
+                        .map_err(bad)?,
+                )
+            }
+            "gs" => {
+                let builder = GoogleCloudStorageBuilder::from_env().with_url(to);
+                Arc::new(
+                    builder
+                        .with_retry(retry())
+                        .with_client_options(client())
+                        .build()
+                        .map_err(bad)?,
+                )
+            }
+            "az" => {
+                let builder = MicrosoftAzureBuilder::from_env().with_url(to);
+                Arc::new(
+                    builder
+                        .with_retry(retry())
+                        .with_client_options(client())
+                        .build()
+                        .map_err(bad)?,
+                )
+            }
+            _ => return Err(TargetError::NotAPlace(to.to_owned())),
+        };
+        let prefix = Key::from(url.path()).join(id);
+        Ok(Target::Bucket {
+            store,
+            prefix,
+            url: format!("{}/{id}", to.trim_end_matches('/')),
+        })
+    }
+
+    /// As it is printed.
+    pub fn url(&self) -> String {
+        match self {
+            Target::Directory(dir) => {
+                let absolute = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
+                Url::from_file_path(&absolute).map_or_else(|()| dir.display().to_string(), String::from)
+            }
+            Target::Bucket { url, .. } => url.clone(),
+        }
+    }
+
+    /// Whether the place can be reached, and the snapshot is not complete there.
+    pub async fn check(&self, resuming: bool) -> Result<(), TargetError> {
+        let complete = match self {
+            Target::Directory(dir) => {
+                private_dir(dir).map_err(|source| TargetError::Io {
+                    path: dir.clone(),
+                    source,
+                })?;
+                dir.join("manifest.json").exists()
+            }
+            Target::Bucket { store, prefix, .. } => {
+                let listed = store
+                    .list_with_delimiter(Some(prefix))
+                    .await
+                    .map_err(|e| self.failed(&e))?;
+                listed
+                    .objects
+                    .iter()
+                    .any(|object| object.location == prefix.clone().join("manifest.json"))
+            }
+        };
+        if complete && resuming {
+            Err(TargetError::Complete(self.url()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Copies everything that is not there already with its size.
+    pub async fn put_all(&self, node: &str, items: &[Item]) -> Result<(), TargetError> {
+        let puts = items.iter().map(|item| self.put(node, item));
+        let mut running = stream::iter(puts).buffer_unordered(FILES_IN_FLIGHT);
+        while let Some(result) = running.next().await {
+            result?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, node: &str, item: &Item) -> Result<(), TargetError> {
+        match self {
+            Target::Directory(dir) => {
+                let path = dir.join("nodes").join(node).join(&item.path);
+                place(&item.file, &path, item.size).map_err(|source| TargetError::Io { path, source })
+            }
+            Target::Bucket { store, prefix, .. } => {
+                let key = item
+                    .path
+                    .split('/')
+                    .fold(prefix.clone().join("nodes").join(node), Key::join);
+                if store.head(&key).await.is_ok_and(|meta| meta.size == item.size) {
+                    return Ok(());
+                }
+                upload(store.as_ref(), &key, &item.file)
+                    .await
+                    .map_err(|error| match error {
+                        UploadError::Read(source) => TargetError::Io {
+                            path: item.file.clone(),
+                            source,
+                        },
+                        UploadError::Store(error) => self.failed(&error),
+                    })
+            }
+        }
+    }
+
+    /// Creates an object, or gives the bytes of the one a snapshot that is being resumed has there already.
+    pub async fn put_or_get(&self, path: &str, bytes: Vec<u8>) -> Result<Vec<u8>, TargetError> {
+        match self.create(path, bytes.clone()).await {
+            Ok(()) => Ok(bytes),
+            Err(TargetError::Complete(_)) => self.get(path).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates an object; one that exists is an error and stays as it is.
+    pub async fn create(&self, path: &str, bytes: Vec<u8>) -> Result<(), TargetError> {
+        match self {
+            Target::Directory(dir) => {
+                let path = dir.join(path);
+                create_file(&path, &bytes).map_err(|source| match source.kind() {
+                    io::ErrorKind::AlreadyExists => TargetError::Complete(path.display().to_string()),
+                    _ => TargetError::Io { path, source },
+                })
+            }
+            Target::Bucket { store, prefix, .. } => {
+                let key = path.split('/').fold(prefix.clone(), Key::join);
+                let options = PutOptions::from(PutMode::Create);
+                match store.put_opts(&key, bytes.into(), options).await {
+                    Ok(_) => Ok(()),
+                    Err(object_store::Error::AlreadyExists { .. }) => {
+                        Err(TargetError::Complete(key.to_string()))
+                    }
+                    Err(error) => Err(self.failed(&error)),
+                }
+            }
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<Vec<u8>, TargetError> {
+        match self {
+            Target::Directory(dir) => {
+                let path = dir.join(path);
+                fs::read(&path).map_err(|source| TargetError::Io { path, source })
+            }
+            Target::Bucket { store, prefix, .. } => {
+                let key = path.split('/').fold(prefix.clone(), Key::join);
+                let found = store.get(&key).await.map_err(|e| self.failed(&e))?;
+                Ok(found.bytes().await.map_err(|e| self.failed(&e))?.to_vec())
+            }
+        }
+    }
+
+    fn failed(&self, error: &object_store::Error) -> TargetError {
+        TargetError::Store {
+            url: self.url(),
+            why: sentence(error),
+        }
+    }
+}
+
+enum UploadError {
+    Read(io::Error),
+    Store(object_store::Error),
+}
+
+async fn upload(store: &dyn ObjectStore, key: &Key, path: &Path) -> Result<(), UploadError> {
+    let mut file = File::open(path).map_err(UploadError::Read)?;
+    let size = file.metadata().map_err(UploadError::Read)?.len();
+    if size <= PART_BYTES as u64 {
+        let mut bytes = Vec::with_capacity(size as usize);
+        file.read_to_end(&mut bytes).map_err(UploadError::Read)?;
+        return store
+            .put(key, bytes.into())
+            .await
+            .map(drop)
+            .map_err(UploadError::Store);
+    }
+    let parts = store.put_multipart(key).await.map_err(UploadError::Store)?;
+    let mut writer = WriteMultipart::new_with_chunk_size(parts, PART_BYTES);
+    let mut part = vec![0; PART_BYTES];
+    loop {
+        let got = file.read(&mut part).map_err(UploadError::Read)?;
+        if got == 0 {
+            break;
+        }
+        writer
+            .wait_for_capacity(PARTS_IN_FLIGHT)
+            .await
+            .map_err(UploadError::Store)?;
+        writer.write(&part[..got]);
+    }
+    writer.finish().await.map(drop).map_err(UploadError::Store)
+}
+
+/// A link where the file system allows it, else a copy.
+fn place(from: &Path, to: &Path, size: u64) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        private_dir(parent)?;
+    }
+    match fs::hard_link(from, to) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if fs::metadata(to)?.len() == size {
+                return Ok(());
+            }
+            // The torso of an attempt that was interrupted.
+            fs::remove_file(to)?;
+        }
+        Err(_) => {}
+    }
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()
+}
+
+fn create_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        private_dir(parent)?;
+    }
+    // Whole or not at all: the link is the act of creation, and fails where there is a file already.
+    let draft = path.with_extension("tmp");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft)?;
+    linked
+}
+
+fn retry() -> RetryConfig {
+    RetryConfig {
+        max_retries: 3,
+        retry_timeout: Duration::from_secs(8),
+        ..RetryConfig::default()
+    }
+}
+
+fn client() -> ClientOptions {
+    let options = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_timeout(Duration::from_secs(60));
+    // `AWS_ALLOW_HTTP` is read by the builder, whose options these replace.
+    let allowed =
+        std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+    options.with_allow_http(allowed)
+}
+
+/// What a person can act on, out of what a server answered.
+fn sentence(error: &object_store::Error) -> String {
+    let text = error.to_string();
+    let has = |any: &[&str]| any.iter().any(|part| text.contains(part));
+    if has(&["NoSuchBucket"]) || matches!(error, object_store::Error::NotFound { .. }) {
+        "the bucket does not exist; make it, or check the name".to_owned()
+    } else if has(&[
+        "SignatureDoesNotMatch",
+        "InvalidAccessKeyId",
+        "AccessDenied",
+        "403",
+        "401",
+    ]) || matches!(
+        error,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+    ) {
+        "access is denied; check the key, the secret and their rights".to_owned()
+    } else if has(&["onnect", "dns error", "timed out", "timeout"]) {
+        "no connection; check the endpoint and the network".to_owned()
+    } else {
+        text.lines().next().unwrap_or("failed").to_owned()
+    }
+}
