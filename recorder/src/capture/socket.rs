@@ -112,11 +112,6 @@ impl Socket {
         let fd = stream.as_raw_fd();
         let (ifindex, hatype) = bound_to(fd).map_err(failed("getsockname"))?;
         set(fd, libc::SOL_PACKET, PACKET_VERSION, &TPACKET_V3.to_ne_bytes()).map_err(failed("TPACKET_V3"))?;
-        if hatype == ARPHRD_LOOPBACK {
-            // On loopback every packet passes twice; the outgoing copy is the one to leave out.
-            set(fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32.to_ne_bytes())
-                .map_err(failed("loopback"))?;
-        }
         let stamps = SOF_TIMESTAMPING_SOFTWARE.to_ne_bytes();
         // Without it packets are stamped when they are copied into the ring, a little later.
         set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &stamps).map_err(failed("time stamps"))?;
@@ -135,6 +130,7 @@ impl Socket {
             map,
             size,
             next: 0,
+            loopback: hatype == ARPHRD_LOOPBACK,
         };
         if let Some(group) = fanout {
             let value = u32::from(group) | FANOUT_HASH_ROLLOVER_DEFRAG << 16;
