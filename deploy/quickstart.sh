@@ -71,7 +71,7 @@ replay() {
   ledger=$here/fixtures/shop/ledger.ndjson identity=$here/fixtures/shop/identity.json
   run "$bin/sharkrec" record --ring "$work/ring" --ring-size 1GiB --read "$here/fixtures/shop/shop.pcapng.zst"
   # The capture keeps its own, older times.
-  snap=$("$bin/sharkrec" snapshot --since 36500d --ring "$work/ring" --to "$work/snapshots" --reason quickstart)
+  snap=$("$bin/sharkrec" snapshot --since 1970-01-01T00:00:00Z --ring "$work/ring" --to "$work/snapshots" --reason quickstart)
 }
 
 ask() {
