@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Questions to recordings: sources, index, identity join, SQL. Works on a laptop, without a cluster, and opens recordings
+//! read-only.
+
+pub mod cache;
+pub mod capture;
+pub mod cli;
+pub mod identity;
+pub mod index;
+pub mod info;
+pub mod pcap;
+pub mod place;
+pub mod print;
+pub mod progress;
+pub mod provenance;
+pub mod rounds;
+pub mod runs;
+pub mod session;
+pub mod source;
+pub mod verify;

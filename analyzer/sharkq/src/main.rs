@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `sharkq`: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    sharkq::cli::main()
+}

@@ -1,0 +1,141 @@
+//! The command line: one file a subcommand. Results go to standard output, everything else to standard error.
+
+mod cache;
+mod completions;
+mod index;
+mod info;
+mod open;
+mod pcap;
+mod sql;
+mod tables;
+mod verify;
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use open::SourceArgs;
+
+/// Questions to network recordings, in SQL.
+///
+/// A source (SRC) is anything recorded: a capture file (pcap or pcapng; gzip, zstd, lz4 or plain; - for standard input), a
+/// segment, a ring, a snapshot (a folder, s3://, gs:// or az://), several of these, or an index. What is not indexed yet is
+/// indexed on first use into a cache.
+#[derive(Parser)]
+#[command(name = "sharkq", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sharkq info capture.pcapng
+  sharkq sql capture.pcapng -c \"SELECT method, path, status_code, count(*) FROM http GROUP BY 1, 2, 3 ORDER BY 4 DESC\"
+  sharkq sql s3://bucket/snapshots/01J... -f question.sql --format json
+  sharkq pcap capture.pcapng --from http --where 'status_code >= 500' -w failed.pcapng
+  sharkq verify snapshots/01J...
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no rows (with --exit-code), 5 integrity.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer SQL over the tables of a recording
+    Sql(sql::Args),
+    /// Make an index: Parquet tables that any engine reads
+    Index(index::Args),
+    /// Say what is in a recording: time, loss, bytes by protocol
+    Info(info::Args),
+    /// Write the packets behind rows
+    Pcap(pcap::Args),
+    /// Recompute every hash of a snapshot or ring
+    Verify(verify::Args),
+    /// Describe the tables and their columns
+    Tables(tables::Args),
+    /// List or clear the cached indexes
+    Cache(cache::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed, or answered from a file that is damaged.
+    Failed = 1,
+    /// No rows, where the caller asked to be told.
+    NoRows = 3,
+    /// Something is not as it was recorded.
+    Integrity = 5,
+}
+
+/// Parses the arguments, runs the command and prints what went wrong, once.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SHARKQ_LOG").unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+    let result = match cli.command {
+        Command::Sql(args) => sql::run(&args),
+        Command::Index(args) => index::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::Pcap(args) => pcap::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Tables(args) => tables::run(&args),
+        Command::Cache(args) => cache::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match result {
+        Ok(exit) => ExitCode::from(exit as u8),
+        // Whoever read the output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sharkq: {}", sentence(&error));
+            ExitCode::from(Exit::Failed as u8)
+        }
+    }
+}
+
+/// The chain of causes in one line, without repeating one inside the other.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(broken))
+}
+
+/// Standard output, or the file that `-o` names; the file appears when it is whole.
+fn write_to(
+    file: Option<&Path>,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    use anyhow::Context;
+    let Some(path) = file.filter(|path| path.as_os_str() != "-") else {
+        let mut out = std::io::BufWriter::new(std::io::stdout());
+        write(&mut out)?;
+        return Ok(out.flush()?);
+    };
+    let shown = || format!("{} cannot be written", path.display());
+    let mut out = std::io::BufWriter::new(std::fs::File::create(path).with_context(shown)?);
+    write(&mut out)?;
+    out.flush().with_context(shown)
+}

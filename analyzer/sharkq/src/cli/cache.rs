@@ -1,0 +1,52 @@
+//! `sharkq cache`: the indexes made on first use.
+
+use super::{Exit, write_to};
+use crate::cache;
+
+/// List or clear the cached indexes.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List them: bytes, last use, what they were made of
+    Ls,
+    /// Remove all of them
+    Clear,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let folder = cache::folder();
+    write_to(None, |out| {
+        match args.action {
+            Action::Ls => {
+                for entry in cache::list(&folder)? {
+                    let used = jiff::Timestamp::try_from(entry.used)
+                        .map(|time| time.to_string())
+                        .unwrap_or_default();
+                    let name = entry.folder.file_name().unwrap_or_default().to_string_lossy();
+                    writeln!(
+                        out,
+                        "{name}  {:>12} bytes  {used}  {}",
+                        entry.bytes,
+                        entry.files.join(" ")
+                    )?;
+                }
+            }
+            Action::Clear => {
+                let (indexes, bytes) = cache::clear(&folder)?;
+                writeln!(
+                    out,
+                    "removed {indexes} indexes, {bytes} bytes, from {}",
+                    folder.display()
+                )?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Done)
+}

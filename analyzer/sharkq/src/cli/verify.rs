@@ -1,0 +1,59 @@
+//! `sharkq verify`: is it still what was recorded?
+
+use super::open::runtime;
+use super::{Exit, write_to};
+use crate::place::Folder;
+use crate::verify::{Report, verify};
+
+/// Recompute every hash of a snapshot, a ring or a segment, and name what was altered, is missing or was added.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Snapshots, rings or segments
+    #[arg(value_name = "SRC", required = true)]
+    sources: Vec<String>,
+    /// Print JSON
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    format: String,
+}
+
+/// Runs the command; 5 where something is wrong.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let runtime = runtime()?;
+    let mut reports = Vec::new();
+    for source in &args.sources {
+        reports.push(verify(&Folder::open(source, runtime.handle())?)?);
+    }
+    write_to(None, |out| {
+        if args.format == "json" {
+            serde_json::to_writer_pretty(&mut *out, &reports)?;
+            return Ok(writeln!(out)?);
+        }
+        for report in &reports {
+            for problem in &report.problems {
+                writeln!(
+                    out,
+                    "{}: {}/{}: {}",
+                    problem.kind, report.source, problem.object, problem.detail
+                )?;
+            }
+            let Report {
+                source,
+                objects,
+                bytes,
+                problems,
+            } = report;
+            let verdict = if problems.is_empty() {
+                "ok".to_string()
+            } else {
+                format!("{} problems", problems.len())
+            };
+            writeln!(
+                out,
+                "{source}: {verdict}, {objects} objects and {bytes} bytes hashed"
+            )?;
+        }
+        Ok(())
+    })?;
+    let sound = reports.iter().all(|report| report.problems.is_empty());
+    Ok(if sound { Exit::Done } else { Exit::Integrity })
+}

@@ -1,0 +1,280 @@
+//! The index: sources in, a folder of Parquet tables out. Three stages run at once: reading and decompressing, the analysis
+//! on all cores, and the writing of sorted runs; the queues between them are bounded, so memory does not grow with the
+//! capture.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use anyhow::Context;
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use shark_dissect::dissector::Options;
+use shark_dissect::pipeline::{Analysis, Chunk, Counts};
+use shark_dissect::rows::Batch;
+use shark_schema::table::{SCHEMA_VERSION, Table};
+
+use crate::capture::Damage;
+use crate::identity::Identities;
+use crate::progress::Progress;
+use crate::provenance;
+use crate::rounds::{FileStats, Round, Rounds};
+use crate::runs;
+use crate::source::Sources;
+
+/// Bytes of rows after which a run is cut.
+const RUN_BYTES: usize = 32 << 20;
+
+/// How an index is made.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexOptions {
+    /// What the analysis keeps.
+    pub dissect: Options,
+    /// Threads of the analysis.
+    pub threads: usize,
+}
+
+/// `index.json`: what an index was made of and what a reader should know of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct IndexNote {
+    /// Version of the tables.
+    pub schema_version: String,
+    /// Version of the program.
+    pub sharkq_version: String,
+    /// Files read.
+    pub files: Vec<FileNote>,
+    /// Frames and bytes.
+    pub counts: CountsNote,
+    /// Files that ended early, each in a sentence.
+    pub damage: Vec<String>,
+    /// True where a file contradicts its format; a file that merely ends early does not.
+    pub corrupt: bool,
+    /// What a person should know before trusting an answer.
+    pub warnings: Vec<String>,
+}
+
+/// A file that was read.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FileNote {
+    /// Its name in rows.
+    pub name: String,
+    /// Where it lies.
+    pub place: String,
+    /// What was in it.
+    pub stats: FileStats,
+}
+
+/// See [`Counts`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CountsNote {
+    pub frames: u64,
+    pub wire_bytes: u64,
+    pub captured_bytes: u64,
+    pub not_ip: u64,
+    pub undecodable: u64,
+    pub fragments: u64,
+    pub incomplete_datagrams: u64,
+}
+
+/// Makes an index in `folder`, which must not exist yet; it appears whole or not at all.
+pub fn build(
+    sources: &Sources,
+    identities: &Identities,
+    options: &IndexOptions,
+    folder: &Path,
+    progress: &Progress,
+) -> anyhow::Result<IndexNote> {
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
+    let name = folder
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let half = Unfinished(parent.join(format!(".{name}.{}.part", std::process::id())));
+    let note = build_in(sources, identities, options, &half.0, progress)
+        .with_context(|| format!("the index of {} files could not be made", sources.files.len()))?;
+    std::fs::rename(&half.0, folder)
+        .with_context(|| format!("{} cannot be put in its place", folder.display()))?;
+    Ok(note)
+}
+
+/// A folder that is removed unless it was moved to its place.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn build_in(
+    sources: &Sources,
+    identities: &Identities,
+    options: &IndexOptions,
+    folder: &Path,
+    progress: &Progress,
+) -> anyhow::Result<IndexNote> {
+    let threads = options.threads.max(1);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let mut analysis = Analysis::new(options.dissect);
+    analysis.catalog.segments = sources.files.iter().map(|file| file.info.clone()).collect();
+    let tables: Vec<(&'static Table, SchemaRef)> = analysis.tables().to_vec();
+    for (table, _) in tables
+        .iter()
+        .filter(|(table, _)| options.dissect.packets || table.name != "packets")
+    {
+        std::fs::create_dir_all(folder.join("tables").join(table.name))?;
+    }
+    let (run_sender, runs) = sync_channel::<Run>(0);
+    let runs = Mutex::new(runs);
+    let (stats, damage) = std::thread::scope(|scope| -> anyhow::Result<(Vec<FileStats>, Vec<Damage>)> {
+        let (round_sender, rounds) = sync_channel::<Round>(1);
+        let reader = scope.spawn(move || -> anyhow::Result<(Vec<FileStats>, Vec<Damage>)> {
+            let mut rounds = Rounds::new(&sources.files);
+            while let Some(round) = rounds.next_round()? {
+                if round_sender.send(round).is_err() {
+                    break;
+                }
+            }
+            Ok((rounds.stats, rounds.damage))
+        });
+        let tables = &tables;
+        let runs = &runs;
+        let writers: Vec<_> = (0..threads.min(4))
+            .map(|_| scope.spawn(|| write_runs(runs, tables, identities)))
+            .collect();
+        let mut cutter = Cutter {
+            folder,
+            next: vec![0; tables.len()],
+            send: &mut |run| run_sender.send(run).is_ok(),
+        };
+        for round in rounds {
+            progress.add(&round);
+            analyse(&pool, &mut analysis, &round);
+            drop(round);
+            cutter.cut(&mut analysis, RUN_BYTES);
+        }
+        pool.install(|| analysis.finish());
+        cutter.cut(&mut analysis, 1);
+        drop(run_sender);
+        for writer in writers {
+            writer.join().expect("the writer does not panic")?;
+        }
+        reader.join().expect("the reader does not panic")
+    })?;
+    for (table, rows) in provenance::tables(sources, &stats) {
+        let place = folder.join("tables").join(table.name);
+        std::fs::create_dir_all(&place)?;
+        let starts = vec![0; rows.num_rows()];
+        if rows.num_rows() > 0 {
+            let batch = Batch {
+                rows,
+                flow_starts_ns: starts,
+            };
+            runs::write(
+                table,
+                &table.schema().into(),
+                vec![batch],
+                identities,
+                &place.join("run-00000.parquet"),
+            )?;
+        }
+    }
+    let note = note(sources, &stats, &damage, analysis.counts());
+    serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
+    Ok(note)
+}
+
+/// Rows to be written to a file.
+struct Run {
+    table: usize,
+    batches: Vec<Batch>,
+    path: PathBuf,
+}
+
+struct Cutter<'a> {
+    folder: &'a Path,
+    next: Vec<u32>,
+    send: &'a mut dyn FnMut(Run) -> bool,
+}
+
+impl Cutter<'_> {
+    /// Cuts a run of every table that has at least this many bytes.
+    fn cut(&mut self, analysis: &mut Analysis, at_least: usize) {
+        for (table, bytes) in analysis.pending().into_iter().enumerate() {
+            if bytes < at_least {
+                continue;
+            }
+            let batches = analysis.take(table);
+            let name = analysis.tables()[table].0.name;
+            let file = format!("run-{:05}.parquet", self.next[table]);
+            self.next[table] += 1;
+            // A writer that failed has hung up; its error is reported when it is joined.
+            (self.send)(Run {
+                table,
+                batches,
+                path: self.folder.join("tables").join(name).join(file),
+            });
+        }
+    }
+}
+
+fn write_runs(
+    runs: &Mutex<Receiver<Run>>,
+    tables: &[(&'static Table, SchemaRef)],
+    identities: &Identities,
+) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    loop {
+        let run = runs.lock().expect("no writer panics").recv();
+        let Ok(run) = run else { return result };
+        // After a failure runs are still taken, so that nobody waits for this end of the queue.
+        if result.is_ok() {
+            let (table, schema) = &tables[run.table];
+            result = runs::write(table, schema, run.batches, identities, &run.path)
+                .with_context(|| format!("{} could not be written", run.path.display()));
+        }
+    }
+}
+
+fn analyse(pool: &rayon::ThreadPool, analysis: &mut Analysis, round: &Round) {
+    analysis
+        .catalog
+        .interfaces
+        .extend(round.new_interfaces.iter().cloned());
+    pool.install(|| {
+        use rayon::prelude::*;
+        let chunks: Vec<Chunk<'_>> = round.parts.par_iter().map(|part| part.chunk()).collect();
+        analysis.round(&chunks, round.merge);
+    });
+}
+
+fn note(sources: &Sources, stats: &[FileStats], damage: &[Damage], counts: Counts) -> IndexNote {
+    let file = |(file, stats): (&crate::source::CaptureFile, &FileStats)| FileNote {
+        name: file.info.name.clone(),
+        place: file.place.name(),
+        stats: stats.clone(),
+    };
+    IndexNote {
+        schema_version: SCHEMA_VERSION.into(),
+        sharkq_version: env!("CARGO_PKG_VERSION").into(),
+        files: sources.files.iter().zip(stats).map(file).collect(),
+        counts: CountsNote {
+            frames: counts.frames,
+            wire_bytes: counts.wire_bytes,
+            captured_bytes: counts.captured_bytes,
+            not_ip: counts.not_ip,
+            undecodable: counts.undecodable,
+            fragments: counts.fragments,
+            incomplete_datagrams: counts.incomplete_datagrams,
+        },
+        damage: damage.iter().map(ToString::to_string).collect(),
+        corrupt: damage.iter().any(|damage| !damage.is_torn()),
+        warnings: sources.warnings.clone(),
+    }
+}

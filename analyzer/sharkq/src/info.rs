@@ -1,0 +1,160 @@
+//! What is in a recording, in the manner of capinfos: size, time, loss, and bytes by protocol, including what is encrypted,
+//! unrecognised or began before the recording, so that an empty table explains itself.
+
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cache::Ready;
+use crate::print::{Format, print};
+use crate::session::{Answer, Session};
+
+/// Bytes and flows by protocol: every byte of a flow is in exactly one row.
+const BY_PROTOCOL: &str = "\
+SELECT CASE WHEN l7 IS NULL THEN 'no payload' \
+            WHEN cardinality(l7) = 0 THEN 'unrecognised' \
+            ELSE array_to_string(l7, '+') END AS protocol, \
+       proto AS transport, count(*) AS flows, \
+       count(*) FILTER (WHERE capture_state = 'mid_stream') AS mid_stream, \
+       count(*) FILTER (WHERE capture_state = 'lossy') AS lossy, \
+       CAST(sum(orig_pkts + resp_pkts) AS BIGINT) AS packets, \
+       CAST(sum(orig_wire_bytes + resp_wire_bytes) AS BIGINT) AS bytes, \
+       CAST(sum(missed_bytes) AS BIGINT) AS missed_bytes, \
+       bool_or(array_has(l7, 'tls') OR array_has(l7, 'ssh')) IS TRUE AS encrypted \
+FROM flows GROUP BY 1, 2 ORDER BY bytes DESC, 1, 2";
+
+const LOSS: &str = "\
+SELECT CAST(sum(kernel_dropped) AS BIGINT) AS kernel, CAST(sum(user_dropped) AS BIGINT) AS queue_or_disk, \
+       CAST(sum(nic_dropped) AS BIGINT) AS device, CAST(sum(filtered) AS BIGINT) AS filtered, \
+       CAST(sum(truncated) AS BIGINT) AS truncated FROM segments";
+
+const TABLES: &str = "\
+SELECT 'flows' AS \"table\", count(*) AS rows FROM flows UNION ALL SELECT 'http', count(*) FROM http \
+UNION ALL SELECT 'dns', count(*) FROM dns ORDER BY 1";
+
+/// What was read.
+#[derive(Debug, Serialize)]
+struct Info {
+    files: usize,
+    packets: u64,
+    captured_bytes: u64,
+    wire_bytes: u64,
+    first_ts: Option<String>,
+    last_ts: Option<String>,
+    duration_s: Option<f64>,
+    packets_per_s: Option<f64>,
+    not_ip_packets: u64,
+    undecodable_packets: u64,
+    fragments: u64,
+    incomplete_datagrams: u64,
+    lost: Value,
+    protocols: Value,
+    rows: Value,
+    damage: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Writes what is in an index.
+pub async fn write(
+    ready: &Ready,
+    session: &Session,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let note = &ready.note;
+    let windows = note.files.iter().filter_map(|file| file.stats.window);
+    let first_ns = windows.clone().map(|(first, _)| first).min();
+    let last_ns = windows.map(|(_, last)| last).max();
+    let duration_s = first_ns
+        .zip(last_ns)
+        .map(|(first, last)| (last - first) as f64 / 1e9);
+    let protocols = one(session, BY_PROTOCOL).await?;
+    let info = Info {
+        files: note.files.len(),
+        packets: note.counts.frames,
+        captured_bytes: note.counts.captured_bytes,
+        wire_bytes: note.counts.wire_bytes,
+        first_ts: first_ns.map(utc),
+        last_ts: last_ns.map(utc),
+        duration_s,
+        packets_per_s: duration_s
+            .filter(|seconds| *seconds > 0.0)
+            .map(|s| note.counts.frames as f64 / s),
+        not_ip_packets: note.counts.not_ip,
+        undecodable_packets: note.counts.undecodable,
+        fragments: note.counts.fragments,
+        incomplete_datagrams: note.counts.incomplete_datagrams,
+        lost: json(&one(session, LOSS).await?)?
+            .get(0)
+            .cloned()
+            .unwrap_or_default(),
+        protocols: json(&protocols)?,
+        rows: json(&one(session, TABLES).await?)?,
+        damage: note.damage.clone(),
+        warnings: note.warnings.clone(),
+    };
+    if format == Format::Json {
+        serde_json::to_writer_pretty(&mut *out, &info)?;
+        return Ok(writeln!(out)?);
+    }
+    anyhow::ensure!(format == Format::Table, "info prints a table or --format json");
+    text(&info, out)?;
+    print(&protocols, Format::Table, out)
+}
+
+fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "Files:         {}", info.files)?;
+    writeln!(out, "Packets:       {}", info.packets)?;
+    writeln!(
+        out,
+        "Bytes:         {} captured of {} on the wire",
+        info.captured_bytes, info.wire_bytes
+    )?;
+    if let (Some(first), Some(last), Some(duration)) = (&info.first_ts, &info.last_ts, info.duration_s) {
+        writeln!(out, "Time (UTC):    {first} to {last} ({duration:.3} s)")?;
+    }
+    writeln!(
+        out,
+        "Not analysed:  {} not IP, {} undecodable, {} incomplete datagrams ({} fragments)",
+        info.not_ip_packets, info.undecodable_packets, info.incomplete_datagrams, info.fragments
+    )?;
+    let lost = info.lost.as_object().into_iter().flatten();
+    let lost: Vec<String> = lost
+        .filter(|(_, count)| !count.is_null())
+        .map(|(cause, n)| format!("{cause} {n}"))
+        .collect();
+    writeln!(
+        out,
+        "Lost:          {}",
+        if lost.is_empty() {
+            "not known for such a file".into()
+        } else {
+            lost.join(", ")
+        }
+    )?;
+    for line in info.damage.iter().chain(&info.warnings) {
+        writeln!(out, "Note:          {line}")?;
+    }
+    Ok(())
+}
+
+async fn one(session: &Session, sql: &str) -> anyhow::Result<Answer> {
+    session
+        .run(sql)
+        .await?
+        .pop()
+        .ok_or_else(|| anyhow::anyhow!("a statement gives an answer"))
+}
+
+fn json(answer: &Answer) -> anyhow::Result<Value> {
+    let mut bytes = Vec::new();
+    print(answer, Format::Json, &mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// A time in UTC.
+pub fn utc(ts_ns: i64) -> String {
+    jiff::Timestamp::from_nanosecond(ts_ns.into())
+        .map_or_else(|_| format!("{ts_ns} ns"), |time| time.to_string())
+}

@@ -1,0 +1,296 @@
+//! Where bytes lie: a file, standard input, or an object in a bucket. In: what a person types. Out: readers, listings and
+//! errors that say what to do. Nothing is ever written here.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::runtime::Handle;
+use url::Url;
+
+/// Bytes fetched at a time from a bucket.
+const RANGE_BYTES: u64 = 8 << 20;
+
+/// A folder of files or objects.
+#[derive(Clone)]
+pub enum Folder {
+    /// On this machine.
+    Local(PathBuf),
+    /// In a bucket.
+    Remote {
+        /// The bucket.
+        store: Arc<dyn ObjectStore>,
+        /// Prefix of the folder.
+        prefix: Key,
+        /// As it was typed, for messages.
+        url: String,
+        /// Where requests run.
+        runtime: Handle,
+    },
+}
+
+/// Why a place cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// A file.
+    #[error("{path}: {why}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// A bucket or an object.
+    #[error("{url}: {why}")]
+    Store {
+        /// Its URL.
+        url: String,
+        /// In one sentence.
+        why: String,
+    },
+}
+
+/// True for the URLs of buckets.
+pub fn is_url(text: &str) -> bool {
+    ["s3://", "gs://", "az://", "file://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+}
+
+impl Folder {
+    /// A folder or file on this machine, or a prefix in a bucket.
+    pub fn open(text: &str, runtime: &Handle) -> Result<Folder, PlaceError> {
+        if let Some(path) = text.strip_prefix("file://") {
+            return Ok(Folder::Local(PathBuf::from(path)));
+        }
+        if !is_url(text) {
+            return Ok(Folder::Local(PathBuf::from(text)));
+        }
+        let failed = |why: String| PlaceError::Store {
+            url: text.into(),
+            why,
+        };
+        let url = Url::parse(text).map_err(|error| failed(format!("not a URL: {error}")))?;
+        let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+        let options: Vec<_> = options.filter(|(name, _)| is_store_option(name)).collect();
+        let (store, prefix) =
+            object_store::parse_url_opts(&url, options).map_err(|error| failed(reason(&error)))?;
+        Ok(Folder::Remote {
+            store: store.into(),
+            prefix,
+            url: text.trim_end_matches('/').into(),
+            runtime: runtime.clone(),
+        })
+    }
+
+    /// As a person would type it.
+    pub fn name(&self) -> String {
+        match self {
+            Folder::Local(path) => path.display().to_string(),
+            Folder::Remote { url, .. } => url.clone(),
+        }
+    }
+
+    /// A place below it.
+    pub fn join(&self, below: &str) -> Folder {
+        match self {
+            Folder::Local(path) => Folder::Local(path.join(below)),
+            Folder::Remote {
+                store,
+                prefix,
+                url,
+                runtime,
+            } => Folder::Remote {
+                store: Arc::clone(store),
+                prefix: below.split('/').fold(prefix.clone(), |key, part| key.join(part)),
+                url: format!("{url}/{below}"),
+                runtime: runtime.clone(),
+            },
+        }
+    }
+
+    /// Names and sizes of all files below it, with the path from it.
+    pub fn list(&self) -> Result<Vec<(String, u64)>, PlaceError> {
+        let mut files = match self {
+            Folder::Local(path) => {
+                let mut files = Vec::new();
+                walk(path, "", &mut files).map_err(|error| self.file_error(&error))?;
+                files
+            }
+            Folder::Remote {
+                store,
+                prefix,
+                runtime,
+                ..
+            } => {
+                let listing = store.list(Some(prefix)).try_collect::<Vec<_>>();
+                let objects = block_on(runtime, listing).map_err(|error| self.store_error(&error))?;
+                let below = |key: &Key| {
+                    key.prefix_match(prefix).map(|parts| {
+                        parts
+                            .map(|part| part.as_ref().to_string())
+                            .collect::<Vec<_>>()
+                            .join("/")
+                    })
+                };
+                objects
+                    .iter()
+                    .filter_map(|object| Some((below(&object.location)?, object.size)))
+                    .collect()
+            }
+        };
+        files.sort();
+        Ok(files)
+    }
+
+    /// All bytes of a small file; `None` if it does not exist.
+    pub fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
+        match self {
+            Folder::Local(path) => match std::fs::read(path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+                Err(error) => Err(self.file_error(&error)),
+            },
+            Folder::Remote {
+                store,
+                prefix,
+                runtime,
+                ..
+            } => {
+                let get = async { store.get(prefix).await?.bytes().await };
+                match block_on(runtime, get) {
+                    Ok(bytes) => Ok(Some(bytes.to_vec())),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(self.store_error(&error)),
+                }
+            }
+        }
+    }
+
+    /// A reader of the stored bytes.
+    pub fn reader(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
+        match self {
+            Folder::Local(path) if path.as_os_str() == "-" => Ok(Box::new(io::stdin())),
+            Folder::Local(path) => match File::open(path) {
+                Ok(file) => Ok(Box::new(file)),
+                Err(error) => Err(self.file_error(&error)),
+            },
+            Folder::Remote {
+                store,
+                prefix,
+                runtime,
+                ..
+            } => {
+                let size = block_on(runtime, store.head(prefix))
+                    .map_err(|error| self.store_error(&error))?
+                    .size;
+                let (store, key, runtime) = (Arc::clone(store), prefix.clone(), runtime.clone());
+                Ok(Box::new(ObjectReader {
+                    store,
+                    key,
+                    runtime,
+                    at: 0,
+                    size,
+                    piece: io::Cursor::new(Vec::new()),
+                }))
+            }
+        }
+    }
+
+    fn file_error(&self, error: &io::Error) -> PlaceError {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file or directory".into(),
+            io::ErrorKind::PermissionDenied => "permission denied; run as a user who may read it".into(),
+            _ => error.to_string(),
+        };
+        PlaceError::File {
+            path: self.name(),
+            why,
+        }
+    }
+
+    fn store_error(&self, error: &object_store::Error) -> PlaceError {
+        PlaceError::Store {
+            url: self.name(),
+            why: reason(error),
+        }
+    }
+}
+
+fn is_store_option(name: &str) -> bool {
+    ["aws_", "google_", "azure_", "allow_", "proxy_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// What a store's error means for the person who reads it.
+fn reason(error: &object_store::Error) -> String {
+    let text = error.to_string();
+    let has = |part: &str| text.contains(part);
+    if has("NoSuchBucket") {
+        "the bucket does not exist".into()
+    } else if has("InvalidAccessKeyId") {
+        "the access key is not known there; check AWS_ACCESS_KEY_ID".into()
+    } else if has("SignatureDoesNotMatch") {
+        "the secret key is wrong; check AWS_SECRET_ACCESS_KEY".into()
+    } else if has("AccessDenied") || has("403") {
+        "access denied; these credentials may not read it".into()
+    } else if matches!(error, object_store::Error::NotFound { .. }) {
+        "there is no such object".into()
+    } else if has("onnection refused") || has("tcp connect error") || has("error sending request") {
+        "the store cannot be reached; check its address and the network".into()
+    } else {
+        text.lines().next().unwrap_or_default().into()
+    }
+}
+
+fn walk(folder: &Path, below: &str, files: &mut Vec<(String, u64)>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let below = if below.is_empty() {
+            name
+        } else {
+            format!("{below}/{name}")
+        };
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            walk(&entry.path(), &below, files)?;
+        } else if kind.is_file() {
+            files.push((below, entry.metadata()?.len()));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a request; callers are never on a thread of the runtime.
+fn block_on<F: Future>(runtime: &Handle, future: F) -> F::Output {
+    runtime.block_on(future)
+}
+
+/// Reads an object range by range.
+struct ObjectReader {
+    store: Arc<dyn ObjectStore>,
+    key: Key,
+    runtime: Handle,
+    at: u64,
+    size: u64,
+    piece: io::Cursor<Vec<u8>>,
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.position() as usize == self.piece.get_ref().len() && self.at < self.size {
+            let end = (self.at + RANGE_BYTES).min(self.size);
+            let bytes = block_on(&self.runtime, self.store.get_range(&self.key, self.at..end));
+            self.piece = io::Cursor::new(bytes.map_err(|error| io::Error::other(reason(&error)))?.to_vec());
+            self.at = end;
+        }
+        self.piece.read(buffer)
+    }
+}

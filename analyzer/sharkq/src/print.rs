@@ -1,0 +1,154 @@
+//! Answers as people and programs read them. In: record batches. Out: bytes of a table, CSV, TSV, JSON, NDJSON, Markdown,
+//! Parquet or Arrow, and nothing else: no counts, no colour.
+
+use std::io::Write;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use parquet::arrow::ArrowWriter;
+
+use crate::session::Answer;
+
+/// An output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// Comma-separated, with a header (RFC 4180).
+    Csv,
+    /// Tab-separated, with a header.
+    Tsv,
+    /// An array of objects.
+    Json,
+    /// An object a line.
+    Ndjson,
+    /// A table in Markdown.
+    Markdown,
+    /// A Parquet file.
+    Parquet,
+    /// An Arrow IPC file.
+    Arrow,
+}
+
+/// Writes an answer.
+pub fn print(answer: &Answer, format: Format, mut out: &mut dyn Write) -> anyhow::Result<()> {
+    let batches: Vec<&RecordBatch> = answer.batches.iter().collect();
+    match format {
+        Format::Table => table(answer, out)?,
+        Format::Csv | Format::Tsv => {
+            separated(answer, if format == Format::Csv { b',' } else { b'\t' }, out)?
+        }
+        Format::Json => {
+            let mut writer = arrow::json::WriterBuilder::new()
+                .with_explicit_nulls(true)
+                .build::<_, arrow::json::writer::JsonArray>(&mut out);
+            writer.write_batches(&batches)?;
+            writer.finish()?;
+            drop(writer);
+            if answer.batches.iter().all(|batch| batch.num_rows() == 0) {
+                write!(out, "[]")?;
+            }
+            writeln!(out)?;
+        }
+        Format::Ndjson => {
+            let mut writer = arrow::json::WriterBuilder::new()
+                .with_explicit_nulls(true)
+                .build::<_, arrow::json::writer::LineDelimited>(&mut out);
+            writer.write_batches(&batches)?;
+            writer.finish()?;
+        }
+        Format::Markdown => markdown(answer, out)?,
+        Format::Parquet => {
+            let mut bytes = Vec::new();
+            let mut writer = ArrowWriter::try_new(&mut bytes, answer.schema.clone(), None)?;
+            batches.iter().try_for_each(|batch| writer.write(batch))?;
+            writer.close()?;
+            out.write_all(&bytes)?;
+        }
+        Format::Arrow => {
+            let mut writer = arrow::ipc::writer::FileWriter::try_new(&mut out, &answer.schema)?;
+            batches.iter().try_for_each(|batch| writer.write(batch))?;
+            writer.finish()?;
+        }
+    }
+    Ok(())
+}
+
+fn options() -> FormatOptions<'static> {
+    FormatOptions::default().with_null("").with_types_info(false)
+}
+
+fn table(answer: &Answer, out: &mut dyn Write) -> anyhow::Result<()> {
+    let schema = answer.schema.clone();
+    let text = arrow::util::pretty::pretty_format_batches_with_schema(schema, &answer.batches)?;
+    writeln!(out, "{text}")?;
+    let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
+    writeln!(out, "({rows} {})", if rows == 1 { "row" } else { "rows" })?;
+    Ok(())
+}
+
+/// Each cell as text; NULL is empty.
+fn cells(answer: &Answer, mut row: impl FnMut(Vec<String>) -> std::io::Result<()>) -> anyhow::Result<()> {
+    let options = options();
+    for batch in &answer.batches {
+        let columns: Vec<ArrayFormatter<'_>> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options))
+            .collect::<Result<_, _>>()?;
+        for at in 0..batch.num_rows() {
+            row(columns
+                .iter()
+                .map(|column| column.value(at).to_string())
+                .collect())?;
+        }
+    }
+    Ok(())
+}
+
+/// Nested values are texts here, which the CSV writer of arrow does not take.
+fn separated(answer: &Answer, separator: u8, out: &mut dyn Write) -> anyhow::Result<()> {
+    let quote = |text: &str| {
+        let plain = !text
+            .bytes()
+            .any(|byte| matches!(byte, b'"' | b'\n' | b'\r') || byte == separator);
+        if plain {
+            text.to_string()
+        } else {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        }
+    };
+    let line = |texts: &[String]| {
+        texts
+            .iter()
+            .map(|text| quote(text))
+            .collect::<Vec<_>>()
+            .join(&(separator as char).to_string())
+    };
+    let names: Vec<String> = answer
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    writeln!(out, "{}", line(&names))?;
+    cells(answer, |row| writeln!(out, "{}", line(&row)))
+}
+
+fn markdown(answer: &Answer, out: &mut dyn Write) -> anyhow::Result<()> {
+    let names: Vec<&str> = answer
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
+    writeln!(out, "| {} |", names.join(" | "))?;
+    writeln!(out, "|{}", " --- |".repeat(names.len()))?;
+    cells(answer, |row| {
+        let row: Vec<String> = row
+            .iter()
+            .map(|text| text.replace('|', "\\|").replace('\n', "<br>"))
+            .collect();
+        writeln!(out, "| {} |", row.join(" | "))
+    })
+}

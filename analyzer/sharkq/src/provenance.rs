@@ -1,0 +1,309 @@
+//! Where rows come from and what could not be seen: the tables `segments`, `coverage` and `snapshots`, from sidecars, logs,
+//! manifests, and what was read where there are none of those.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use sha2::{Digest, Sha256};
+use shark_schema::identity::{Evicted, Fact, Record, Targeting};
+use shark_schema::segment::Counters;
+use shark_schema::table::{Block, Table};
+use shark_schema::tables::coverage::{self, CoverageBlock, CoverageRow};
+use shark_schema::tables::segments::{self, SegmentBlock, SegmentRow};
+use shark_schema::tables::snapshots::{self, SnapshotBlock, SnapshotRow};
+
+use crate::rounds::{BUCKET_NS, FileStats};
+use crate::source::{CaptureFile, Snapshot, Sources};
+
+/// The rows of the three tables.
+pub fn tables(sources: &Sources, stats: &[FileStats]) -> Vec<(&'static Table, RecordBatch)> {
+    vec![
+        (&segments::TABLE, segment_rows(sources, stats)),
+        (&coverage::TABLE, coverage_rows(sources, stats)),
+        (&snapshots::TABLE, snapshot_rows(sources)),
+    ]
+}
+
+fn batch<B: Block>(table: &Table, mut rows: B) -> RecordBatch {
+    let mut columns = Vec::new();
+    rows.finish(&mut columns);
+    RecordBatch::try_new(table.schema().into(), columns).expect("builders and schema come from one table")
+}
+
+fn signed(count: u64) -> Option<i64> {
+    Some(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn segment_rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
+    let mut rows = SegmentBlock::default();
+    for (file, stats) in sources.files.iter().zip(stats) {
+        rows.append(&SegmentRow {
+            snapshot_id: file.info.snapshot_id.as_deref(),
+            cluster: file.info.cluster.as_deref(),
+            node: file.info.node.as_deref(),
+            path: Some(&file.path),
+            segment_id: Some(&file.info.name),
+            first_ts: stats.window.map(|(first, _)| first),
+            last_ts: stats.window.map(|(_, last)| last),
+            packets: signed(stats.packets),
+            truncated: signed(stats.truncated),
+            bytes_stored: file.size.and_then(signed),
+            ..recorded(file)
+        });
+    }
+    batch(&segments::TABLE, rows)
+}
+
+/// What only a sidecar knows.
+fn recorded(file: &CaptureFile) -> SegmentRow<'_> {
+    let Some(sidecar) = &file.sidecar else {
+        return SegmentRow::default();
+    };
+    let totals = &sidecar.totals;
+    SegmentRow {
+        bytes_raw: signed(sidecar.bytes_raw),
+        sha256: Some(&sidecar.sha256),
+        prev_sha256: sidecar.prev_sidecar_sha256.as_deref(),
+        sealed_at: Some(sidecar.sealed_at_ns),
+        close_reason: Some(sidecar.close_reason.as_str()),
+        kernel_received: totals.kernel_received.and_then(signed),
+        kernel_dropped: signed(totals.kernel_dropped),
+        ring_freezes: signed(totals.ring_freezes),
+        nic_dropped: totals.nic_dropped.and_then(signed),
+        filtered: totals.filtered.and_then(signed),
+        user_dropped: signed(totals.user_dropped + totals.disk_dropped),
+        unwritten_policy_bytes: signed(totals.policy_bytes),
+        unwritten_overload_bytes: signed(totals.overload_bytes),
+        snaplen: i32::try_from(sidecar.snaplen).ok(),
+        filter: sidecar.filter.as_deref(),
+        recorder_version: Some(&sidecar.versions.recorder),
+        config_sha256: Some(&sidecar.config_sha256),
+        ..SegmentRow::default()
+    }
+}
+
+/// Counters of a node's interface in 10 s; none where nothing says anything about them.
+type Buckets = BTreeMap<(String, String, i64), Counters>;
+
+fn coverage_rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
+    let mut rows = CoverageBlock::default();
+    let buckets = recorded_buckets(sources);
+    for ((node, iface, bucket_ns), counters) in &buckets {
+        let lost = counters.lost();
+        rows.append(&CoverageRow {
+            snapshot_id: snapshot_of(sources, node),
+            node: Some(node),
+            iface: Some(iface),
+            bucket: Some(*bucket_ns),
+            state: Some(if lost > 0 { "lossy" } else { "ok" }),
+            received: signed(counters.offered),
+            captured: signed(counters.written),
+            dropped: signed(lost),
+            loss_ratio: (counters.written + lost > 0).then(|| lost as f64 / (counters.written + lost) as f64),
+            ..CoverageRow::default()
+        });
+    }
+    for (node, iface, bucket_ns, state) in blind(sources, &buckets) {
+        let empty = CoverageRow {
+            snapshot_id: snapshot_of(sources, &node),
+            node: Some(&node),
+            iface: Some(&iface),
+            bucket: Some(bucket_ns),
+            state: Some(state),
+            ..CoverageRow::default()
+        };
+        rows.append(&empty);
+    }
+    for (file, stats) in sources
+        .files
+        .iter()
+        .zip(stats)
+        .filter(|(file, _)| file.sidecar.is_none())
+    {
+        for (bucket_ns, packets) in &stats.buckets {
+            // Nothing tells what such a file lost: `dropped` stays unknown.
+            rows.append(&CoverageRow {
+                snapshot_id: file.info.snapshot_id.as_deref(),
+                node: file.info.node.as_deref().or(Some(&file.info.name)),
+                iface: Some("*"),
+                bucket: Some(*bucket_ns),
+                state: Some("ok"),
+                captured: signed(*packets),
+                ..CoverageRow::default()
+            });
+        }
+    }
+    batch(&coverage::TABLE, rows)
+}
+
+fn snapshot_of<'a>(sources: &'a Sources, node: &str) -> Option<&'a str> {
+    let of_node = |file: &&CaptureFile| file.info.node.as_deref() == Some(node);
+    sources
+        .files
+        .iter()
+        .find(of_node)
+        .and_then(|file| file.info.snapshot_id.as_deref())
+}
+
+fn recorded_buckets(sources: &Sources) -> Buckets {
+    let mut buckets = Buckets::new();
+    for file in &sources.files {
+        let Some(sidecar) = &file.sidecar else { continue };
+        for bucket in &sidecar.buckets {
+            let name = sidecar
+                .interfaces
+                .iter()
+                .find(|iface| iface.id == bucket.interface);
+            let name = name.map_or_else(|| "*".to_string(), |iface| iface.name.clone());
+            let start_ns = bucket.start_ns.div_euclid(BUCKET_NS) * BUCKET_NS;
+            let inside = file
+                .window
+                .is_none_or(|window| start_ns + BUCKET_NS > window.from_ns && start_ns <= window.to_ns);
+            if inside {
+                *buckets.entry((sidecar.node.clone(), name, start_ns)).or_default() += &bucket.counters;
+            }
+        }
+    }
+    buckets
+}
+
+/// Stretches of the wanted time in which a node recorded nothing, and why: rotated out, the recorder was down, or never
+/// targeted.
+fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'static str)> {
+    let mut blind = Vec::new();
+    let nodes: std::collections::BTreeSet<&str> = sources
+        .facts
+        .iter()
+        .map(|(header, _)| header.node.as_str())
+        .chain(buckets.keys().map(|key| key.0.as_str()))
+        .collect();
+    for node in nodes {
+        let facts: Vec<&Record> = sources
+            .facts
+            .iter()
+            .filter(|(header, _)| header.node == node)
+            .map(|(_, record)| record)
+            .collect();
+        let seen: std::collections::BTreeSet<i64> = buckets
+            .keys()
+            .filter(|key| key.0 == node)
+            .map(|key| key.2)
+            .collect();
+        let wanted = sources
+            .files
+            .iter()
+            .filter(|file| file.info.node.as_deref() == Some(node))
+            .find_map(|file| file.window);
+        let evictions = facts.iter().filter_map(|record| match &record.fact {
+            Fact::Evicted(evicted) => Some(evicted),
+            _ => None,
+        });
+        let evictions: Vec<&Evicted> = evictions.collect();
+        let span = wanted.map(|window| (window.from_ns, window.to_ns)).or_else(|| {
+            let first = evictions.iter().filter_map(|evicted| evicted.min_ns).min();
+            Some((first.or(seen.first().copied())?, seen.last().copied()?))
+        });
+        let Some((from_ns, to_ns)) = span else { continue };
+        // A window may reach back for years: only what a recorder was there for is told bucket by bucket.
+        let began_ns = facts
+            .iter()
+            .map(|record| record.ts_ns)
+            .chain(seen.first().copied())
+            .min()
+            .unwrap_or(from_ns);
+        let mut bucket_ns = from_ns.max(began_ns).div_euclid(BUCKET_NS) * BUCKET_NS;
+        while bucket_ns <= to_ns {
+            if !seen.contains(&bucket_ns) {
+                blind.push((
+                    node.to_string(),
+                    "*".to_string(),
+                    bucket_ns,
+                    why(&facts, &evictions, bucket_ns),
+                ));
+            }
+            bucket_ns += BUCKET_NS;
+        }
+        for record in &facts {
+            if let Fact::Interface(iface) = &record.fact
+                && iface.state == Targeting::NotTargeted
+            {
+                let bucket_ns = record.ts_ns.max(from_ns).div_euclid(BUCKET_NS) * BUCKET_NS;
+                blind.push((node.to_string(), iface.name.clone(), bucket_ns, "not_targeted"));
+            }
+        }
+    }
+    blind
+}
+
+fn why(facts: &[&Record], evictions: &[&Evicted], bucket_ns: i64) -> &'static str {
+    let end_ns = bucket_ns + BUCKET_NS;
+    let evicted = evictions.iter().any(|evicted| {
+        evicted.min_ns.is_some_and(|min| min < end_ns) && evicted.max_ns.is_some_and(|max| max >= bucket_ns)
+    });
+    if evicted {
+        return "rotated_out";
+    }
+    let before = facts
+        .iter()
+        .rev()
+        .find(|record| record.ts_ns < end_ns && matches!(record.fact, Fact::Start(_) | Fact::Stop(_)));
+    match before.map(|record| &record.fact) {
+        Some(Fact::Stop(_)) | None => "recorder_restart",
+        _ => "gap",
+    }
+}
+
+fn snapshot_rows(sources: &Sources) -> RecordBatch {
+    let mut rows = SnapshotBlock::default();
+    for snapshot in &sources.snapshots {
+        append_snapshot(&mut rows, snapshot);
+    }
+    batch(&snapshots::TABLE, rows)
+}
+
+fn append_snapshot(rows: &mut SnapshotBlock, snapshot: &Snapshot) {
+    let uri = snapshot.folder.name();
+    let Some((manifest, bytes)) = &snapshot.manifest else {
+        rows.append(&SnapshotRow {
+            uri: Some(&uri),
+            ..SnapshotRow::default()
+        });
+        return;
+    };
+    let sha256 = hex(&Sha256::digest(bytes));
+    let sum = |of: fn(&shark_schema::manifest::NodeEntry) -> u64| manifest.nodes.iter().map(of).sum::<u64>();
+    let (packets, lost) = (sum(|node| node.packets), sum(|node| node.loss.lost()));
+    let real = manifest.nodes.iter().filter_map(|node| node.real);
+    let failed = manifest
+        .missing
+        .iter()
+        .filter(|missing| missing.what.starts_with("node"))
+        .count();
+    rows.append(&SnapshotRow {
+        snapshot_id: Some(&manifest.id),
+        name: manifest.name.as_deref(),
+        cluster: Some(manifest.cluster.as_str()).filter(|name| !name.is_empty()),
+        created_at: Some(manifest.created_ns),
+        created_by: Some(&manifest.requester),
+        reason: manifest.reason.as_deref(),
+        from_ts: Some(manifest.wanted.from_ns),
+        to_ts: Some(manifest.wanted.to_ns),
+        actual_from_ts: real.clone().map(|window| window.from_ns).max(),
+        actual_to_ts: real.map(|window| window.to_ns).max(),
+        nodes_expected: i32::try_from(manifest.nodes.len() + failed).ok(),
+        nodes_captured: i32::try_from(manifest.nodes.len()).ok(),
+        segments: signed(sum(|node| node.segments)),
+        packets: signed(packets),
+        bytes_stored: signed(sum(|node| node.bytes_stored)),
+        dropped: signed(lost),
+        loss_ratio: (packets + lost > 0).then(|| lost as f64 / (packets + lost) as f64),
+        manifest_sha256: Some(&sha256),
+        uri: Some(&uri),
+        ..SnapshotRow::default()
+    });
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,182 @@
+//! A session: an index in, answers in SQL out. Every table of the catalogue is there, empty ones too, and the view
+//! `api_calls` is made from what each call table says of itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::MemTable;
+use datafusion::config::Dialect;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
+use shark_schema::call::CallBlock;
+use shark_schema::table::{Block, Table};
+use shark_schema::tables::TABLES;
+
+/// Answers of one statement.
+pub struct Answer {
+    /// Columns, also where there are no rows.
+    pub schema: SchemaRef,
+    /// Rows.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// Why a statement has no answer, in a sentence with a way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct QueryError(pub String);
+
+/// A session over an index.
+pub struct Session {
+    context: SessionContext,
+}
+
+impl Session {
+    /// Opens the tables below `folder`.
+    pub async fn open(folder: &Path, threads: usize) -> anyhow::Result<Session> {
+        let mut config = SessionConfig::new()
+            .with_target_partitions(threads.max(1))
+            .with_information_schema(true);
+        config.options_mut().execution.parquet.pushdown_filters = true;
+        config.options_mut().execution.parquet.reorder_filters = true;
+        // The generic dialect takes the column `cluster` for the start of CLUSTER BY.
+        config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
+        let context = SessionContext::new_with_config(config);
+        for table in TABLES {
+            register(&context, table, &folder.join("tables").join(table.name))?;
+        }
+        context.sql(&api_calls()).await?.collect().await?;
+        Ok(Session { context })
+    }
+
+    /// Runs one or several statements; the last one's answer counts. Nothing can be changed from here.
+    pub async fn run(&self, sql: &str) -> Result<Vec<Answer>, QueryError> {
+        let dialect = datafusion::sql::sqlparser::dialect::PostgreSqlDialect {};
+        let statements = datafusion::sql::parser::DFParser::parse_sql_with_dialect(sql, &dialect)
+            .map_err(|error| QueryError(explain(&error)))?;
+        let mut answers = Vec::new();
+        let allowed = SQLOptions::new()
+            .with_allow_ddl(true)
+            .with_allow_dml(false)
+            .with_allow_statements(true);
+        for statement in statements {
+            let failed = |error: DataFusionError| QueryError(explain(&error));
+            let plan = self
+                .context
+                .state()
+                .statement_to_plan(statement)
+                .await
+                .map_err(failed)?;
+            allowed.verify_plan(&plan).map_err(failed)?;
+            let frame = self.context.execute_logical_plan(plan).await.map_err(failed)?;
+            let schema = Arc::clone(frame.schema().inner());
+            let batches = frame.collect().await.map_err(failed)?;
+            // Expressions may be less nullable than planned.
+            let schema = batches.first().map_or(schema, |batch| batch.schema());
+            answers.push(Answer { schema, batches });
+        }
+        Ok(answers)
+    }
+}
+
+fn register(context: &SessionContext, table: &Table, folder: &Path) -> anyhow::Result<()> {
+    let schema: SchemaRef = Arc::new(without_metadata(&table.schema()));
+    let written = std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some());
+    if !written {
+        context.register_table(table.name, Arc::new(MemTable::try_new(schema, vec![vec![]])?))?;
+        return Ok(());
+    }
+    let url = ListingTableUrl::parse(format!("{}/", std::path::absolute(folder)?.display()))?;
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+    let config = ListingTableConfig::new(url)
+        .with_listing_options(options)
+        .with_schema(schema);
+    context.register_table(table.name, Arc::new(ListingTable::try_new(config)?))?;
+    Ok(())
+}
+
+/// Field metadata stays in the files: in plans it would make equal schemas differ.
+fn without_metadata(schema: &Schema) -> Schema {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_metadata(Default::default()));
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// The view over all call tables: their common columns and what each says of itself.
+fn api_calls() -> String {
+    let common: Vec<&str> = <CallBlock as Block>::COLUMNS
+        .iter()
+        .map(|column| column.name)
+        .collect();
+    let common = common.join(", ");
+    let branches: Vec<String> = TABLES
+        .iter()
+        .filter_map(|table| {
+            let view = table.call.as_ref()?;
+            Some(format!(
+                "SELECT {common}, '{}' AS protocol, {} AS version, {} AS operation, {} AS resource, {} AS summary, \
+                 {} AS status, {} AS status_code FROM {} WHERE NOT ({})",
+                table.name,
+                view.version,
+                view.operation,
+                view.resource,
+                view.summary,
+                view.status,
+                view.status_code,
+                table.name,
+                view.excluded
+            ))
+        })
+        .collect();
+    format!("CREATE VIEW api_calls AS {}", branches.join(" UNION ALL "))
+}
+
+/// An engine's error as one sentence, with the nearest name where one is unknown.
+fn explain(error: &DataFusionError) -> String {
+    if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
+        && let datafusion::common::SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
+    {
+        let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
+        let near = nearest(&field.name, &names);
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        return format!(
+            "there is no column {}{hint} (`sharkq tables TABLE` lists columns)",
+            field.name
+        );
+    }
+    let text = error.strip_backtrace();
+    let text = text.lines().next().unwrap_or_default();
+    if let Some(name) = text
+        .split("table '")
+        .nth(1)
+        .and_then(|rest| rest.split('\'').next())
+        && text.ends_with("not found")
+    {
+        let name = name.rsplit('.').next().unwrap_or(name);
+        let names: Vec<&str> = TABLES
+            .iter()
+            .map(|table| table.name)
+            .chain(["api_calls"])
+            .collect();
+        let hint = nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        return format!("there is no table {name}{hint} (`sharkq tables` lists them)");
+    }
+    text.to_string()
+}
+
+/// The name that differs least, if it is near.
+pub fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let distance = |other: &str| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
+    let near = names.iter().map(|other| (distance(other), *other)).min()?;
+    let contained = names.iter().find(|other| other.contains(name) && name.len() > 2);
+    if near.0 <= 2.max(name.len() / 3) {
+        Some(near.1)
+    } else {
+        contained.copied()
+    }
+}

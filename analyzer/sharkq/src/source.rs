@@ -1,0 +1,346 @@
+//! Sources: what a person names, resolved to capture files in order, with what is known beside them. A capture file, a
+//! segment, a ring, a snapshot (also an incomplete one) or an index; several at once. Opened read-only.
+
+use std::collections::BTreeMap;
+
+use shark_dissect::rows::SegmentInfo;
+use shark_schema::identity::{self, LogHeader, Record};
+use shark_schema::manifest::{Manifest, NodeManifest, Window};
+use shark_schema::segment::{Name, Sidecar};
+use tokio::runtime::Handle;
+
+use crate::place::{Folder, PlaceError};
+
+/// Why a source cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// See [`PlaceError`].
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A folder that is nothing we know.
+    #[error(
+        "{0}: neither a ring (no segments/), nor a snapshot (no nodes/), nor an index (no tables/); name a capture file \
+         or one of those"
+    )]
+    NothingHere(String),
+    /// A file beside the packets that cannot be read.
+    #[error("{file}: {why}")]
+    Broken {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// All sources of a command.
+#[derive(Default)]
+pub struct Sources {
+    /// Capture files; those of one series follow each other, series were recorded side by side.
+    pub files: Vec<CaptureFile>,
+    /// Snapshots they lie in.
+    pub snapshots: Vec<Snapshot>,
+    /// Facts of the logs, in the order of their files.
+    pub facts: Vec<(LogHeader, Record)>,
+    /// What a person should know before trusting an answer.
+    pub warnings: Vec<String>,
+    /// An index, if that is what was named.
+    pub index: Option<std::path::PathBuf>,
+}
+
+/// A capture file.
+pub struct CaptureFile {
+    /// Where.
+    pub place: Folder,
+    /// Files of the same series are read one after the other.
+    pub series: usize,
+    /// Name in rows, snapshot, cluster, node.
+    pub info: SegmentInfo,
+    /// What the recorder wrote beside it.
+    pub sidecar: Option<Sidecar>,
+    /// Bytes as stored.
+    pub size: Option<u64>,
+    /// Path below the snapshot or ring.
+    pub path: String,
+    /// Packets outside of this window are left out.
+    pub window: Option<Window>,
+}
+
+/// A snapshot.
+pub struct Snapshot {
+    /// Where.
+    pub folder: Folder,
+    /// Its top manifest; without it the snapshot is incomplete.
+    pub manifest: Option<(Manifest, Vec<u8>)>,
+    /// Manifests of its nodes.
+    pub nodes: Vec<NodeManifest>,
+}
+
+impl Sources {
+    /// Resolves what was named.
+    pub fn open(named: &[String], runtime: &Handle) -> Result<Sources, SourceError> {
+        let mut sources = Sources::default();
+        for text in named {
+            let folder = Folder::open(text, runtime)?;
+            sources.add(&folder)?;
+        }
+        Ok(sources)
+    }
+
+    fn add(&mut self, folder: &Folder) -> Result<(), SourceError> {
+        let is_file = match folder {
+            Folder::Local(path) if path.as_os_str() == "-" => true,
+            Folder::Local(path) => {
+                // A missing path is reported with the words of the reader.
+                !path.is_dir() && folder.reader().map(|_| true)?
+            }
+            Folder::Remote { prefix, .. } => prefix.filename().is_some_and(is_capture_name),
+        };
+        if is_file {
+            self.add_file(folder);
+            return Ok(());
+        }
+        if let Folder::Local(path) = folder
+            && path.join("tables").is_dir()
+        {
+            self.index = Some(path.clone());
+            return Ok(());
+        }
+        let files = folder.list()?;
+        let has = |prefix: &str| files.iter().any(|(path, _)| path.starts_with(prefix));
+        if has("nodes/") || has("manifest.json") {
+            self.add_snapshot(folder, &files)
+        } else if has("segments/") || has("ring.json") {
+            self.add_ring(folder, &files)
+        } else if let Some(inner) = single_snapshot(&files) {
+            self.add(&folder.join(&inner))
+        } else {
+            Err(SourceError::NothingHere(folder.name()))
+        }
+    }
+
+    fn add_file(&mut self, folder: &Folder) {
+        let name = folder.name();
+        let short = name.rsplit('/').next().unwrap_or(&name).to_string();
+        let size = match folder {
+            Folder::Local(path) => std::fs::metadata(path).ok().map(|metadata| metadata.len()),
+            Folder::Remote { .. } => None,
+        };
+        // A segment taken on its own still has its sidecar beside it.
+        let sidecar = short.parse::<Name>().ok().and_then(|name| {
+            let Folder::Local(path) = folder else { return None };
+            Sidecar::from_bytes(&std::fs::read(path.with_file_name(name.sidecar())).ok()?).ok()
+        });
+        let info = SegmentInfo {
+            name: short.clone(),
+            node: sidecar.as_ref().map(|sidecar| sidecar.node.clone()),
+            cluster: sidecar
+                .as_ref()
+                .map(|sidecar| sidecar.cluster.clone())
+                .filter(|cluster| !cluster.is_empty()),
+            snapshot_id: None,
+        };
+        let series = self.next_series();
+        self.files.push(CaptureFile {
+            place: folder.clone(),
+            series,
+            info,
+            sidecar,
+            size,
+            path: short,
+            window: None,
+        });
+    }
+
+    fn next_series(&self) -> usize {
+        self.files.iter().map(|file| file.series + 1).max().unwrap_or(0)
+    }
+
+    fn add_snapshot(&mut self, folder: &Folder, files: &[(String, u64)]) -> Result<(), SourceError> {
+        let manifest = match folder.join("manifest.json").read()? {
+            Some(bytes) => {
+                let broken = |error: &dyn std::fmt::Display| SourceError::Broken {
+                    file: format!("{}/manifest.json", folder.name()),
+                    why: error.to_string(),
+                };
+                Some((
+                    Manifest::from_bytes(&bytes).map_err(|error| broken(&error))?,
+                    bytes,
+                ))
+            }
+            None => {
+                self.warnings.push(format!(
+                    "{} is incomplete: its manifest.json was never written; `sharkrec snapshot --resume ID` completes it",
+                    folder.name()
+                ));
+                None
+            }
+        };
+        let mut nodes = Vec::new();
+        for node in node_names(files) {
+            let path = shark_schema::manifest::node_manifest_path(&node);
+            let node_manifest = match folder.join(&path).read()? {
+                Some(bytes) => {
+                    Some(
+                        NodeManifest::from_bytes(&bytes).map_err(|error| SourceError::Broken {
+                            file: format!("{}/{path}", folder.name()),
+                            why: error.to_string(),
+                        })?,
+                    )
+                }
+                None => None,
+            };
+            let id = manifest.as_ref().map(|(manifest, _)| manifest.id.clone());
+            let window = node_manifest.as_ref().map(|node| node.wanted);
+            self.add_node(folder, &format!("nodes/{node}/"), files, &node, id, window)?;
+            nodes.extend(node_manifest);
+        }
+        let missing = manifest.iter().flat_map(|(manifest, _)| &manifest.missing);
+        for missing in missing.chain(nodes.iter().flat_map(|node| &node.missing)) {
+            self.warnings.push(format!(
+                "{} lacks {}: {}",
+                folder.name(),
+                missing.what,
+                missing.why
+            ));
+        }
+        self.snapshots.push(Snapshot {
+            folder: folder.clone(),
+            manifest,
+            nodes,
+        });
+        Ok(())
+    }
+
+    fn add_ring(&mut self, folder: &Folder, files: &[(String, u64)]) -> Result<(), SourceError> {
+        self.add_node(folder, "", files, "", None, None)
+    }
+
+    fn add_node(
+        &mut self,
+        folder: &Folder,
+        below: &str,
+        files: &[(String, u64)],
+        node: &str,
+        snapshot_id: Option<String>,
+        window: Option<Window>,
+    ) -> Result<(), SourceError> {
+        let mut workers: BTreeMap<u16, Vec<(Name, &str, u64)>> = BTreeMap::new();
+        for (path, size) in files {
+            let Some(name) = path
+                .strip_prefix(below)
+                .and_then(|path| path.strip_prefix("segments/"))
+            else {
+                continue;
+            };
+            if let Ok(name) = name.parse::<Name>() {
+                workers.entry(name.worker).or_default().push((name, path, *size));
+            }
+        }
+        for segments in workers.values_mut() {
+            segments.sort_by_key(|(name, ..)| name.seq);
+            let series = self.next_series();
+            for (name, path, size) in segments {
+                let place = folder.join(path);
+                let sidecar = folder
+                    .join(&format!("{below}segments/{}", name.sidecar()))
+                    .read()?;
+                let sidecar = sidecar.and_then(|bytes| Sidecar::from_bytes(&bytes).ok());
+                let node = sidecar.as_ref().map_or(node, |sidecar| &sidecar.node);
+                let info = SegmentInfo {
+                    name: path.rsplit('/').next().unwrap_or(path).to_string(),
+                    snapshot_id: snapshot_id.clone(),
+                    node: (!node.is_empty()).then(|| node.to_string()),
+                    cluster: sidecar
+                        .as_ref()
+                        .map(|side| side.cluster.clone())
+                        .filter(|name| !name.is_empty()),
+                };
+                self.files.push(CaptureFile {
+                    place,
+                    series,
+                    info,
+                    sidecar,
+                    size: Some(*size),
+                    path: path.to_string(),
+                    window,
+                });
+            }
+        }
+        let log = files.iter().filter(|(path, _)| {
+            path.strip_prefix(below)
+                .is_some_and(|path| path.starts_with("log/") && path.contains(".facts.ndjson"))
+        });
+        for (path, _) in log {
+            self.add_log(&folder.join(path))?;
+        }
+        Ok(())
+    }
+
+    /// A log file; one that is still being written ends where it ends.
+    fn add_log(&mut self, place: &Folder) -> Result<(), SourceError> {
+        let Some(bytes) = place.read()? else { return Ok(()) };
+        let text = if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            decode_torn(&bytes)
+        } else {
+            bytes
+        };
+        let text = String::from_utf8_lossy(&text);
+        let mut lines = text.lines();
+        let Some(header) = lines.next().and_then(|line| identity::read_header(line).ok()) else {
+            self.warnings
+                .push(format!("{} is not a log file and was left out", place.name()));
+            return Ok(());
+        };
+        for (number, line) in lines.enumerate() {
+            match identity::read_line(number as u64 + 2, line) {
+                Ok(Some(record)) => self.facts.push((header.clone(), record)),
+                Ok(None) => {}
+                Err(error) if number + 2 < text.lines().count() => {
+                    self.warnings.push(format!("{}: {error}", place.name()));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_capture_name(name: &str) -> bool {
+    [".pcap", ".pcapng", ".cap"]
+        .iter()
+        .any(|ending| name.contains(ending))
+}
+
+/// A folder of snapshots with exactly one in it.
+fn single_snapshot(files: &[(String, u64)]) -> Option<String> {
+    let mut ids = files.iter().filter_map(|(path, _)| {
+        let (id, rest) = path.split_once('/')?;
+        (rest.starts_with("nodes/") || rest == "manifest.json").then_some(id)
+    });
+    let first = ids.next()?;
+    ids.all(|id| id == first).then(|| first.to_string())
+}
+
+fn node_names(files: &[(String, u64)]) -> Vec<String> {
+    let mut names: Vec<String> = files
+        .iter()
+        .filter_map(|(path, _)| {
+            path.strip_prefix("nodes/")?
+                .split_once('/')
+                .map(|(node, _)| node.to_string())
+        })
+        .collect();
+    names.dedup();
+    names
+}
+
+/// What can be decoded of a zstd file whose end may be missing.
+fn decode_torn(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Ok(mut decoder) = zstd::stream::read::Decoder::new(bytes) {
+        // An error here is the missing end: what came before it stays in `text`.
+        let _ = std::io::Read::read_to_end(&mut decoder, &mut text);
+    }
+    text
+}
