@@ -23,8 +23,6 @@ pub struct Frames<'a> {
     at: usize,
     left: u32,
     synthetic: bool,
-    /// The kernel has lost packets since its statistics were read.
-    pub losing: bool,
 }
 
 impl<'a> Frames<'a> {
@@ -36,8 +34,12 @@ impl<'a> Frames<'a> {
             at,
             left,
             synthetic,
-            losing: false,
         }
+    }
+
+    /// The kernel has lost packets, before those of this block, and its statistics tell how many.
+    pub fn losing(&self) -> bool {
+        u32_at(self.block, 8).unwrap_or(0) & STATUS_LOSING != 0
     }
 }
 
@@ -53,7 +55,6 @@ impl<'a> Iterator for Frames<'a> {
         // The fixed header and the sockaddr_ll behind it, in one check.
         let fixed: &[u8; HEADER_BYTES + 20] = header.first_chunk()?;
         let status = u32_at(fixed, 20)?;
-        self.losing |= status & STATUS_LOSING != 0;
         let start = u16_at(fixed, 24)? as usize;
         let data = header.get(start..start + u32_at(fixed, 12)? as usize)?;
         let frame = Frame {

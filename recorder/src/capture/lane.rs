@@ -4,6 +4,7 @@
 
 use shark_schema::segment::{BUCKET_NS, PacketHead, packet_spliced};
 
+use super::socket::KernelCounters;
 use crate::batch::{Batch, Losses, Source};
 
 /// A packet as it came, with the bytes that have to be put back in.
@@ -108,12 +109,12 @@ impl Lane {
     }
 
     /// Tells the lane that the kernel lost packets before the next one.
-    pub fn kernel_lost(&mut self, received: u64, dropped: u64, freezes: u64) {
+    pub fn kernel_lost(&mut self, counters: &KernelCounters) {
         let before = self.losses.kernel_received.unwrap_or(0);
-        self.losses.kernel_received = Some(before + received);
-        self.losses.kernel_dropped += dropped;
-        self.losses.ring_freezes += freezes;
-        self.unseen_drops += dropped;
+        self.losses.kernel_received = Some(before + counters.received);
+        self.losses.kernel_dropped += counters.dropped;
+        self.losses.ring_freezes += counters.freezes;
+        self.unseen_drops += counters.dropped;
     }
 
     /// Gives the writer what there is, packets or only losses.

@@ -164,23 +164,26 @@ impl Ring {
 
 impl Line {
     fn read(&mut self, source: &Source) -> bool {
-        let mut busy = false;
-        for _ in 0..BLOCKS_A_TURN {
-            let Some(block) = self.socket.ready() else { break };
-            busy = true;
+        for turn in 0..BLOCKS_A_TURN {
+            let Some(block) = self.socket.ready() else {
+                return turn > 0;
+            };
             let mut frames = Frames::new(block, self.socket.device.synthetic_ethernet);
+            if frames.losing() {
+                // The loss came before this block: its first packet tells.
+                let counters = self.socket.counters().unwrap_or_default();
+                self.received += counters.received;
+                self.dropped += counters.dropped;
+                self.lane.kernel_lost(&counters);
+            }
             for frame in &mut frames {
                 self.taken += 1;
                 self.lane.push(source, &frame);
             }
-            let losing = frames.losing;
             self.socket.release();
             self.lane.hand_over(source, now_ns());
-            if losing {
-                self.count(source);
-            }
         }
-        busy
+        true
     }
 
     fn count(&mut self, source: &Source) {
@@ -189,8 +192,7 @@ impl Line {
         };
         self.received += counters.received;
         self.dropped += counters.dropped;
-        self.lane
-            .kernel_lost(counters.received, counters.dropped, counters.freezes);
+        self.lane.kernel_lost(&counters);
         self.lane.hand_over(source, now_ns());
     }
 }

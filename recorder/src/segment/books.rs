@@ -24,6 +24,9 @@ impl WriterThread {
     }
 
     pub(super) fn count(&mut self, batch: &Batch, stored: bool) {
+        if !self.state.changed.contains(&batch.interface) {
+            self.state.changed.push(batch.interface);
+        }
         let mut counters = Ledger::default();
         for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
             if stored {

@@ -75,6 +75,8 @@ pub struct State {
     pub(super) since_fact: Ledger,
     pub(super) nic: BTreeMap<u32, u64>,
     refused: bool,
+    /// Interfaces with packets or losses since the last flush.
+    pub(super) changed: Vec<u32>,
     step: usize,
     stepped: Instant,
     statistics: Instant,
@@ -89,6 +91,7 @@ impl Default for State {
             since_fact: Ledger::default(),
             nic: BTreeMap::new(),
             refused: false,
+            changed: Vec::new(),
             step: 0,
             stepped: Instant::now(),
             statistics: Instant::now(),
@@ -315,7 +318,7 @@ impl WriterThread {
         if now - self.state.statistics >= STATISTICS {
             self.state.statistics = now;
             self.count_device_drops();
-            self.write_statistics();
+            self.write_statistics(&self.all_interfaces());
             self.report_counters();
         }
         self.adapt(fill_percent, now);
@@ -337,13 +340,34 @@ impl WriterThread {
         if sync {
             open.synced = now;
         }
-        let refused = self.state.refused;
-        let ended = if refused { Ok(()) } else { open.writer.end_block() };
+        let ended = if self.state.refused {
+            Ok(())
+        } else {
+            self.end_block()
+        };
         if let Err(error) = ended.and_then(|()| self.write_out()) {
             self.disk_refuses(&error);
         } else if sync {
             self.sync();
         }
+    }
+
+    /// Behind the packets goes a second, small zstd block: `zstdcat` keeps back the end of the last block of a torn frame,
+    /// which must not be packets. It holds the counters of who sent them, so that a crash loses those neither.
+    fn end_block(&mut self) -> io::Result<()> {
+        let changed = std::mem::take(&mut self.state.changed);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let Some(open) = &mut self.state.open else {
+            return Ok(());
+        };
+        open.writer.end_block()?;
+        self.write_statistics(&changed);
+        self.state
+            .open
+            .as_mut()
+            .map_or(Ok(()), |open| open.writer.end_block())
     }
 
     fn sync(&self) {
@@ -384,11 +408,13 @@ impl WriterThread {
         }
     }
 
-    fn write_statistics(&mut self) {
-        let Some(open) = &mut self.state.open else { return };
+    fn write_statistics(&mut self, interfaces: &[u32]) {
+        let Some(open) = self.state.open.as_mut().filter(|open| open.ending.is_none()) else {
+            return;
+        };
         self.state.scratch.clear();
-        for id in 0..self.recording.interfaces.len() as u32 {
-            let block = self.state.ledger.statistics(id, open.since_ns, now_ns());
+        for id in interfaces {
+            let block = self.state.ledger.statistics(*id, open.since_ns, now_ns());
             segment::statistics(&mut self.state.scratch, &block);
         }
         if let Err(error) = open.writer.append(&self.state.scratch) {
@@ -396,10 +422,14 @@ impl WriterThread {
         }
     }
 
+    fn all_interfaces(&self) -> Vec<u32> {
+        (0..self.recording.interfaces.len() as u32).collect()
+    }
+
     /// Ends the open segment and hands it to the keeper. None while the disk does not take its last bytes.
     fn seal(&mut self, reason: CloseReason) -> Option<Name> {
         if self.state.open.as_ref()?.ending.is_none() {
-            self.write_statistics();
+            self.write_statistics(&self.all_interfaces());
             let open = self.state.open.as_mut()?;
             open.ending = Some(reason);
             if let Err(error) = open.writer.end() {

@@ -1,0 +1,109 @@
+//! A disk that fills up: recording goes on, what cannot be stored is counted, and it recovers.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use shark_schema::identity::Fact;
+
+use crate::net::Net;
+use crate::process::{Recorder, sharkrec_ok};
+use crate::reading::{evicted, facts, numbers, packets, totals};
+
+#[test]
+fn a_full_disk_evicts_then_counts_then_recovers() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::new(dir.path());
+    let ring = disk.0.join("ring");
+    // The budget allows more than the disk has, and someone else takes most of it.
+    let recorder = Recorder::start(
+        &net,
+        &ring,
+        &[
+            "--ring-size",
+            "64MiB",
+            "--compression",
+            "none",
+            "--segment-age",
+            "1s",
+        ],
+    );
+    fs::write(disk.0.join("other"), vec![1; 7 << 20]).unwrap();
+    let mut sent = net.send(0, 6_000, 1_000, 6_000).join().unwrap();
+    // Now nothing is left at all: what the ring gives up is taken by the other at once.
+    let other = disk.0.join("more");
+    for _ in 0..8 {
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&other)
+            .unwrap();
+        while std::io::Write::write(&mut file, &[2; 4096]).is_ok_and(|n| n > 0) {}
+        sent += net.send(sent, 1_500, 1_000, 6_000).join().unwrap();
+    }
+    let status = sharkrec_ok(&["status", "--ring", ring.to_str().unwrap(), "--format", "json"]);
+    assert!(status.contains("\"disk_refuses\": true"), "{status}");
+    fs::remove_file(&other).unwrap();
+    fs::remove_file(disk.0.join("other")).unwrap();
+    thread::sleep(Duration::from_millis(1_500));
+    let before = sent;
+    sent += net.send(sent, 1_000, 200, 5_000).join().unwrap();
+    recorder.stop();
+    let segments = ring.join("segments");
+    let counters = totals(&segments);
+    let seen = numbers(&packets(&segments));
+    let gone: u64 = evicted(&ring.join("log")).iter().map(|e| e.packets).sum();
+    assert!(
+        (before..sent).all(|number| seen.contains_key(&number)),
+        "recovered"
+    );
+    assert!(counters.disk_dropped > 0, "{counters:?}");
+    let facts = facts(&ring.join("log"));
+    assert!(
+        facts
+            .iter()
+            .any(|r| matches!(&r.fact, Fact::Disk(d) if d.writing))
+    );
+    // Evicted segments took their own counters with them; the log still has the sum.
+    let Some(Fact::Stop(stop)) = facts
+        .iter()
+        .rev()
+        .map(|r| &r.fact)
+        .find(|f| matches!(f, Fact::Stop(_)))
+    else {
+        panic!("no stop fact")
+    };
+    let sum = stop.totals;
+    assert_eq!(sum.offered, sent, "{sum:?}");
+    assert_eq!(sum.offered, sum.written + sum.lost());
+    assert_eq!(seen.len() as u64 + gone, sum.written, "{sum:?}");
+}
+
+/// 12 MiB of memory that look like a disk.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn new(dir: &Path) -> SmallDisk {
+        let mount = dir.join("disk");
+        fs::create_dir(&mount).unwrap();
+        let options = ["-t", "tmpfs", "-o", "size=12m", "tmpfs"];
+        assert!(
+            Command::new("mount")
+                .args(options)
+                .arg(&mount)
+                .status()
+                .unwrap()
+                .success()
+        );
+        SmallDisk(mount)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}

@@ -1,0 +1,15 @@
+//! The recorder against the real kernel: namespaces, veth pairs, packets numbered by their sender.
+//! One binary, so that it links once. A test that needs root prints why it skips; nothing here touches a real interface.
+
+mod bad_input;
+mod budget;
+mod crash;
+mod disk;
+mod live;
+mod loss;
+mod net;
+mod process;
+mod reading;
+mod replay;
+mod s3;
+mod snapshot;

@@ -1,0 +1,106 @@
+//! The `sharkrec` program as a process: started in a namespace, stopped by signals, asked by its own subcommands.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::net::Net;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_sharkrec");
+
+/// A recorder of `v1`; killed when dropped.
+pub struct Recorder {
+    child: Child,
+}
+
+impl Recorder {
+    pub fn start(net: &Net, ring: &Path, more: &[&str]) -> Recorder {
+        let mut arguments = vec!["--iface", "v1"];
+        arguments.extend(more);
+        Recorder::start_bare(net, ring, &arguments)
+    }
+
+    pub fn start_bare(net: &Net, ring: &Path, arguments: &[&str]) -> Recorder {
+        let _ = std::fs::remove_file(ring.join("control.sock"));
+        // nsenter execs the program itself, so that signals reach it.
+        let child = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{}", net.receiver))
+            .args([PROGRAM, "record", "--ring"])
+            .arg(ring)
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sharkrec starts");
+        let recorder = Recorder { child };
+        let end = Instant::now() + Duration::from_secs(10);
+        while !ring.join("control.sock").exists() {
+            assert!(Instant::now() < end, "the recorder did not start");
+            thread::sleep(Duration::from_millis(10));
+        }
+        recorder
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
+        kill_process(pid, signal).expect("signal");
+    }
+
+    /// Ends it in order; gives what it said and how long it took.
+    pub fn stop(mut self) -> (String, Duration) {
+        let start = Instant::now();
+        self.signal(Signal::TERM);
+        let status = self.child.wait().expect("it ends");
+        let took = start.elapsed();
+        let mut said = String::new();
+        let stderr = self.child.stderr.take();
+        std::io::Read::read_to_string(&mut stderr.expect("piped"), &mut said).expect("text");
+        assert!(status.success(), "{said}");
+        (said, took)
+    }
+
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn sharkrec(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM)
+        .args(arguments)
+        .output()
+        .expect("sharkrec runs")
+}
+
+/// Standard output of a run that must succeed.
+pub fn sharkrec_ok(arguments: &[&str]) -> String {
+    let output = sharkrec(arguments);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Exit code and standard error of a run that must fail, which must say so in one line.
+pub fn sharkrec_fails(arguments: &[&str]) -> (i32, String) {
+    let output = sharkrec(arguments);
+    let error = String::from_utf8(output.stderr).expect("text");
+    let own: Vec<&str> = error
+        .lines()
+        .filter(|line| line.starts_with("sharkrec: "))
+        .collect();
+    assert_eq!(own.len(), 1, "{arguments:?}: {error}");
+    assert!(output.stdout.is_empty(), "{arguments:?} printed a result");
+    (output.status.code().expect("no signal"), own[0].to_owned())
+}
