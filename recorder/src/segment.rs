@@ -3,6 +3,7 @@
 
 mod books;
 mod budget;
+mod disk;
 mod keeper;
 mod ledger;
 mod recovery;

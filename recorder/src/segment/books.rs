@@ -5,7 +5,9 @@
 use std::fs;
 
 use shark_schema::identity::{CountersFact, Fact};
-use shark_schema::segment::{Bucket, CloseReason, Counters, FORMAT_VERSION, Sidecar};
+use shark_schema::segment::{
+    self, Bucket, CloseReason, Counters, FORMAT_VERSION, InterfaceNote, SectionNote, Sidecar,
+};
 
 use super::ledger::Ledger;
 use super::recovery::bucket_of;
@@ -15,6 +17,29 @@ use crate::batch::{Batch, Losses};
 use crate::time::now_ns;
 
 impl WriterThread {
+    /// What stands in front of the packets of every segment.
+    pub(super) fn describe(&self, out: &mut Vec<u8>, id: &str, seq: u64) {
+        let recording = &self.recording;
+        let note = SectionNote {
+            format: FORMAT_VERSION,
+            segment_id: id.to_owned(),
+            node: recording.ring.file.node.clone(),
+            cluster: recording.ring.file.cluster.clone(),
+            worker: self.worker,
+            seq,
+        };
+        segment::section(out, &format!("sharkrec {}", recording.versions.recorder), &note);
+        for of in &recording.interfaces {
+            let note = InterfaceNote {
+                ifindex: of.ifindex,
+                snaplen: of.snaplen,
+                synthetic_ethernet: of.synthetic_ethernet,
+                pod: of.pod.clone(),
+            };
+            segment::interface(out, &of.name, &note, recording.filter.as_deref());
+        }
+    }
+
     pub(super) fn lost(&mut self, interface: u32, bucket_ns: i64, losses: &Losses) {
         self.state.ledger.lost(interface, bucket_ns, losses);
         self.state.since_fact.lost(interface, bucket_ns, losses);

@@ -9,10 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use shark_schema::identity::{Disk, Fact};
-use shark_schema::segment::{
-    self, CloseReason, FORMAT_VERSION, InterfaceNote, Name, SectionNote, SidecarInterface, Versions,
-};
+use shark_schema::segment::{self, CloseReason, Name, SidecarInterface, Versions};
 
 use super::keeper::{Shared, Task};
 use super::ledger::{Ledger, chain_hash};
@@ -28,8 +25,6 @@ const STATISTICS: Duration = Duration::from_secs(10);
 const CALM: Duration = Duration::from_secs(30);
 /// Stored bytes kept in memory while the disk refuses.
 const MOST_PENDING_BYTES: usize = 4 << 20;
-/// Room taken for a sidecar before there is one.
-const SIDECAR_BYTES: u64 = 32 << 10;
 /// Under pressure, from the left to the right.
 const STEPS: [Compression; 4] = [
     Compression::Zstd(1),
@@ -74,7 +69,7 @@ pub struct State {
     /// Since the last counters fact.
     pub(super) since_fact: Ledger,
     pub(super) nic: BTreeMap<u32, u64>,
-    refused: bool,
+    pub(super) refused: bool,
     /// Interfaces with packets or losses since the last flush.
     pub(super) changed: Vec<u32>,
     step: usize,
@@ -214,89 +209,6 @@ impl WriterThread {
             synced: now,
             ending: None,
         })
-    }
-
-    fn describe(&self, out: &mut Vec<u8>, id: &str, seq: u64) {
-        let recording = &self.recording;
-        let note = SectionNote {
-            format: FORMAT_VERSION,
-            segment_id: id.to_owned(),
-            node: recording.ring.file.node.clone(),
-            cluster: recording.ring.file.cluster.clone(),
-            worker: self.worker,
-            seq,
-        };
-        segment::section(out, &format!("sharkrec {}", recording.versions.recorder), &note);
-        for of in &recording.interfaces {
-            let note = InterfaceNote {
-                ifindex: of.ifindex,
-                snaplen: of.snaplen,
-                synthetic_ethernet: of.synthetic_ethernet,
-                pod: of.pod.clone(),
-            };
-            segment::interface(out, &of.name, &note, recording.filter.as_deref());
-        }
-    }
-
-    /// Takes room from the budget, then writes; evicts once more where the disk itself is full.
-    fn write_out(&mut self) -> io::Result<()> {
-        let Some(open) = &mut self.state.open else {
-            return Ok(());
-        };
-        for _ in 0..8 {
-            let bytes = open.writer.stored() + open.writer.pending() as u64 + SIDECAR_BYTES;
-            let (fits, evicted) = self.shared.budget(|budget| budget.grow_open(self.worker, bytes));
-            self.shared.report(evicted);
-            if !fits {
-                return Err(io::Error::new(
-                    io::ErrorKind::QuotaExceeded,
-                    "nothing left to evict from the ring",
-                ));
-            }
-            match open.writer.write_out() {
-                Ok(()) => {
-                    self.disk_takes();
-                    return Ok(());
-                }
-                Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
-                Err(error) => {
-                    let evicted = self.shared.budget(|budget| budget.evict("the disk is full"));
-                    if evicted.is_none() {
-                        return Err(error);
-                    }
-                    self.shared.report(evicted);
-                }
-            }
-        }
-        Err(io::ErrorKind::StorageFull.into())
-    }
-
-    fn disk_refuses(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.state.refused, true) {
-            tracing::warn!(
-                "{}: {error}; packets are dropped and counted",
-                self.recording.ring.root().display()
-            );
-            self.shared.stats.disk_refuses.store(true, Ordering::Relaxed);
-            self.shared.log.write(Fact::Disk(Disk {
-                writing: false,
-                why: error.to_string(),
-            }));
-        }
-    }
-
-    fn disk_takes(&mut self) {
-        if std::mem::replace(&mut self.state.refused, false) {
-            tracing::warn!(
-                "{}: the disk takes data again",
-                self.recording.ring.root().display()
-            );
-            self.shared.stats.disk_refuses.store(false, Ordering::Relaxed);
-            self.shared.log.write(Fact::Disk(Disk {
-                writing: true,
-                why: "a write succeeded".to_owned(),
-            }));
-        }
     }
 
     fn answer(&mut self, sink: &Sink) {
