@@ -137,7 +137,7 @@ impl Served {
     fn status(&self) -> Status {
         let stats = &self.shared.stats;
         let counters = stats.interfaces();
-        let names = self.recording.interfaces.iter().map(|of| of.name.clone());
+        let names = self.recording.interfaces().into_iter().map(|of| of.name);
         let (ring_bytes, limit) = self.shared.budget(|budget| (budget.used(), budget.limit()));
         let mut status = of_files(&self.recording.ring);
         status.alive = true;

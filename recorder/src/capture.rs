@@ -14,8 +14,8 @@ mod socket;
 pub use filter::{Filter, FilterError, Instruction};
 pub use lane::{Frame, Lane};
 pub use replay::{Replay, ReplayError};
-pub use ring::{Ring, RingOptions};
-pub use socket::{CaptureError, Device};
+pub use ring::{Line, Ring, RingOptions};
+pub use socket::{CaptureError, Device, index_of};
 
 use std::sync::atomic::AtomicBool;
 

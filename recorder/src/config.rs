@@ -134,7 +134,7 @@ impl Settings {
             ring: options
                 .ring
                 .context("--ring DIR is missing: the directory to record into")?,
-            interfaces: options.iface,
+            interfaces: once(options.iface),
             ring_bytes,
             snaplen: options.snaplen.unwrap_or(262_144),
             filter: options.filter.filter(|text| !text.trim().is_empty()),
@@ -190,6 +190,17 @@ impl Settings {
             serde_json::to_vec(self).expect("settings serialise"),
         ))
     }
+}
+
+/// A name given twice is one interface, which would otherwise be recorded twice.
+fn once(names: Vec<String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    for name in names {
+        if !kept.contains(&name) {
+            kept.push(name);
+        }
+    }
+    kept
 }
 
 pub fn host_name() -> String {

@@ -3,10 +3,12 @@
 //! It must never stop silently, fill the disk, or lose a packet without saying how many, where and why.
 
 pub mod api;
+pub mod attach;
 pub mod batch;
 pub mod capture;
 pub mod cli;
 pub mod config;
+pub mod devices;
 pub mod log;
 pub mod record;
 pub mod ring;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::Context;
 use shark_schema::identity::{Fact, Feature, InterfaceFact, Start, Stop, Targeting};
@@ -13,8 +14,9 @@ use shark_schema::segment::{SidecarInterface, Versions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::api;
+use crate::attach::Attacher;
 use crate::batch::circle;
-use crate::capture::{Capture, Device, Filter, Replay, ReplayError, Ring as CaptureRing, RingOptions};
+use crate::capture::{Capture, Device, Filter, Line, Replay, ReplayError, Ring as CaptureRing, RingOptions};
 use crate::config::Settings;
 use crate::log::Log;
 use crate::ring::Ring;
@@ -28,7 +30,11 @@ use crate::time::{now_ns, watch_clock};
 const BATCH_BYTES: usize = (1 << 20) + (128 << 10);
 
 pub fn record(settings: &Settings) -> anyhow::Result<()> {
-    let (captures, devices) = open_captures(settings)?;
+    let Opened {
+        captures,
+        devices,
+        attachments,
+    } = open_captures(settings)?;
     let (ring, _lock) = Ring::create(&settings.ring, &settings.node, &settings.cluster)?;
     let versions = versions();
     let found = recover(&ring, &versions).context("recovery of the ring")?;
@@ -69,7 +75,16 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     api::serve(&ring, served)?;
     announce(settings, &devices);
 
-    let why = wait(&happened, &shared.log, workers.len());
+    let attacher = attachments.map(|(options, workers)| Attacher {
+        recording: recording.clone(),
+        options,
+        known: devices
+            .iter()
+            .map(|device| (device.name.clone(), Some(device.ifindex)))
+            .collect(),
+        workers,
+    });
+    let why = wait(&happened, &shared.log, attacher, workers.len());
     stop.store(true, Ordering::Relaxed);
     let mut result = Ok(());
     for threads in workers {
@@ -91,12 +106,23 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     result
 }
 
-fn open_captures(settings: &Settings) -> anyhow::Result<(Vec<Capture>, Vec<Device>)> {
+/// One capture a worker, and for live ones the way to give them new sockets.
+struct Opened {
+    captures: Vec<Capture>,
+    devices: Vec<Device>,
+    attachments: Option<(RingOptions, Vec<Sender<Line>>)>,
+}
+
+fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
     let filter = Filter::compile(settings.filter.as_deref(), settings.snaplen)?;
     if let Some(file) = &settings.read {
         let replay = Replay::open(file, settings.snaplen, filter)?;
         let devices = replay.devices().to_vec();
-        return Ok((vec![Capture::Replay(replay)], devices));
+        return Ok(Opened {
+            captures: vec![Capture::Replay(replay)],
+            devices,
+            attachments: None,
+        });
     }
     let options = RingOptions {
         buffer_bytes: settings.capture_buffer_bytes,
@@ -110,15 +136,19 @@ fn open_captures(settings: &Settings) -> anyhow::Result<(Vec<Capture>, Vec<Devic
         1 => Vec::new(),
         _ => (0..settings.interfaces.len() as u16).map(group).collect(),
     };
-    let mut captures = Vec::new();
-    let mut devices = Vec::new();
+    let (mut captures, mut devices, mut attachments) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.workers {
         let mut ring = CaptureRing::open(&settings.interfaces, &options, &fanouts)?;
         ring.start()?;
         devices = ring.devices();
+        attachments.push(ring.attachments());
         captures.push(Capture::Ring(ring));
     }
-    Ok((captures, devices))
+    Ok(Opened {
+        captures,
+        devices,
+        attachments: Some((options, attachments)),
+    })
 }
 
 fn recording(settings: &Settings, ring: &Ring, devices: &[Device], versions: Versions) -> Recording {
@@ -132,7 +162,7 @@ fn recording(settings: &Settings, ring: &Ring, devices: &[Device], versions: Ver
     };
     Recording {
         ring: ring.clone(),
-        interfaces: devices.iter().enumerate().map(interface).collect(),
+        interfaces: Mutex::new(devices.iter().enumerate().map(interface).collect()),
         compress: settings.compress,
         segment_bytes: settings.segment_bytes,
         segment_age: settings.segment_age,
@@ -140,11 +170,7 @@ fn recording(settings: &Settings, ring: &Ring, devices: &[Device], versions: Ver
         filter: settings.filter.clone(),
         config_sha256: settings.sha256(),
         versions,
-        devices: if settings.read.is_some() {
-            Vec::new()
-        } else {
-            settings.interfaces.clone()
-        },
+        live: settings.read.is_none(),
     }
 }
 
@@ -229,17 +255,32 @@ fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Watches the clock until a signal comes or every capture has ended.
-fn wait(happened: &Receiver<Event>, log: &Log, mut running: usize) -> &'static str {
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks between two readings of the clock.
+const CLOCK_LOOKS: u32 = 10;
+
+/// Watches devices and clock until a signal comes or every capture has ended.
+fn wait(
+    happened: &Receiver<Event>,
+    log: &Log,
+    mut attacher: Option<Attacher>,
+    mut running: usize,
+) -> &'static str {
     let mut clock = watch_clock(None, log);
-    loop {
-        match happened.recv_timeout(std::time::Duration::from_secs(10)) {
+    for look in 1u32.. {
+        match happened.recv_timeout(LOOK) {
             Ok(Event::Signal) => return "signal",
             Ok(Event::CaptureEnded) if running <= 1 => return "end of the replayed file",
             Ok(Event::CaptureEnded) => running -= 1,
-            Err(_) => clock = watch_clock(Some(clock), log),
+            Err(_) => {
+                attacher.iter_mut().for_each(|attacher| attacher.look(log));
+                if look % CLOCK_LOOKS == 0 {
+                    clock = watch_clock(Some(clock), log);
+                }
+            }
         }
     }
+    "end of time"
 }
 
 fn write_first_facts(log: &Log, settings: &Settings, recording: &Recording, found: &Found) {
@@ -255,7 +296,7 @@ fn write_first_facts(log: &Log, settings: &Settings, recording: &Recording, foun
         filter: settings.filter.clone(),
         snaplen: settings.snaplen,
     }));
-    for of in &recording.interfaces {
+    for of in recording.interfaces() {
         let why = if settings.read.is_some() {
             "replayed from a file"
         } else {

@@ -28,9 +28,11 @@ impl Stats {
 
     pub fn add(&self, interface: u32, more: &Counters) {
         let mut all = self.interfaces.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(sum) = all.get_mut(interface as usize) {
-            *sum += more;
+        let at = interface as usize;
+        if all.len() <= at {
+            all.resize(at + 1, Counters::default());
         }
+        all[at] += more;
     }
 
     pub fn interfaces(&self) -> Vec<Counters> {

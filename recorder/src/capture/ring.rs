@@ -3,6 +3,7 @@
 //! The loop never allocates per packet, never blocks on anything but its sockets, and never touches the disk.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,9 +35,12 @@ const STATISTICS: Duration = Duration::from_secs(1);
 pub struct Ring {
     lines: Vec<Line>,
     filter: Filter,
+    /// Devices that were made anew.
+    fresh: Option<Receiver<Line>>,
 }
 
-struct Line {
+/// One interface of a worker.
+pub struct Line {
     socket: Socket,
     lane: Lane,
     /// Taken out of the ring so far.
@@ -45,21 +49,45 @@ struct Line {
     dropped: u64,
 }
 
+impl Line {
+    /// Opens a socket; packets are let in by [`Ring::start`], or by [`Line::start`] where the ring runs already.
+    pub fn open(
+        id: u32,
+        name: &str,
+        options: &RingOptions,
+        fanout: Option<u16>,
+    ) -> Result<Line, CaptureError> {
+        let socket = Socket::open(name, ring_size(options.buffer_bytes), fanout, options.promiscuous)?;
+        let lane = Lane::new(id, options.snaplen, false);
+        Ok(Line {
+            socket,
+            lane,
+            taken: 0,
+            received: 0,
+            dropped: 0,
+        })
+    }
+
+    pub fn start(&mut self, filter: &Filter) -> Result<(), CaptureError> {
+        let interface = self.socket.device.name.clone();
+        let failed = |source| CaptureError::Socket {
+            interface,
+            what: "filter",
+            source,
+        };
+        self.socket.start(filter).map_err(failed)
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.socket.device
+    }
+}
+
 impl Ring {
     /// Opens a socket for every interface; nothing is captured before [`Ring::run`].
     pub fn open(interfaces: &[String], options: &RingOptions, fanouts: &[u16]) -> Result<Ring, CaptureError> {
-        let size = ring_size(options.buffer_bytes);
-        let open = |(id, name): (usize, &String)| {
-            let socket = Socket::open(name, size, fanouts.get(id).copied(), options.promiscuous)?;
-            let lane = Lane::new(id as u32, options.snaplen, false);
-            Ok(Line {
-                socket,
-                lane,
-                taken: 0,
-                received: 0,
-                dropped: 0,
-            })
-        };
+        let open =
+            |(id, name): (usize, &String)| Line::open(id as u32, name, options, fanouts.get(id).copied());
         let lines = interfaces
             .iter()
             .enumerate()
@@ -68,7 +96,15 @@ impl Ring {
         Ok(Ring {
             lines,
             filter: options.filter.clone(),
+            fresh: None,
         })
+    }
+
+    /// Where started lines of devices that were made anew are put in.
+    pub fn attachments(&mut self) -> Sender<Line> {
+        let (sender, receiver) = channel();
+        self.fresh = Some(receiver);
+        sender
     }
 
     pub fn devices(&self) -> Vec<Device> {
@@ -77,16 +113,9 @@ impl Ring {
 
     /// Lets packets in. Separate from [`Ring::run`], so that a worker knows of a failure before it has a thread.
     pub fn start(&mut self) -> Result<(), CaptureError> {
-        for line in &mut self.lines {
-            let interface = line.socket.device.name.clone();
-            let failed = |source| CaptureError::Socket {
-                interface,
-                what: "filter",
-                source,
-            };
-            line.socket.start(&self.filter).map_err(failed)?;
-        }
-        Ok(())
+        self.lines
+            .iter_mut()
+            .try_for_each(|line| line.start(&self.filter))
     }
 
     pub fn run(mut self, source: &Source, stop: &AtomicBool) {
@@ -96,12 +125,25 @@ impl Ring {
             if counted.elapsed() >= STATISTICS {
                 counted = Instant::now();
                 self.lines.iter_mut().for_each(|line| line.count(source));
+                self.attach(source);
             }
             if !busy {
                 self.wait();
             }
         }
         self.finish(source);
+    }
+
+    /// Puts a new socket in the place of one whose device is gone.
+    fn attach(&mut self, source: &Source) {
+        while let Some(line) = self.fresh.as_ref().and_then(|fresh| fresh.try_recv().ok()) {
+            let name = &line.socket.device.name;
+            if let Some(at) = self.lines.iter().position(|old| old.socket.device.name == *name) {
+                let mut old = std::mem::replace(&mut self.lines[at], line);
+                while old.read(source) {}
+                old.count(source);
+            }
+        }
     }
 
     /// One round over the sockets; true when there was anything to read.

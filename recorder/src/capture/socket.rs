@@ -246,6 +246,14 @@ impl Drop for Socket {
     }
 }
 
+/// Index of a device of this network namespace.
+pub fn index_of(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: `name` is a string that ends in zero, and lives through the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
 fn length(size: RingSize) -> usize {
     size.block_bytes as usize * size.blocks as usize
 }

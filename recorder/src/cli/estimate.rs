@@ -1,14 +1,14 @@
 //! `sharkrec estimate`: how long a GiB of ring lasts on this node's traffic.
 //! In: the counters of interfaces, twice. Out: rates, and hours a GiB; compression counts only where a ring shows it.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
+use crate::devices::{self, DeviceCounters};
 use crate::ring::Ring;
 use crate::time::parse_duration;
 use crate::units::show_bytes;
@@ -43,7 +43,7 @@ impl Arguments {
             .map(|dir| compression(&Ring::open(dir)?))
             .transpose()?
             .flatten();
-        let before: Vec<Traffic> = self
+        let before: Vec<DeviceCounters> = self
             .iface
             .iter()
             .map(|name| traffic(name))
@@ -81,26 +81,10 @@ impl Arguments {
     }
 }
 
-struct Traffic {
-    packets: u64,
-    bytes: u64,
-}
-
-fn traffic(interface: &str) -> anyhow::Result<Traffic> {
-    let dir = PathBuf::from("/sys/class/net").join(interface).join("statistics");
-    ensure!(
-        dir.is_dir(),
-        "interface '{interface}' does not exist here; `ip link` lists those that do"
-    );
-    let read = |counter: &str| -> anyhow::Result<u64> {
-        let path = dir.join(counter);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        text.trim().parse().with_context(|| path.display().to_string())
-    };
-    Ok(Traffic {
-        packets: read("rx_packets")? + read("tx_packets")?,
-        bytes: read("rx_bytes")? + read("tx_bytes")?,
-    })
+fn traffic(interface: &str) -> anyhow::Result<DeviceCounters> {
+    let counters = devices::counters().context("/proc/self/net/dev")?;
+    let missing = || format!("interface '{interface}' does not exist here; `ip link` lists those that do");
+    counters.get(interface).copied().with_context(missing)
 }
 
 /// Stored bytes for each byte before compression, over all sealed segments.

@@ -2,7 +2,8 @@
 //! In: batches, the devices' own counters. Out: sidecars and counters facts, as differences.
 //! What nobody can know stays None.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::io;
 
 use shark_schema::identity::{CountersFact, Fact};
 use shark_schema::segment::{
@@ -14,6 +15,7 @@ use super::recovery::bucket_of;
 use super::seal::Sealed;
 use super::thread::{Open, WriterThread};
 use crate::batch::{Batch, Losses};
+use crate::devices;
 use crate::time::now_ns;
 
 impl WriterThread {
@@ -29,15 +31,26 @@ impl WriterThread {
             seq,
         };
         segment::section(out, &format!("sharkrec {}", recording.versions.recorder), &note);
-        for of in &recording.interfaces {
+    }
+
+    /// Gives the interfaces that have no block in the open segment yet theirs.
+    pub(super) fn describe_interfaces(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.state.open else {
+            return Ok(());
+        };
+        let mut blocks = Vec::new();
+        for of in self.recording.interfaces().iter().skip(open.described as usize) {
+            let (ifindex, snaplen, pod) = (of.ifindex, of.snaplen, of.pod.clone());
             let note = InterfaceNote {
-                ifindex: of.ifindex,
-                snaplen: of.snaplen,
+                ifindex,
+                snaplen,
                 synthetic_ethernet: of.synthetic_ethernet,
-                pod: of.pod.clone(),
+                pod,
             };
-            segment::interface(out, &of.name, &note, recording.filter.as_deref());
+            segment::interface(&mut blocks, &of.name, &note, self.recording.filter.as_deref());
+            open.described += 1;
         }
+        open.writer.append(&blocks)
     }
 
     pub(super) fn lost(&mut self, interface: u32, bucket_ns: i64, losses: &Losses) {
@@ -68,9 +81,13 @@ impl WriterThread {
         if self.worker != 0 {
             return;
         }
-        let recording = self.recording.clone();
-        for (id, device) in (0..).zip(&recording.devices) {
-            let Some(total) = device_drops(device) else {
+        let Some(counters) = self.recording.live.then(devices::counters).and_then(Result::ok) else {
+            return;
+        };
+        // Where a device was made anew, the last interface of its name is the one that lives.
+        let names = self.recording.interfaces().into_iter().map(|of| (of.name, of.id));
+        for (name, id) in names.collect::<BTreeMap<_, _>>() {
+            let Some(total) = counters.get(&name).map(|of| of.rx_dropped) else {
                 continue;
             };
             let before = self.state.nic.insert(id, total).unwrap_or(total);
@@ -84,8 +101,9 @@ impl WriterThread {
     /// Counters go into the log also where nothing was captured: that is what makes silence mean something.
     pub(super) fn report_counters(&mut self) {
         let ledger = std::mem::take(&mut self.state.since_fact);
+        let interfaces = self.recording.interfaces();
         let mut buckets = ledger.buckets();
-        for id in 0..self.recording.interfaces.len() as u32 {
+        for id in 0..interfaces.len() as u32 {
             if buckets.iter().all(|bucket| bucket.interface != id) {
                 let start_ns = bucket_of(now_ns());
                 buckets.push(Bucket {
@@ -101,11 +119,7 @@ impl WriterThread {
             counters,
         } in buckets
         {
-            let name = self
-                .recording
-                .interfaces
-                .get(interface as usize)
-                .map(|of| of.name.clone());
+            let name = interfaces.get(interface as usize).map(|of| of.name.clone());
             self.shared.log.write(Fact::Counters(CountersFact {
                 interface: name.unwrap_or_default(),
                 worker: self.worker,
@@ -118,6 +132,8 @@ impl WriterThread {
     pub(super) fn finished(&mut self, open: Open) -> Sealed {
         let ledger = std::mem::take(&mut self.state.ledger);
         let recording = &self.recording;
+        let mut interfaces = recording.interfaces();
+        interfaces.truncate(open.described as usize);
         let (raw, stored) = (open.writer.raw(), open.writer.stored());
         let (file, sha256) = open.writer.into_parts();
         let (min_ns, max_ns) = ledger.range();
@@ -135,7 +151,7 @@ impl WriterThread {
             bytes_stored: stored,
             min_ns,
             max_ns,
-            interfaces: recording.interfaces.clone(),
+            interfaces,
             totals,
             buckets: ledger.buckets(),
             sha256,
@@ -155,12 +171,4 @@ impl WriterThread {
             sidecar_bytes,
         }
     }
-}
-
-fn device_drops(device: &str) -> Option<u64> {
-    let read = |counter: &str| {
-        let text = fs::read_to_string(format!("/sys/class/net/{device}/statistics/{counter}")).ok()?;
-        text.trim().parse::<u64>().ok()
-    };
-    Some(read("rx_dropped")? + read("rx_missed_errors")?)
 }

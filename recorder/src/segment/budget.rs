@@ -15,6 +15,8 @@ use crate::ring::Ring;
 
 pub type Eviction = Evicted;
 
+const LOG_RESERVE_BYTES: u64 = 256 << 10;
+
 pub struct Budget {
     ring: Ring,
     limit: u64,
@@ -22,8 +24,8 @@ pub struct Budget {
     kept: BTreeMap<(i64, Name), u64>,
     /// Bytes of `kept`.
     sealed: u64,
-    /// Bytes of open segments, by worker.
-    open: BTreeMap<u16, u64>,
+    /// Bytes of segments that are open, or on their way to being sealed.
+    open: BTreeMap<Name, u64>,
     log: u64,
     /// Evicted files that a snapshot still holds: their bytes are free only when it lets go.
     pinned: BTreeMap<PathBuf, u64>,
@@ -68,12 +70,12 @@ impl Budget {
         let bytes = size(dir.join(name.sealed().to_string())) + size(dir.join(name.sidecar()));
         self.sealed += bytes;
         self.kept.insert((sealed_at_ns, name.sealed()), bytes);
-        self.open.remove(&name.worker);
+        self.open.remove(&name.sealed());
     }
 
-    /// The open segment of a worker will have this many bytes; what it has no room for is evicted elsewhere first.
-    pub fn grow_open(&mut self, worker: u16, bytes: u64) -> (bool, Vec<Eviction>) {
-        self.open.insert(worker, bytes);
+    /// An open segment will have this many bytes; what there is no room for is evicted elsewhere first.
+    pub fn grow_open(&mut self, name: Name, bytes: u64) -> (bool, Vec<Eviction>) {
+        self.open.insert(name.sealed(), bytes);
         self.fit()
     }
 
@@ -85,12 +87,14 @@ impl Budget {
     /// Evicts until everything fits; false when there is nothing left to evict.
     fn fit(&mut self) -> (bool, Vec<Eviction>) {
         let mut gone = Vec::new();
-        while self.used() > self.limit {
+        // The log grows between two looks at it.
+        let most = self.limit - (self.limit / 64).min(LOG_RESERVE_BYTES);
+        while self.used() > most {
             match self.evict("the ring reached its size") {
                 Some(eviction) => gone.push(eviction),
                 None => {
                     self.release_pins();
-                    return (self.used() <= self.limit, gone);
+                    return (self.used() <= most, gone);
                 }
             }
         }

@@ -22,7 +22,7 @@ impl WriterThread {
         };
         for _ in 0..MOST_EVICTIONS {
             let bytes = open.writer.stored() + open.writer.pending() as u64 + SIDECAR_BYTES;
-            let (fits, evicted) = self.shared.budget(|budget| budget.grow_open(self.worker, bytes));
+            let (fits, evicted) = self.shared.budget(|budget| budget.grow_open(open.name, bytes));
             self.shared.report(evicted);
             if !fits {
                 return Err(io::Error::new(

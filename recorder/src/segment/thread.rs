@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shark_schema::segment::{self, CloseReason, Name, SidecarInterface, Versions};
@@ -36,7 +36,8 @@ const STEPS: [Compression; 4] = [
 /// What every segment of a recording has in common.
 pub struct Recording {
     pub ring: Ring,
-    pub interfaces: Vec<SidecarInterface>,
+    /// Grows when a device is made anew; an id is never used twice.
+    pub interfaces: Mutex<Vec<SidecarInterface>>,
     pub compress: bool,
     pub segment_bytes: u64,
     pub segment_age: Duration,
@@ -44,8 +45,22 @@ pub struct Recording {
     pub filter: Option<String>,
     pub config_sha256: String,
     pub versions: Versions,
-    /// Devices to ask for their own drops; empty for a replay.
-    pub devices: Vec<String>,
+    /// Interfaces are devices of this machine, not of a file.
+    pub live: bool,
+}
+
+impl Recording {
+    pub fn interfaces(&self) -> Vec<SidecarInterface> {
+        self.interfaces.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Adds an interface; gives its id.
+    pub fn add(&self, mut interface: SidecarInterface) -> u32 {
+        let mut all = self.interfaces.lock().unwrap_or_else(|e| e.into_inner());
+        interface.id = all.len() as u32;
+        all.push(interface);
+        all.len() as u32 - 1
+    }
 }
 
 /// A request to seal; answered with the name of what was sealed, once it is in its place.
@@ -105,6 +120,8 @@ pub(super) struct Open {
     synced: Instant,
     /// The frame is complete and only waits for the disk.
     pub(super) ending: Option<CloseReason>,
+    /// Interfaces that have their block.
+    pub(super) described: u32,
 }
 
 impl WriterThread {
@@ -167,6 +184,12 @@ impl WriterThread {
         if open.writer.pending() > MOST_PENDING_BYTES {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        if batch.interface >= open.described {
+            self.describe_interfaces()?;
+        }
+        let Some(open) = &mut self.state.open else {
+            return Ok(());
+        };
         open.writer.append(&batch.data)?;
         if open.writer.is_full()
             && let Err(error) = self.write_out()
@@ -208,6 +231,7 @@ impl WriterThread {
             flushed: now,
             synced: now,
             ending: None,
+            described: 0,
         })
     }
 
@@ -321,9 +345,13 @@ impl WriterThread {
     }
 
     fn write_statistics(&mut self, interfaces: &[u32]) {
-        let Some(open) = self.state.open.as_mut().filter(|open| open.ending.is_none()) else {
+        if self.state.open.as_ref().is_none_or(|open| open.ending.is_some()) {
             return;
-        };
+        }
+        if let Err(error) = self.describe_interfaces() {
+            self.disk_refuses(&error);
+        }
+        let Some(open) = &mut self.state.open else { return };
         self.state.scratch.clear();
         for id in interfaces {
             let block = self.state.ledger.statistics(*id, open.since_ns, now_ns());
@@ -335,7 +363,7 @@ impl WriterThread {
     }
 
     fn all_interfaces(&self) -> Vec<u32> {
-        (0..self.recording.interfaces.len() as u32).collect()
+        (0..self.recording.interfaces().len() as u32).collect()
     }
 
     /// Ends the open segment and hands it to the keeper. None while the disk does not take its last bytes.

@@ -3,9 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::net::{Net, run, send_numbers};
+use shark_schema::identity::Fact;
+
+use crate::net::{Net, ip, run, send_numbers};
 use crate::process::{Recorder, sharkrec_ok};
-use crate::reading::{names, number, numbers, packets, sidecars, totals};
+use crate::reading::{facts, names, number, numbers, packets, sidecars, totals};
 
 #[test]
 fn every_packet_once_at_any_rate() {
@@ -241,4 +243,66 @@ fn offload_and_direction_are_flagged() {
     assert!(!large.is_empty(), "no super-frame was seen");
     assert!(large.iter().all(|p| p.flags & flags::SEGMENTATION_OFFLOAD != 0));
     assert!(recorded.iter().any(|p| p.flags & flags::CHECKSUM_NOT_READY != 0));
+}
+
+#[test]
+fn a_device_that_is_made_anew_is_recorded_again() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "w1", "--iface", "v1"]);
+    let send = |first| {
+        net.in_sender(move || send_numbers("10.98.0.9:4000", first, 100, 64, 0))
+            .join()
+            .unwrap()
+    };
+    send(0);
+    thread::sleep(Duration::from_millis(300));
+    ip(&format!("-n {} link del w1", net.receiver));
+    thread::sleep(Duration::from_millis(1_500));
+    let (a, b) = (&net.sender, &net.receiver);
+    ip(&format!("link add w0 netns {a} type veth peer name w1 netns {b}"));
+    ip(&format!("-n {a} addr add 10.98.0.1/24 dev w0"));
+    ip(&format!("-n {a} link set w0 up"));
+    ip(&format!("-n {b} link set w1 up"));
+    ip(&format!(
+        "-n {a} neigh add 10.98.0.9 lladdr 02:00:00:00:00:98 dev w0"
+    ));
+    thread::sleep(Duration::from_millis(2_500));
+    send(100);
+    recorder.stop();
+    let segments = ring.join("segments");
+    let recorded = packets(&segments);
+    let of = |first: u64| {
+        recorded
+            .iter()
+            .filter(move |p| number(p).is_some_and(|n| (first..first + 100).contains(&n)))
+    };
+    assert_eq!((of(0).count(), of(100).count()), (100, 100));
+    assert!(
+        of(0).all(|p| p.interface == 0) && of(100).all(|p| p.interface == 2),
+        "an id is never used twice"
+    );
+    let all = &sidecars(&segments).pop().unwrap().interfaces;
+    assert!(
+        all.iter().map(|i| i.name.as_str()).eq(["w1", "v1", "w1"]),
+        "{all:?}"
+    );
+    assert_ne!(all[0].ifindex, all[2].ifindex);
+    assert_eq!(totals(&segments).lost(), 0);
+    let told: Vec<String> = facts(&ring.join("log"))
+        .into_iter()
+        .filter_map(|record| match record.fact {
+            Fact::Interface(of) if of.name == "w1" => Some(of.why),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "named by --iface",
+            "the device is gone",
+            "the device was made anew"
+        ]
+    );
 }

@@ -77,6 +77,19 @@ fn failed(output: &Output, sentence: &str) -> bool {
     output.status.code() == Some(1) && output.stdout.is_empty()
 }
 
+/// SHARK_S3S_FS, else where deploy/install-s3s.sh puts it, else from $PATH.
+fn program() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let installed = cache
+        .map(|dir| dir.join("sharkrec/s3s/bin/s3s-fs"))
+        .filter(|path| path.exists());
+    std::env::var_os("SHARK_S3S_FS")
+        .map(PathBuf::from)
+        .or(installed)
+        .unwrap_or_else(|| "s3s-fs".into())
+}
+
 struct Server {
     child: Child,
     root: PathBuf,
@@ -87,7 +100,7 @@ struct Server {
 impl Server {
     /// None, with the reason printed, where s3s-fs is not installed.
     fn start() -> Option<Server> {
-        let program = std::env::var_os("SHARK_S3S_FS").unwrap_or_else(|| "s3s-fs".into());
+        let program = program();
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("s3");
         std::fs::create_dir_all(root.join("snaps")).unwrap();
