@@ -120,9 +120,7 @@ impl Served {
             writer.send(reply).ok().map(|()| answer)
         };
         let answers: Vec<_> = self.requests.iter().filter_map(ask).collect();
-        let names = answers
-            .iter()
-            .filter_map(|answer| answer.recv_timeout(SEAL_TIMEOUT).ok().flatten());
+        let names = answers.iter().filter_map(|answer| answer.recv_timeout(SEAL_TIMEOUT).ok().flatten());
         let sealed: Vec<String> = names.map(|name| name.to_string()).collect();
         let (done, all_done) = channel();
         if self.keeper.send(Task::Done(done)).is_ok() {
@@ -143,10 +141,8 @@ impl Served {
         status.alive = true;
         status.pid = Some(std::process::id());
         status.started_ns = Some(self.started_ns);
-        status.interfaces = names
-            .zip(counters)
-            .map(|(name, counters)| InterfaceStatus { name, counters })
-            .collect();
+        status.interfaces =
+            names.zip(counters).map(|(name, counters)| InterfaceStatus { name, counters }).collect();
         status.totals = stats.totals();
         status.ring_bytes = ring_bytes;
         status.ring_limit_bytes = Some(limit);
@@ -190,16 +186,12 @@ pub fn of_files(ring: &Ring) -> Status {
         status.newest_ns = status.newest_ns.into_iter().chain(sidecar.max_ns).max();
         status.totals += &sidecar.totals;
         for bucket in &sidecar.buckets {
-            let of = sidecar
-                .interfaces
-                .get(bucket.interface as usize)
-                .map_or("?", |of| of.name.as_str());
+            let of = sidecar.interfaces.get(bucket.interface as usize).map_or("?", |of| of.name.as_str());
             match status.interfaces.iter_mut().find(|known| known.name == of) {
                 Some(known) => known.counters += &bucket.counters,
-                None => status.interfaces.push(InterfaceStatus {
-                    name: of.to_owned(),
-                    counters: bucket.counters,
-                }),
+                None => {
+                    status.interfaces.push(InterfaceStatus { name: of.to_owned(), counters: bucket.counters })
+                }
             }
         }
     }

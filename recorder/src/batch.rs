@@ -38,14 +38,7 @@ impl Batch {
     pub fn reset(&mut self, interface: u32, bucket_ns: i64) {
         let mut data = std::mem::take(&mut self.data);
         data.clear();
-        *self = Batch {
-            data,
-            interface,
-            bucket_ns,
-            min_ns: i64::MAX,
-            max_ns: i64::MIN,
-            ..Batch::default()
-        };
+        *self = Batch { data, interface, bucket_ns, min_ns: i64::MAX, max_ns: i64::MIN, ..Batch::default() };
     }
 }
 
@@ -69,27 +62,12 @@ pub fn circle(count: usize, size: usize) -> (Source, Sink) {
     let (free_in, free_out) = sync_channel(count);
     let (full_in, full_out) = sync_channel(count);
     for _ in 0..count {
-        let batch = Batch {
-            data: Vec::with_capacity(size),
-            ..Batch::default()
-        };
+        let batch = Batch { data: Vec::with_capacity(size), ..Batch::default() };
         free_in.send(batch).expect("the channel was made for them");
     }
     let waiting = Arc::new(AtomicUsize::new(0));
-    let source = Source {
-        free: free_out,
-        full: full_in,
-        waiting: waiting.clone(),
-    };
-    (
-        source,
-        Sink {
-            full: full_out,
-            free: free_in,
-            waiting,
-            count,
-        },
-    )
+    let source = Source { free: free_out, full: full_in, waiting: waiting.clone() };
+    (source, Sink { full: full_out, free: free_in, waiting, count })
 }
 
 impl Source {

@@ -48,11 +48,7 @@ pub fn run() -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_from_env("SHARKREC_LOG").unwrap_or_else(|_| EnvFilter::new("info,object_store=off"));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colour)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
     match arguments.command {
         Command::Record(arguments) => arguments.run(),
         Command::Snapshot(arguments) => arguments.run(),
@@ -67,15 +63,22 @@ pub fn run() -> anyhow::Result<()> {
 
 /// Whether the reader of our output went away.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// An error and its causes in one line; a cause that the line has already is not said again.
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.contains(&cause) {
+        true => line,
+        false if line.is_empty() => cause,
+        false => format!("{line}: {cause}"),
     })
 }
 
 /// Exit code 2: what was asked for makes no sense.
 fn usage(error: anyhow::Error) -> ! {
-    eprintln!("sharkrec: {error:#}");
+    eprintln!("sharkrec: {}", sentence(&error));
     std::process::exit(2)
 }

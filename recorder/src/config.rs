@@ -74,11 +74,7 @@ impl Options {
         };
         Ok(Options {
             ring: self.ring.or(file.ring),
-            iface: if self.iface.is_empty() {
-                file.iface
-            } else {
-                self.iface
-            },
+            iface: if self.iface.is_empty() { file.iface } else { self.iface },
             ring_size: self.ring_size.or(file.ring_size),
             snaplen: self.snaplen.or(file.snaplen),
             filter: self.filter.or(file.filter),
@@ -131,9 +127,7 @@ impl Settings {
         // An open segment cannot be evicted: even all of them together leave most of the ring to older packets.
         let most = ring_bytes / (8 * u64::from(workers.max(1)));
         let settings = Settings {
-            ring: options
-                .ring
-                .context("--ring DIR is missing: the directory to record into")?,
+            ring: options.ring.context("--ring DIR is missing: the directory to record into")?,
             interfaces: once(options.iface),
             ring_bytes,
             snaplen: options.snaplen.unwrap_or(262_144),
@@ -159,24 +153,11 @@ impl Settings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            self.ring_bytes >= SMALLEST_RING_BYTES,
-            "--ring-size: a ring needs at least 1MiB"
-        );
+        ensure!(self.ring_bytes >= SMALLEST_RING_BYTES, "--ring-size: a ring needs at least 1MiB");
         ensure!((1..=64).contains(&self.workers), "--workers: between 1 and 64");
-        ensure!(
-            (64..=262_144).contains(&self.snaplen),
-            "--snaplen: between 64 and 262144"
-        );
-        ensure!(
-            self.segment_age >= Duration::from_secs(1),
-            "--segment-age: at least 1s"
-        );
-        ensure!(
-            is_path_part(&self.node),
-            "--node: '{}' cannot be a part of a path",
-            self.node
-        );
+        ensure!((64..=262_144).contains(&self.snaplen), "--snaplen: between 64 and 262144");
+        ensure!(self.segment_age >= Duration::from_secs(1), "--segment-age: at least 1s");
+        ensure!(is_path_part(&self.node), "--node: '{}' cannot be a part of a path", self.node);
         match (&self.read, self.interfaces.is_empty()) {
             (None, true) => bail!("nothing to record: give --iface NAME, or --read FILE to replay a capture"),
             (Some(_), false) => bail!("--read and --iface exclude each other"),
@@ -186,9 +167,7 @@ impl Settings {
 
     /// What was in force, as one number.
     pub fn sha256(&self) -> String {
-        hex(&Sha256::digest(
-            serde_json::to_vec(self).expect("settings serialise"),
-        ))
+        hex(&Sha256::digest(serde_json::to_vec(self).expect("settings serialise")))
     }
 }
 

@@ -15,40 +15,18 @@ pub struct DeviceCounters {
 }
 
 pub fn counters() -> io::Result<BTreeMap<String, DeviceCounters>> {
-    Ok(fs::read_to_string("/proc/self/net/dev")?
-        .lines()
-        .filter_map(parse)
-        .collect())
+    Ok(fs::read_to_string("/proc/self/net/dev")?.lines().filter_map(parse).collect())
 }
 
 /// `name: rx bytes packets errs drop fifo frame compressed multicast tx bytes packets …`
 fn parse(line: &str) -> Option<(String, DeviceCounters)> {
     let (name, numbers) = line.rsplit_once(':')?;
-    let numbers: Vec<u64> = numbers
-        .split_whitespace()
-        .map_while(|word| word.parse().ok())
-        .collect();
-    let [
-        rx_bytes,
-        rx_packets,
-        _,
-        rx_dropped,
-        _,
-        _,
-        _,
-        _,
-        tx_bytes,
-        tx_packets,
-        ..,
-    ] = numbers[..]
-    else {
+    let numbers: Vec<u64> = numbers.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let [rx_bytes, rx_packets, _, rx_dropped, _, _, _, _, tx_bytes, tx_packets, ..] = numbers[..] else {
         return None;
     };
-    let counters = DeviceCounters {
-        packets: rx_packets + tx_packets,
-        bytes: rx_bytes + tx_bytes,
-        rx_dropped,
-    };
+    let counters =
+        DeviceCounters { packets: rx_packets + tx_packets, bytes: rx_bytes + tx_bytes, rx_dropped };
     Some((name.trim().to_owned(), counters))
 }
 
@@ -59,11 +37,7 @@ mod tests {
     #[test]
     fn a_line_of_the_kernel() {
         let line = "  eth0:0: 1500 10 0 3 0 0 0 1 900 6 0 0 0 0 0 0";
-        let expected = DeviceCounters {
-            packets: 16,
-            bytes: 2_400,
-            rx_dropped: 3,
-        };
+        let expected = DeviceCounters { packets: 16, bytes: 2_400, rx_dropped: 3 };
         assert_eq!(parse(line), Some(("eth0:0".to_owned(), expected)));
         assert_eq!(parse(" face |bytes packets errs drop"), None);
         assert_eq!(parse("lo: 1 2 3"), None);

@@ -58,27 +58,14 @@ impl Log {
         }
         let share = (ring_bytes / 100).max(SMALLEST_SHARE_BYTES);
         let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
-        let inner = Inner {
-            dir,
-            node,
-            cluster,
-            share,
-            seq,
-            state: BTreeMap::new(),
-            open: None,
-        };
-        Ok(Log {
-            inner: Mutex::new(inner),
-        })
+        let inner = Inner { dir, node, cluster, share, seq, state: BTreeMap::new(), open: None };
+        Ok(Log { inner: Mutex::new(inner) })
     }
 
     /// Writes one fact. A log that cannot be written must not stop the recording: the reason goes to standard error.
     pub fn write(&self, fact: Fact) {
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
-        let record = Record {
-            ts_ns: now_ns(),
-            fact,
-        };
+        let record = Record { ts_ns: now_ns(), fact };
         if let Err(error) = inner.write(&record) {
             tracing::warn!("log {}: {error}", inner.dir.display());
         }
@@ -108,11 +95,7 @@ impl Inner {
         let Some(open) = &mut self.open else {
             // The state already contains this fact, unless it is not a state.
             self.start(record.ts_ns)?;
-            return if state_key(&record.fact).is_some() {
-                Ok(())
-            } else {
-                self.append(record)
-            };
+            return if state_key(&record.fact).is_some() { Ok(()) } else { self.append(record) };
         };
         open.writer.append(&to_line(record))?;
         open.writer.flush()
@@ -140,11 +123,7 @@ impl Inner {
             writer.append(&to_line(record))?;
         }
         writer.flush()?;
-        self.open = Some(Open {
-            name,
-            writer,
-            started_ns: now_ns,
-        });
+        self.open = Some(Open { name, writer, started_ns: now_ns });
         Ok(())
     }
 
@@ -155,10 +134,7 @@ impl Inner {
         open.writer.end()?;
         open.writer.write_out()?;
         open.writer.file().sync_data()?;
-        fs::rename(
-            self.dir.join(format!("{}.open", open.name)),
-            self.dir.join(&open.name),
-        )
+        fs::rename(self.dir.join(format!("{}.open", open.name)), self.dir.join(&open.name))
     }
 
     fn prune(&mut self) -> u64 {

@@ -30,11 +30,7 @@ use crate::time::{now_ns, watch_clock};
 const BATCH_BYTES: usize = (1 << 20) + (128 << 10);
 
 pub fn record(settings: &Settings) -> anyhow::Result<()> {
-    let Opened {
-        captures,
-        devices,
-        attachments,
-    } = open_captures(settings)?;
+    let Opened { captures, devices, attachments } = open_captures(settings)?;
     let (ring, _lock) = Ring::create(&settings.ring, &settings.node, &settings.cluster)?;
     let versions = versions();
     let found = recover(&ring, &versions).context("recovery of the ring")?;
@@ -54,13 +50,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let mut workers = Vec::new();
     let mut requests = Vec::new();
     for (worker, capture) in (0..).zip(captures) {
-        let parts = Parts {
-            worker,
-            recording: &recording,
-            shared: &shared,
-            keeper: &keeper,
-            found: &found,
-        };
+        let parts = Parts { worker, recording: &recording, shared: &shared, keeper: &keeper, found: &found };
         let (threads, request) = parts.start(capture, settings, stop.clone(), events.clone())?;
         workers.push(threads);
         requests.push(request);
@@ -78,10 +68,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let attacher = attachments.map(|(options, workers)| Attacher {
         recording: recording.clone(),
         options,
-        known: devices
-            .iter()
-            .map(|device| (device.name.clone(), Some(device.ifindex)))
-            .collect(),
+        known: devices.iter().map(|device| (device.name.clone(), Some(device.ifindex))).collect(),
         workers,
     });
     let why = wait(&happened, &shared.log, attacher, workers.len());
@@ -94,14 +81,8 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     keeper.send(Task::Done(done)).context("the keeper ended early")?;
     all_done.recv().context("the keeper ended early")?;
     drop((keeper, keeper_thread));
-    shared.log.write(Fact::Stop(Stop {
-        reason: why.to_owned(),
-        totals: shared.stats.totals(),
-    }));
-    shared
-        .log
-        .rotate()
-        .with_context(|| ring.log().display().to_string())?;
+    shared.log.write(Fact::Stop(Stop { reason: why.to_owned(), totals: shared.stats.totals() }));
+    shared.log.rotate().with_context(|| ring.log().display().to_string())?;
     let _ = std::fs::remove_file(ring.socket());
     result
 }
@@ -118,11 +99,7 @@ fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
     if let Some(file) = &settings.read {
         let replay = Replay::open(file, settings.snaplen, filter)?;
         let devices = replay.devices().to_vec();
-        return Ok(Opened {
-            captures: vec![Capture::Replay(replay)],
-            devices,
-            attachments: None,
-        });
+        return Ok(Opened { captures: vec![Capture::Replay(replay)], devices, attachments: None });
     }
     let options = RingOptions {
         buffer_bytes: settings.capture_buffer_bytes,
@@ -144,11 +121,7 @@ fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
         attachments.push(ring.attachments());
         captures.push(Capture::Ring(ring));
     }
-    Ok(Opened {
-        captures,
-        devices,
-        attachments: Some((options, attachments)),
-    })
+    Ok(Opened { captures, devices, attachments: Some((options, attachments)) })
 }
 
 fn recording(settings: &Settings, ring: &Ring, devices: &[Device], versions: Versions) -> Recording {
@@ -223,13 +196,8 @@ impl Parts<'_> {
 
 impl Threads {
     fn join(self) -> anyhow::Result<()> {
-        let captured = self
-            .capture
-            .join()
-            .map_err(|_| anyhow::anyhow!("the capture thread panicked"))?;
-        self.writer
-            .join()
-            .map_err(|_| anyhow::anyhow!("the writer thread panicked"))?;
+        let captured = self.capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked"))?;
+        self.writer.join().map_err(|_| anyhow::anyhow!("the writer thread panicked"))?;
         Ok(captured?)
     }
 }
@@ -297,29 +265,15 @@ fn write_first_facts(log: &Log, settings: &Settings, recording: &Recording, foun
         snaplen: settings.snaplen,
     }));
     for of in recording.interfaces() {
-        let why = if settings.read.is_some() {
-            "replayed from a file"
-        } else {
-            "named by --iface"
-        };
+        let why = if settings.read.is_some() { "replayed from a file" } else { "named by --iface" };
         let (name, ifindex, state) = (of.name.clone(), of.ifindex, Targeting::Targeted);
-        log.write(Fact::Interface(InterfaceFact {
-            name,
-            ifindex,
-            state,
-            why: why.to_owned(),
-        }));
+        log.write(Fact::Interface(InterfaceFact { name, ifindex, state, why: why.to_owned() }));
     }
     for recovered in &found.recovered {
         log.write(Fact::Recovered(recovered.clone()));
     }
-    let off = |name: &str, why: &str| {
-        Fact::Feature(Feature {
-            name: name.into(),
-            on: false,
-            why: why.into(),
-        })
-    };
+    let off =
+        |name: &str, why: &str| Fact::Feature(Feature { name: name.into(), on: false, why: why.into() });
     log.write(off(
         "own_uploads_excluded",
         "needs a socket filter in BPF; leave the uplink out, or exclude it by --filter",

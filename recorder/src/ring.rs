@@ -48,66 +48,36 @@ impl Ring {
                 return Err(RingError::NotARing(root.into()));
             }
             Err(source) => {
-                return Err(RingError::Io {
-                    path: root.into(),
-                    source,
-                });
+                return Err(RingError::Io { path: root.into(), source });
             }
         };
-        let damaged = |why: String| RingError::Damaged {
-            path: path.clone(),
-            why,
-        };
+        let damaged = |why: String| RingError::Damaged { path: path.clone(), why };
         let file: RingFile = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
         if file.format > RING_FORMAT {
-            return Err(damaged(format!(
-                "format {} is newer than this program",
-                file.format
-            )));
+            return Err(damaged(format!("format {} is newer than this program", file.format)));
         }
-        Ok(Ring {
-            root: root.into(),
-            file,
-        })
+        Ok(Ring { root: root.into(), file })
     }
 
     /// Opens or makes a ring and takes its lock, which lives as long as the returned file.
     pub fn create(root: &Path, node: &str, cluster: &str) -> Result<(Ring, File), RingError> {
-        for dir in [
-            root.to_path_buf(),
-            root.join("segments"),
-            root.join("log"),
-            root.join("pins"),
-        ] {
+        for dir in [root.to_path_buf(), root.join("segments"), root.join("log"), root.join("pins")] {
             private_dir(&dir).map_err(|source| RingError::Io { path: dir, source })?;
         }
         let path = root.join("lock");
-        let io = |source| RingError::Io {
-            path: path.clone(),
-            source,
-        };
+        let io = |source| RingError::Io { path: path.clone(), source };
         let lock = File::create(&path).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(RingError::Locked(root.into())),
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        let file = RingFile {
-            format: RING_FORMAT,
-            node: node.into(),
-            cluster: cluster.into(),
-        };
+        let file = RingFile { format: RING_FORMAT, node: node.into(), cluster: cluster.into() };
         let path = root.join("ring.json");
         let mut text = serde_json::to_vec_pretty(&file).expect("strings serialise");
         text.push(b'\n');
         replace(&path, &text).map_err(|source| RingError::Io { path, source })?;
-        Ok((
-            Ring {
-                root: root.into(),
-                file,
-            },
-            lock,
-        ))
+        Ok((Ring { root: root.into(), file }, lock))
     }
 
     pub fn root(&self) -> &Path {
@@ -138,10 +108,7 @@ impl Ring {
 
     /// All segment files, sealed and open, by worker and sequence. Files with other names are not ours.
     pub fn list(&self) -> Result<Vec<Name>, RingError> {
-        let mut names: Vec<Name> = entries(&self.segments())?
-            .iter()
-            .filter_map(|n| n.parse().ok())
-            .collect();
+        let mut names: Vec<Name> = entries(&self.segments())?.iter().filter_map(|n| n.parse().ok()).collect();
         names.sort();
         Ok(names)
     }
@@ -157,14 +124,9 @@ impl Ring {
     /// The sidecar of a sealed segment and the bytes it was read from.
     pub fn sidecar(&self, name: Name) -> Result<(Sidecar, Vec<u8>), RingError> {
         let path = self.segments().join(name.sidecar());
-        let bytes = fs::read(&path).map_err(|source| RingError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let sidecar = Sidecar::from_bytes(&bytes).map_err(|error| RingError::Damaged {
-            path: path.clone(),
-            why: error.to_string(),
-        })?;
+        let bytes = fs::read(&path).map_err(|source| RingError::Io { path: path.clone(), source })?;
+        let sidecar = Sidecar::from_bytes(&bytes)
+            .map_err(|error| RingError::Damaged { path: path.clone(), why: error.to_string() })?;
         Ok((sidecar, bytes))
     }
 }
@@ -184,10 +146,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn entries(dir: &Path) -> Result<Vec<String>, RingError> {
-    let io = |source| RingError::Io {
-        path: dir.into(),
-        source,
-    };
+    let io = |source| RingError::Io { path: dir.into(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         names.extend(entry.map_err(io)?.file_name().into_string());

@@ -47,17 +47,11 @@ pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
     }
     let gathered = Gathered::pin(&ring, &id.to_string(), wanted.window, sealed.is_some())?;
     let node = &ring.file.node;
-    tracing::info!(
-        "snapshot {id}: {} objects, {} bytes",
-        gathered.items.len(),
-        gathered.bytes()
-    );
+    tracing::info!("snapshot {id}: {} objects, {} bytes", gathered.items.len(), gathered.bytes());
     target.put_all(node, &gathered.items).await?;
 
     let node_manifest = manifest::of_node(&ring, &id, wanted, &gathered, sealed.is_some());
-    let bytes = target
-        .put_or_get(&node_manifest_path(node), node_manifest.to_bytes())
-        .await?;
+    let bytes = target.put_or_get(&node_manifest_path(node), node_manifest.to_bytes()).await?;
     let top = Manifest {
         format: shark_schema::manifest::MANIFEST_VERSION,
         id: id.to_string(),
@@ -82,12 +76,6 @@ pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
 }
 
 fn requester() -> String {
-    let user = ["SUDO_USER", "USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok());
-    format!(
-        "{}@{}",
-        user.unwrap_or_else(|| "unknown".to_owned()),
-        crate::config::host_name()
-    )
+    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    format!("{}@{}", user.unwrap_or_else(|| "unknown".to_owned()), crate::config::host_name())
 }

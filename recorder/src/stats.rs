@@ -20,10 +20,7 @@ pub struct Stats {
 
 impl Stats {
     pub fn new(interfaces: usize) -> Stats {
-        Stats {
-            interfaces: Mutex::new(vec![Counters::default(); interfaces]),
-            ..Stats::default()
-        }
+        Stats { interfaces: Mutex::new(vec![Counters::default(); interfaces]), ..Stats::default() }
     }
 
     pub fn add(&self, interface: u32, more: &Counters) {

@@ -46,9 +46,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(digits);
-        let letters = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, next) = after.split_at(letters);
         let seconds = match unit {
             "ms" => 0.001,
@@ -82,11 +80,7 @@ pub fn clock_reading() -> Clock {
         (after - before, wall - before - (after - before) / 2)
     };
     let (width, offset) = (0..5).map(|_| read()).min().expect("five readings");
-    Clock {
-        realtime_minus_boottime_ns: offset,
-        step_ns: None,
-        uncertainty_ns: (width + 1) / 2,
-    }
+    Clock { realtime_minus_boottime_ns: offset, step_ns: None, uncertainty_ns: (width + 1) / 2 }
 }
 
 /// More than slewing explains in the time between two readings (500 ppm of 10 s is 5 ms).
@@ -107,9 +101,7 @@ pub fn watch_clock(before: Option<Clock>, log: &Log) -> Clock {
 }
 
 fn nanos(time: Timespec) -> i64 {
-    time.tv_sec
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec)
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }
 
 #[cfg(test)]

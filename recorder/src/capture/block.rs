@@ -29,12 +29,7 @@ impl<'a> Frames<'a> {
     pub fn new(block: &'a [u8], synthetic: bool) -> Frames<'a> {
         let left = u32_at(block, 12).unwrap_or(0);
         let at = u32_at(block, 16).unwrap_or(0) as usize;
-        Frames {
-            block,
-            at,
-            left,
-            synthetic,
-        }
+        Frames { block, at, left, synthetic }
     }
 
     /// The kernel has lost packets, before those of this block, and its statistics tell how many.

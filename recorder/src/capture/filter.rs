@@ -33,23 +33,14 @@ impl Filter {
         let expression = text.map(parse::parse).transpose()?;
         let code = code::generate(expression.as_ref(), snaplen);
         if code.len() > 4096 {
-            return Err(FilterError {
-                what: "too long for the kernel",
-                at: "end".to_owned(),
-            });
+            return Err(FilterError { what: "too long for the kernel", at: "end".to_owned() });
         }
-        Ok(Filter {
-            text: text.map(str::to_owned),
-            code,
-        })
+        Ok(Filter { text: text.map(str::to_owned), code })
     }
 
     /// Takes nothing.
     pub fn nothing() -> Filter {
-        Filter {
-            text: None,
-            code: code::generate(None, 0),
-        }
+        Filter { text: None, code: code::generate(None, 0) }
     }
 
     pub fn text(&self) -> Option<&str> {
@@ -65,11 +56,8 @@ impl Filter {
     /// honour it in a fanout group.
     pub fn program_for_loopback(&self) -> Vec<(u16, u8, u8, u32)> {
         // linux/filter.h: SKF_AD_OFF + SKF_AD_PKTTYPE; linux/if_packet.h: PACKET_OUTGOING
-        let mut program = vec![
-            (code::LD_WORD, 0, 0, 0xFFFF_F004),
-            (code::JUMP_EQ, 0, 1, 4),
-            (code::RETURN, 0, 0, 0),
-        ];
+        let mut program =
+            vec![(code::LD_WORD, 0, 0, 0xFFFF_F004), (code::JUMP_EQ, 0, 1, 4), (code::RETURN, 0, 0, 0)];
         program.extend(self.program());
         program
     }

@@ -56,10 +56,7 @@ pub struct Lane {
 
 impl Lane {
     pub fn new(interface: u32, snaplen: u32, patient: bool) -> Lane {
-        let losses = Losses {
-            kernel_received: (!patient).then_some(0),
-            ..Losses::default()
-        };
+        let losses = Losses { kernel_received: (!patient).then_some(0), ..Losses::default() };
         Lane {
             interface,
             snaplen: snaplen as usize,
@@ -75,11 +72,7 @@ impl Lane {
     #[inline]
     pub fn push(&mut self, source: &Source, frame: &Frame<'_>) -> bool {
         let (at, splice) = frame.splice.parts();
-        let (at, splice) = if frame.data.len() < at {
-            (0, [].as_slice())
-        } else {
-            (at, splice)
-        };
+        let (at, splice) = if frame.data.len() < at { (0, [].as_slice()) } else { (at, splice) };
         let original_len = frame.original_len + splice.len() as u32;
         let keep = (frame.data.len() + splice.len()).min(self.snaplen);
         let unseen = self.unseen_drops;
@@ -133,10 +126,7 @@ impl Lane {
     }
 
     fn no_losses(&self) -> Losses {
-        Losses {
-            kernel_received: (!self.patient).then_some(0),
-            ..Losses::default()
-        }
+        Losses { kernel_received: (!self.patient).then_some(0), ..Losses::default() }
     }
 
     /// A batch of the right 10 s with room for the packet.
@@ -166,11 +156,7 @@ impl Lane {
     }
 
     fn take(&mut self, source: &Source, ts_ns: i64) -> Option<Batch> {
-        let mut batch = if self.patient {
-            source.wait()
-        } else {
-            source.try_take()
-        }?;
+        let mut batch = if self.patient { source.wait() } else { source.try_take() }?;
         batch.reset(self.interface, crate::segment::bucket_of(ts_ns));
         Some(batch)
     }

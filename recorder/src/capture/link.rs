@@ -1,5 +1,5 @@
 //! Makes frames of other link types look like Ethernet, the only link type of a segment.
-//! In: a record of a capture file. Out: a frame with the header it lacks, or None for a link type that has no IP in it.
+//! In: a record of a capture file. Out: a frame with the header it lacks, whatever the record is.
 //! Nothing of the packet itself is changed.
 
 use shark_schema::segment::flags;
@@ -34,31 +34,22 @@ impl Link {
         self != Link::Ethernet
     }
 
-    /// None when the record is too short to have the header its link type says.
-    pub fn frame<'a>(self, data: &'a [u8], original_len: u32, ts_ns: i64, flags: u32) -> Option<Frame<'a>> {
+    /// A record without the header its link type says is kept whole, behind a header that says nothing.
+    pub fn frame<'a>(self, data: &'a [u8], original_len: u32, ts_ns: i64, flags: u32) -> Frame<'a> {
+        let whole = Frame { ts_ns, data, original_len, flags, splice: Splice::Ethernet([0; 14]) };
+        self.translate(data, original_len, ts_ns, flags).unwrap_or(whole)
+    }
+
+    fn translate<'a>(self, data: &'a [u8], original_len: u32, ts_ns: i64, flags: u32) -> Option<Frame<'a>> {
         let frame = |skip: usize, splice, flags| {
             let data = data.get(skip..)?;
-            Some(Frame {
-                ts_ns,
-                data,
-                original_len: original_len.saturating_sub(skip as u32),
-                flags,
-                splice,
-            })
+            Some(Frame { ts_ns, data, original_len: original_len.saturating_sub(skip as u32), flags, splice })
         };
         match self {
             Link::Ethernet => frame(0, Splice::Nothing, flags),
-            Link::Raw => frame(
-                0,
-                Splice::Ethernet(header([0; 6], ip_version(data.first()?)?)),
-                flags,
-            ),
+            Link::Raw => frame(0, Splice::Ethernet(header([0; 6], ip_version(data.first()?)?)), flags),
             // The family in front is in the byte order of whoever captured; the version nibble says the same.
-            Link::Null => frame(
-                4,
-                Splice::Ethernet(header([0; 6], ip_version(data.get(4)?)?)),
-                flags,
-            ),
+            Link::Null => frame(4, Splice::Ethernet(header([0; 6], ip_version(data.get(4)?)?)), flags),
             Link::Sll => {
                 let fixed: &[u8; 16] = data.first_chunk()?;
                 let splice = Splice::Ethernet(header(mac(&fixed[6..12]), [fixed[14], fixed[15]]));
@@ -76,18 +67,11 @@ impl Link {
 /// The frame as the kernel would show it to a filter: a tag in the bytes is left out there.
 pub fn view<'a>(frame: &'a Frame<'a>) -> View<'a> {
     match &frame.splice {
-        Splice::Ethernet(header) => View {
-            link: header,
-            rest: frame.data,
-        },
-        _ if frame.data.len() >= 16 && matches!(frame.data[12..14], [0x81, 0x00] | [0x88, 0xA8]) => View {
-            link: &frame.data[..12],
-            rest: &frame.data[16..],
-        },
-        _ => View {
-            link: frame.data,
-            rest: &[],
-        },
+        Splice::Ethernet(header) => View { link: header, rest: frame.data },
+        _ if frame.data.len() >= 16 && matches!(frame.data[12..14], [0x81, 0x00] | [0x88, 0xA8]) => {
+            View { link: &frame.data[..12], rest: &frame.data[16..] }
+        }
+        _ => View { link: frame.data, rest: &[] },
     }
 }
 
@@ -111,9 +95,5 @@ fn ip_version(byte: &u8) -> Option<[u8; 2]> {
 }
 
 fn direction(packet_type: u8) -> u32 {
-    if packet_type == 4 {
-        flags::OUTBOUND
-    } else {
-        flags::INBOUND
-    }
+    if packet_type == 4 { flags::OUTBOUND } else { flags::INBOUND }
 }

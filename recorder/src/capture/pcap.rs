@@ -24,11 +24,7 @@ pub enum FileError {
     #[error("{path}: {source}")]
     Blocks { path: PathBuf, source: segment::Error },
     #[error("{path}: {what} at byte {offset}")]
-    Damaged {
-        path: PathBuf,
-        offset: u64,
-        what: &'static str,
-    },
+    Damaged { path: PathBuf, offset: u64, what: &'static str },
     #[error("{path}: not a capture file: it starts neither like pcap nor like pcapng")]
     Stranger { path: PathBuf },
 }
@@ -47,24 +43,14 @@ pub struct CaptureFile {
 
 enum Kind {
     Ng(Reader),
-    Old {
-        big_endian: bool,
-        ns_a_tick: i64,
-        link_type: u16,
-        offset: u64,
-    },
+    Old { big_endian: bool, ns_a_tick: i64, link_type: u16, offset: u64 },
 }
 
 impl CaptureFile {
     pub fn open(path: &Path) -> Result<CaptureFile, FileError> {
-        let io = |source| FileError::Io {
-            path: path.into(),
-            source,
-        };
+        let io = |source| FileError::Io { path: path.into(), source };
         let mut magic = [0; 4];
-        let got = File::open(path)
-            .and_then(|mut file| file.read(&mut magic))
-            .map_err(io)?;
+        let got = File::open(path).and_then(|mut file| file.read(&mut magic)).map_err(io)?;
         let file = BufReader::new(File::open(path).map_err(io)?);
         let input: Box<dyn Read> = match magic {
             [0x1F, 0x8B, ..] => Box::new(flate2::read::MultiGzDecoder::new(file)),
@@ -72,14 +58,8 @@ impl CaptureFile {
             _ => Box::new(file),
         };
         let kind = Kind::Ng(Reader::new());
-        let mut this = CaptureFile {
-            path: path.into(),
-            input,
-            buffer: Vec::new(),
-            start: 0,
-            kind,
-            last_ns: 0,
-        };
+        let mut this =
+            CaptureFile { path: path.into(), input, buffer: Vec::new(), start: 0, kind, last_ns: 0 };
         if got < 4 || !this.more(24)? && this.rest().len() < 24 {
             return Err(FileError::Stranger { path: path.into() });
         }
@@ -90,11 +70,9 @@ impl CaptureFile {
     /// Link types by interface, as far as read.
     pub fn interfaces(&self) -> Vec<(Option<String>, u16)> {
         match &self.kind {
-            Kind::Ng(reader) => reader
-                .interfaces()
-                .iter()
-                .map(|i: &Interface| (i.name.clone(), i.link_type))
-                .collect(),
+            Kind::Ng(reader) => {
+                reader.interfaces().iter().map(|i: &Interface| (i.name.clone(), i.link_type)).collect()
+            }
             Kind::Old { link_type, .. } => vec![(None, *link_type)],
         }
     }
@@ -109,10 +87,9 @@ impl CaptureFile {
             let step = match &mut self.kind {
                 Kind::Ng(reader) => {
                     let rest = &self.buffer[self.start..];
-                    let next = reader.next(rest).map_err(|source| FileError::Blocks {
-                        path: self.path.clone(),
-                        source,
-                    })?;
+                    let next = reader
+                        .next(rest)
+                        .map_err(|source| FileError::Blocks { path: self.path.clone(), source })?;
                     match next {
                         Next::More(bytes) => Err(bytes),
                         Next::Block(item, len) => {
@@ -161,13 +138,7 @@ impl CaptureFile {
         interfaces: &[(Option<String>, u16)],
         each: &mut impl FnMut(&[(Option<String>, u16)], Record<'_>) -> bool,
     ) -> Result<Result<(usize, bool), usize>, FileError> {
-        let Kind::Old {
-            big_endian,
-            ns_a_tick,
-            offset,
-            ..
-        } = &mut self.kind
-        else {
+        let Kind::Old { big_endian, ns_a_tick, offset, .. } = &mut self.kind else {
             return Ok(Err(0));
         };
         let rest = &self.buffer[self.start..];
@@ -176,33 +147,19 @@ impl CaptureFile {
         };
         let word = |at: usize| {
             let raw = [head[at], head[at + 1], head[at + 2], head[at + 3]];
-            if *big_endian {
-                u32::from_be_bytes(raw)
-            } else {
-                u32::from_le_bytes(raw)
-            }
+            if *big_endian { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
         };
         let caplen = word(8);
         if caplen > MOST_RECORD_BYTES {
             let (path, offset) = (self.path.clone(), *offset);
-            return Err(FileError::Damaged {
-                path,
-                offset,
-                what: "a record of impossible length",
-            });
+            return Err(FileError::Damaged { path, offset, what: "a record of impossible length" });
         }
         let len = 16 + caplen as usize;
         let Some(record) = rest.get(..len) else {
             return Ok(Err(len));
         };
         let ts_ns = i64::from(word(0)) * 1_000_000_000 + i64::from(word(4)) * *ns_a_tick;
-        let record = Record {
-            interface: 0,
-            ts_ns,
-            original_len: word(12),
-            flags: 0,
-            data: &record[16..],
-        };
+        let record = Record { interface: 0, ts_ns, original_len: word(12), flags: 0, data: &record[16..] };
         let go_on = each(interfaces, record);
         *offset += len as u64;
         Ok(Ok((len, go_on)))
@@ -217,24 +174,13 @@ impl CaptureFile {
             [0x4D, 0x3C, 0xB2, 0xA1] => (false, 1),
             [0xA1, 0xB2, 0x3C, 0x4D] => (true, 1),
             _ => {
-                return Err(FileError::Stranger {
-                    path: self.path.clone(),
-                });
+                return Err(FileError::Stranger { path: self.path.clone() });
             }
         };
         let link = [head[20], head[21], head[22], head[23]];
         // The upper bits tell of a frame check sequence.
-        let link = if big_endian {
-            u32::from_be_bytes(link)
-        } else {
-            u32::from_le_bytes(link)
-        } & 0xFFFF;
-        self.kind = Kind::Old {
-            big_endian,
-            ns_a_tick,
-            link_type: link as u16,
-            offset: 24,
-        };
+        let link = if big_endian { u32::from_be_bytes(link) } else { u32::from_le_bytes(link) } & 0xFFFF;
+        self.kind = Kind::Old { big_endian, ns_a_tick, link_type: link as u16, offset: 24 };
         self.start = 24;
         Ok(())
     }
@@ -262,10 +208,7 @@ impl CaptureFile {
                 // A compressed file that ends early: what was decoded is good, the rest is torn.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
                 Err(source) => {
-                    return Err(FileError::Io {
-                        path: self.path.clone(),
-                        source,
-                    });
+                    return Err(FileError::Io { path: self.path.clone(), source });
                 }
             }
         }
@@ -278,10 +221,6 @@ impl CaptureFile {
             Kind::Old { offset, .. } => *offset,
         };
         let what = "the file ends in the middle of a record that starts";
-        FileError::Damaged {
-            path: self.path.clone(),
-            offset,
-            what,
-        }
+        FileError::Damaged { path: self.path.clone(), offset, what }
     }
 }

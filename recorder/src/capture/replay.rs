@@ -18,11 +18,7 @@ pub enum ReplayError {
     #[error(
         "{path}: interface {interface} has link type {link_type}; known are Ethernet, NULL, RAW, SLL and SLL2"
     )]
-    LinkType {
-        path: PathBuf,
-        interface: usize,
-        link_type: u16,
-    },
+    LinkType { path: PathBuf, interface: usize, link_type: u16 },
     #[error("{path}: no packet in it")]
     Empty { path: PathBuf },
 }
@@ -48,26 +44,13 @@ impl Replay {
             read?;
             return Err(ReplayError::Empty { path: path.into() });
         }
-        let mut replay = Replay {
-            path: path.into(),
-            lanes: Vec::new(),
-            devices: Vec::new(),
-            filter,
-        };
+        let mut replay = Replay { path: path.into(), lanes: Vec::new(), devices: Vec::new(), filter };
         for (id, (name, link_type)) in file.interfaces().into_iter().enumerate() {
-            let unknown = || ReplayError::LinkType {
-                path: path.into(),
-                interface: id,
-                link_type,
-            };
+            let unknown = || ReplayError::LinkType { path: path.into(), interface: id, link_type };
             let link = Link::from_type(link_type).ok_or_else(unknown)?;
             replay.lanes.push((link, Lane::new(id as u32, snaplen, true)));
             let name = name.unwrap_or_else(|| format!("replay{id}"));
-            replay.devices.push(Device {
-                name,
-                ifindex: 0,
-                synthetic_ethernet: link.is_synthetic(),
-            });
+            replay.devices.push(Device { name, ifindex: 0, synthetic_ethernet: link.is_synthetic() });
         }
         Ok(replay)
     }
@@ -84,10 +67,7 @@ impl Replay {
                 return true;
             };
             last_ns = record.ts_ns;
-            // A record shorter than its own link layer says nothing about any packet.
-            let Some(frame) = link.frame(record.data, record.original_len, record.ts_ns, record.flags) else {
-                return true;
-            };
+            let frame = link.frame(record.data, record.original_len, record.ts_ns, record.flags);
             if self.filter.takes(view(&frame)) {
                 lane.push(source, &frame);
             }

@@ -59,22 +59,12 @@ impl Line {
     ) -> Result<Line, CaptureError> {
         let socket = Socket::open(name, ring_size(options.buffer_bytes), fanout, options.promiscuous)?;
         let lane = Lane::new(id, options.snaplen, false);
-        Ok(Line {
-            socket,
-            lane,
-            taken: 0,
-            received: 0,
-            dropped: 0,
-        })
+        Ok(Line { socket, lane, taken: 0, received: 0, dropped: 0 })
     }
 
     pub fn start(&mut self, filter: &Filter) -> Result<(), CaptureError> {
         let interface = self.socket.device.name.clone();
-        let failed = |source| CaptureError::Socket {
-            interface,
-            what: "filter",
-            source,
-        };
+        let failed = |source| CaptureError::Socket { interface, what: "filter", source };
         self.socket.start(filter).map_err(failed)
     }
 
@@ -88,16 +78,8 @@ impl Ring {
     pub fn open(interfaces: &[String], options: &RingOptions, fanouts: &[u16]) -> Result<Ring, CaptureError> {
         let open =
             |(id, name): (usize, &String)| Line::open(id as u32, name, options, fanouts.get(id).copied());
-        let lines = interfaces
-            .iter()
-            .enumerate()
-            .map(open)
-            .collect::<Result<_, _>>()?;
-        Ok(Ring {
-            lines,
-            filter: options.filter.clone(),
-            fresh: None,
-        })
+        let lines = interfaces.iter().enumerate().map(open).collect::<Result<_, _>>()?;
+        Ok(Ring { lines, filter: options.filter.clone(), fresh: None })
     }
 
     /// Where started lines of devices that were made anew are put in.
@@ -113,9 +95,7 @@ impl Ring {
 
     /// Lets packets in. Separate from [`Ring::run`], so that a worker knows of a failure before it has a thread.
     pub fn start(&mut self) -> Result<(), CaptureError> {
-        self.lines
-            .iter_mut()
-            .try_for_each(|line| line.start(&self.filter))
+        self.lines.iter_mut().try_for_each(|line| line.start(&self.filter))
     }
 
     pub fn run(mut self, source: &Source, stop: &AtomicBool) {
@@ -158,15 +138,9 @@ impl Ring {
     fn wait(&self) {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.lines.len());
         for line in &self.lines {
-            fds.push(PollFd::from_borrowed_fd(
-                line.socket.borrow(),
-                PollFlags::IN | PollFlags::ERR,
-            ));
+            fds.push(PollFd::from_borrowed_fd(line.socket.borrow(), PollFlags::IN | PollFlags::ERR));
         }
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: 100_000_000,
-        };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         if poll(&mut fds, Some(&timeout)).is_err() {
             return;
         }
@@ -246,9 +220,5 @@ fn ring_size(bytes: u64) -> RingSize {
         block_bytes /= 2;
     }
     let blocks = (bytes / u64::from(block_bytes)).clamp(2, 4096) as u32;
-    RingSize {
-        block_bytes,
-        blocks,
-        retire_ms: RETIRE_MS,
-    }
+    RingSize { block_bytes, blocks, retire_ms: RETIRE_MS }
 }

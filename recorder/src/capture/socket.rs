@@ -19,11 +19,7 @@ pub enum CaptureError {
     #[error("capturing on '{0}' is not permitted: run as root or give the program CAP_NET_RAW")]
     NotPermitted(String),
     #[error("interface '{interface}': {what}: {source}")]
-    Socket {
-        interface: String,
-        what: &'static str,
-        source: io::Error,
-    },
+    Socket { interface: String, what: &'static str, source: io::Error },
 }
 
 /// What is known of an interface once a socket is bound to it.
@@ -86,13 +82,7 @@ impl Socket {
         fanout: Option<u16>,
         promiscuous: bool,
     ) -> Result<Socket, CaptureError> {
-        let failed = |what| {
-            move |source| CaptureError::Socket {
-                interface: name.to_owned(),
-                what,
-                source,
-            }
-        };
+        let failed = |what| move |source| CaptureError::Socket { interface: name.to_owned(), what, source };
         // IFNAMSIZ counts the zero at the end.
         if name.is_empty() || name.len() > 15 {
             return Err(CaptureError::UnknownInterface(name.to_owned()));
@@ -101,9 +91,7 @@ impl Socket {
             io::ErrorKind::PermissionDenied => CaptureError::NotPermitted(name.to_owned()),
             _ => failed("packet socket")(source),
         })?;
-        stream
-            .set_bpf_filter(Filter::nothing().program())
-            .map_err(failed("filter"))?;
+        stream.set_bpf_filter(Filter::nothing().program()).map_err(failed("filter"))?;
         stream.drain();
         stream.bind(name).map_err(|source| match source.raw_os_error() {
             Some(libc::ENODEV | libc::ENXIO) => CaptureError::UnknownInterface(name.to_owned()),
@@ -119,28 +107,14 @@ impl Socket {
             .map_err(failed("ring (less --capture-buffer?)"))?;
         let map = map(fd, size).map_err(failed("mapping of the ring"))?;
         let synthetic_ethernet = !matches!(hatype, ARPHRD_ETHER | ARPHRD_LOOPBACK);
-        let device = Device {
-            name: name.to_owned(),
-            ifindex,
-            synthetic_ethernet,
-        };
-        let mut socket = Socket {
-            stream,
-            device,
-            map,
-            size,
-            next: 0,
-            loopback: hatype == ARPHRD_LOOPBACK,
-        };
+        let device = Device { name: name.to_owned(), ifindex, synthetic_ethernet };
+        let mut socket = Socket { stream, device, map, size, next: 0, loopback: hatype == ARPHRD_LOOPBACK };
         if let Some(group) = fanout {
             let value = u32::from(group) | FANOUT_HASH_ROLLOVER_DEFRAG << 16;
             set(fd, libc::SOL_PACKET, PACKET_FANOUT, &value.to_ne_bytes()).map_err(failed("fanout"))?;
         }
         if promiscuous && !synthetic_ethernet && hatype != ARPHRD_LOOPBACK {
-            socket
-                .stream
-                .set_promisc(name, true)
-                .map_err(failed("promiscuous mode"))?;
+            socket.stream.set_promisc(name, true).map_err(failed("promiscuous mode"))?;
         }
         Ok(socket)
     }
@@ -149,11 +123,7 @@ impl Socket {
     pub fn start(&mut self, filter: &Filter) -> io::Result<()> {
         self.counters()?;
         // On loopback every packet passes twice; the outgoing copy is the one to leave out.
-        let program = if self.loopback {
-            filter.program_for_loopback()
-        } else {
-            filter.program()
-        };
+        let program = if self.loopback { filter.program_for_loopback() } else { filter.program() };
         self.stream.set_bpf_filter(program)
     }
 
@@ -195,11 +165,7 @@ impl Socket {
         };
         check(result)?;
         let [received, dropped, freezes] = raw.map(u64::from);
-        Ok(KernelCounters {
-            received,
-            dropped,
-            freezes,
-        })
+        Ok(KernelCounters { received, dropped, freezes })
     }
 
     /// Reads and clears the error that a device going down leaves; without this `poll` would return at once for ever.
@@ -208,13 +174,7 @@ impl Socket {
         let mut len = size_of::<i32>() as libc::socklen_t;
         // SAFETY: the kernel writes one i32.
         unsafe {
-            libc::getsockopt(
-                self.fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ERROR,
-                (&raw mut error).cast(),
-                &mut len,
-            )
+            libc::getsockopt(self.fd(), libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut error).cast(), &mut len)
         };
     }
 
@@ -274,13 +234,7 @@ fn request(size: RingSize) -> [u8; 28] {
 fn set(fd: RawFd, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
     // SAFETY: the kernel reads `value.len()` bytes from `value`.
     check(unsafe {
-        libc::setsockopt(
-            fd,
-            level,
-            option,
-            value.as_ptr().cast(),
-            value.len() as libc::socklen_t,
-        )
+        libc::setsockopt(fd, level, option, value.as_ptr().cast(), value.len() as libc::socklen_t)
     })
 }
 
@@ -296,11 +250,7 @@ fn map(fd: RawFd, size: RingSize) -> io::Result<*mut u8> {
             0,
         )
     };
-    if map == libc::MAP_FAILED {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(map.cast())
-    }
+    if map == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(map.cast()) }
 }
 
 /// Index and ARPHRD type of the device a socket is bound to.
@@ -314,9 +264,5 @@ fn bound_to(fd: RawFd) -> io::Result<(u32, u16)> {
 }
 
 fn check(result: i32) -> io::Result<()> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

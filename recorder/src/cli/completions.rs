@@ -12,12 +12,7 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> anyhow::Result<()> {
         let mut script = Vec::new();
-        clap_complete::generate(
-            self.shell,
-            &mut super::Arguments::command(),
-            "sharkrec",
-            &mut script,
-        );
+        clap_complete::generate(self.shell, &mut super::Arguments::command(), "sharkrec", &mut script);
         std::io::Write::write_all(&mut std::io::stdout().lock(), &script)?;
         Ok(())
     }

@@ -41,15 +41,9 @@ impl Arguments {
         }
         let mut out = io::stdout().lock();
         for (feature, result) in &checks {
-            let verdict = result
-                .as_ref()
-                .map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned());
+            let verdict = result.as_ref().map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned());
             match self.json {
-                true => writeln!(
-                    out,
-                    "{}",
-                    serde_json::json!({ "feature": feature, "result": verdict })
-                )?,
+                true => writeln!(out, "{}", serde_json::json!({ "feature": feature, "result": verdict }))?,
                 false => writeln!(out, "{feature:<10} {verdict}")?,
             }
         }
@@ -61,12 +55,7 @@ impl Arguments {
 /// Sends packets over loopback and looks for each of them in the ring.
 fn captures(workers: u16, filter: Option<&str>) -> anyhow::Result<()> {
     let filter = Filter::compile(filter, 65_536)?;
-    let options = RingOptions {
-        buffer_bytes: 1 << 20,
-        snaplen: 65_536,
-        promiscuous: false,
-        filter,
-    };
+    let options = RingOptions { buffer_bytes: 1 << 20, snaplen: 65_536, promiscuous: false, filter };
     let group = (workers > 1).then_some(std::process::id() as u16 ^ 0x5A5A);
     let group: Vec<u16> = group.into_iter().collect();
     let stop = AtomicBool::new(false);
@@ -122,19 +111,12 @@ fn count(data: &[u8], marker: &[u8]) -> usize {
         Block::Packet(packet) => packet.data.ends_with(marker) && packet.ts_ns.is_some_and(recent),
         _ => false,
     };
-    Blocks::new(&file)
-        .flatten()
-        .filter(|item| marked(&item.block))
-        .count()
+    Blocks::new(&file).flatten().filter(|item| marked(&item.block)).count()
 }
 
 fn clock() -> anyhow::Result<()> {
     let clock = crate::time::clock_reading();
-    ensure!(
-        clock.uncertainty_ns < 1_000_000,
-        "a reading takes {} ns",
-        clock.uncertainty_ns
-    );
+    ensure!(clock.uncertainty_ns < 1_000_000, "a reading takes {} ns", clock.uncertainty_ns);
     Ok(())
 }
 
@@ -163,21 +145,9 @@ fn disk(ring: &Path) -> anyhow::Result<()> {
 fn preamble() -> Vec<u8> {
     let mut out = Vec::new();
     let (node, cluster, segment_id) = (String::new(), String::new(), String::new());
-    let note = SectionNote {
-        format: segment::FORMAT_VERSION,
-        segment_id,
-        node,
-        cluster,
-        worker: 0,
-        seq: 0,
-    };
+    let note = SectionNote { format: segment::FORMAT_VERSION, segment_id, node, cluster, worker: 0, seq: 0 };
     segment::section(&mut out, "sharkrec doctor", &note);
-    let note = InterfaceNote {
-        ifindex: None,
-        snaplen: 65_536,
-        synthetic_ethernet: false,
-        pod: None,
-    };
+    let note = InterfaceNote { ifindex: None, snaplen: 65_536, synthetic_ethernet: false, pod: None };
     segment::interface(&mut out, "lo", &note, None);
     out
 }

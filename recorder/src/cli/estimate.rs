@@ -37,17 +37,9 @@ impl Arguments {
         let period =
             period.with_context(|| format!("--for: '{}' is not a duration of 100ms or more", self.period));
         let period = period.unwrap_or_else(|error| super::usage(error));
-        let ratio = self
-            .ring
-            .as_ref()
-            .map(|dir| compression(&Ring::open(dir)?))
-            .transpose()?
-            .flatten();
-        let before: Vec<DeviceCounters> = self
-            .iface
-            .iter()
-            .map(|name| traffic(name))
-            .collect::<Result<_, _>>()?;
+        let ratio = self.ring.as_ref().map(|dir| compression(&Ring::open(dir)?)).transpose()?.flatten();
+        let before: Vec<DeviceCounters> =
+            self.iface.iter().map(|name| traffic(name)).collect::<Result<_, _>>()?;
         let started = Instant::now();
         thread::sleep(period);
         let seconds = started.elapsed().as_secs_f64();
@@ -58,11 +50,7 @@ impl Arguments {
             let packets = now.packets.saturating_sub(before.packets) as f64 / seconds;
             let bytes = now.bytes.saturating_sub(before.bytes) as f64 / seconds;
             stored_a_second += bytes + packets * OVERHEAD_BYTES;
-            writeln!(
-                out,
-                "{name:<16} {packets:>10.0} packets/s {:>12}/s",
-                show_bytes(bytes as u64)
-            )?;
+            writeln!(out, "{name:<16} {packets:>10.0} packets/s {:>12}/s", show_bytes(bytes as u64))?;
         }
         let hours = |ratio: f64| match stored_a_second * ratio {
             0.0 => "no traffic was seen".to_owned(),

@@ -55,8 +55,7 @@ impl Arguments {
     fn window(&self) -> anyhow::Result<Window> {
         let now = now_ns();
         let moment = |text: &Option<String>, default| {
-            text.as_deref()
-                .map_or(Ok(default), |text| parse_moment(text, now))
+            text.as_deref().map_or(Ok(default), |text| parse_moment(text, now))
         };
         Ok(Window {
             from_ns: moment(&self.since, i64::MIN).context("--since")?,
@@ -71,11 +70,8 @@ fn copy(path: &Path, name: Name, window: Window, out: &mut impl Write) -> anyhow
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
-    let mut input: Box<dyn Read> = if name.compressed {
-        Box::new(zstd::stream::read::Decoder::new(file)?)
-    } else {
-        Box::new(file)
-    };
+    let mut input: Box<dyn Read> =
+        if name.compressed { Box::new(zstd::stream::read::Decoder::new(file)?) } else { Box::new(file) };
     let (mut reader, mut buffer, mut chunk) = (Reader::new(), Vec::new(), vec![0; 1 << 20]);
     loop {
         let got = match input.read(&mut chunk) {
@@ -89,9 +85,9 @@ fn copy(path: &Path, name: Name, window: Window, out: &mut impl Write) -> anyhow
         let mut used = 0;
         while let Next::Block(item, len) = reader.next(&buffer[used..])? {
             let wanted = match item.block {
-                Block::Packet(packet) => packet
-                    .ts_ns
-                    .is_none_or(|ns| (window.from_ns..=window.to_ns).contains(&ns)),
+                Block::Packet(packet) => {
+                    packet.ts_ns.is_none_or(|ns| (window.from_ns..=window.to_ns).contains(&ns))
+                }
                 // They count the whole segment, not the window.
                 Block::Statistics(_) => false,
                 _ => true,

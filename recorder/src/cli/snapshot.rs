@@ -52,17 +52,8 @@ impl Arguments {
             dir
         });
         let (name, reason, resume) = (self.name, self.reason, self.resume);
-        let wanted = Wanted {
-            ring: self.ring,
-            window,
-            to,
-            name,
-            reason,
-            resume,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let wanted = Wanted { ring: self.ring, window, to, name, reason, resume };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let url = runtime.block_on(take(&wanted))?;
         writeln!(io::stdout().lock(), "{url}")?;
         Ok(())
@@ -71,11 +62,8 @@ impl Arguments {
     fn window(&self) -> anyhow::Result<Window> {
         let now = now_ns();
         let from_ns = parse_moment(&self.since, now).context("--since")?;
-        let to_ns = self
-            .until
-            .as_deref()
-            .map_or(Ok(now), |text| parse_moment(text, now))
-            .context("--until")?;
+        let to_ns =
+            self.until.as_deref().map_or(Ok(now), |text| parse_moment(text, now)).context("--until")?;
         ensure!(from_ns <= to_ns, "the window ends before it starts");
         Ok(Window { from_ns, to_ns })
     }

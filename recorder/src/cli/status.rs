@@ -31,10 +31,7 @@ impl Arguments {
         let status = api::ask_status(&ring).unwrap_or_else(|| {
             let silent = ring.in_use();
             let files = api::of_files(&ring);
-            Status {
-                alive: silent,
-                ..files
-            }
+            Status { alive: silent, ..files }
         });
         let mut out = io::stdout().lock();
         match self.format {
@@ -54,35 +51,14 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let moment = |ns: Option<i64>| ns.map_or("-".to_owned(), show);
     writeln!(out, "node      {}", status.node)?;
     writeln!(out, "state     {state}")?;
-    let limit = status
-        .ring_limit_bytes
-        .map_or(String::new(), |limit| format!(" of {}", show_bytes(limit)));
-    writeln!(
-        out,
-        "ring      {}{limit}, {} segments",
-        show_bytes(status.ring_bytes),
-        status.segments
-    )?;
-    writeln!(
-        out,
-        "packets   {} to {}",
-        moment(status.oldest_ns),
-        moment(status.newest_ns)
-    )?;
+    let limit = status.ring_limit_bytes.map_or(String::new(), |limit| format!(" of {}", show_bytes(limit)));
+    writeln!(out, "ring      {}{limit}, {} segments", show_bytes(status.ring_bytes), status.segments)?;
+    writeln!(out, "packets   {} to {}", moment(status.oldest_ns), moment(status.newest_ns))?;
     if status.disk_refuses == Some(true) {
         writeln!(out, "disk      refuses data: packets are dropped and counted")?;
     }
     writeln!(out)?;
-    let row = [
-        "interface",
-        "offered",
-        "written",
-        "kernel",
-        "queue",
-        "disk",
-        "nic",
-        "truncated",
-    ];
+    let row = ["interface", "offered", "written", "kernel", "queue", "disk", "nic", "truncated"];
     writeln!(
         out,
         "{:<16} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",

@@ -41,12 +41,7 @@ impl WriterThread {
         let mut blocks = Vec::new();
         for of in self.recording.interfaces().iter().skip(open.described as usize) {
             let (ifindex, snaplen, pod) = (of.ifindex, of.snaplen, of.pod.clone());
-            let note = InterfaceNote {
-                ifindex,
-                snaplen,
-                synthetic_ethernet: of.synthetic_ethernet,
-                pod,
-            };
+            let note = InterfaceNote { ifindex, snaplen, synthetic_ethernet: of.synthetic_ethernet, pod };
             segment::interface(&mut blocks, &of.name, &note, self.recording.filter.as_deref());
             open.described += 1;
         }
@@ -67,11 +62,7 @@ impl WriterThread {
         }
         let mut counters = Ledger::default();
         for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
-            if stored {
-                ledger.written(batch)
-            } else {
-                ledger.refused(batch)
-            }
+            if stored { ledger.written(batch) } else { ledger.refused(batch) }
         }
         self.shared.stats.add(batch.interface, &counters.totals());
     }
@@ -106,19 +97,10 @@ impl WriterThread {
         for id in 0..interfaces.len() as u32 {
             if buckets.iter().all(|bucket| bucket.interface != id) {
                 let start_ns = bucket_of(now_ns());
-                buckets.push(Bucket {
-                    start_ns,
-                    interface: id,
-                    counters: Counters::default(),
-                });
+                buckets.push(Bucket { start_ns, interface: id, counters: Counters::default() });
             }
         }
-        for Bucket {
-            start_ns,
-            interface,
-            counters,
-        } in buckets
-        {
+        for Bucket { start_ns, interface, counters } in buckets {
             let name = interfaces.get(interface as usize).map(|of| of.name.clone());
             self.shared.log.write(Fact::Counters(CountersFact {
                 interface: name.unwrap_or_default(),
@@ -164,11 +146,6 @@ impl WriterThread {
             snaplen: recording.snaplen,
         };
         let sidecar_bytes = sidecar.to_bytes();
-        Sealed {
-            file,
-            name: open.name,
-            sidecar,
-            sidecar_bytes,
-        }
+        Sealed { file, name: open.name, sidecar, sidecar_bytes }
     }
 }

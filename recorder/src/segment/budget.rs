@@ -44,9 +44,7 @@ impl Budget {
             pinned: BTreeMap::new(),
         };
         for name in ring.list()?.into_iter().filter(|name| !name.open) {
-            let sealed_at = ring
-                .sidecar(name)
-                .map_or(name.first_ns, |(sidecar, _)| sidecar.sealed_at_ns);
+            let sealed_at = ring.sidecar(name).map_or(name.first_ns, |(sidecar, _)| sidecar.sealed_at_ns);
             budget.sealed(name, sealed_at);
         }
         Ok(budget)
@@ -159,10 +157,7 @@ fn fact(name: Name, sidecar: Option<(Sidecar, Vec<u8>)>, bytes: u64, why: &str) 
         bytes_stored: sidecar.as_ref().map_or(bytes, |s| s.bytes_stored),
         min_ns: sidecar.as_ref().and_then(|s| s.min_ns),
         max_ns: sidecar.as_ref().and_then(|s| s.max_ns),
-        interfaces: sidecar
-            .iter()
-            .flat_map(|s| s.interfaces.iter().map(|i| i.name.clone()))
-            .collect(),
+        interfaces: sidecar.iter().flat_map(|s| s.interfaces.iter().map(|i| i.name.clone())).collect(),
         sidecar_sha256: text.as_deref().map(chain_hash),
         why: why.to_owned(),
     }

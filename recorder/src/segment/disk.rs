@@ -55,24 +55,15 @@ impl WriterThread {
                 self.recording.ring.root().display()
             );
             self.shared.stats.disk_refuses.store(true, Ordering::Relaxed);
-            self.shared.log.write(Fact::Disk(Disk {
-                writing: false,
-                why: error.to_string(),
-            }));
+            self.shared.log.write(Fact::Disk(Disk { writing: false, why: error.to_string() }));
         }
     }
 
     pub(super) fn disk_takes(&mut self) {
         if std::mem::replace(&mut self.state.refused, false) {
-            tracing::warn!(
-                "{}: the disk takes data again",
-                self.recording.ring.root().display()
-            );
+            tracing::warn!("{}: the disk takes data again", self.recording.ring.root().display());
             self.shared.stats.disk_refuses.store(false, Ordering::Relaxed);
-            self.shared.log.write(Fact::Disk(Disk {
-                writing: true,
-                why: "a write succeeded".to_owned(),
-            }));
+            self.shared.log.write(Fact::Disk(Disk { writing: true, why: "a write succeeded".to_owned() }));
         }
     }
 }

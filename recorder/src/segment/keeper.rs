@@ -39,9 +39,7 @@ impl Shared {
 
     pub fn report(&self, evictions: impl IntoIterator<Item = Eviction>) {
         for eviction in evictions {
-            self.stats
-                .evicted
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.stats.evicted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.log.write(Fact::Evicted(eviction));
         }
     }
@@ -50,13 +48,8 @@ impl Shared {
 /// Ends, after finishing its tasks, when the last sender is gone.
 pub fn start(ring: &Ring, shared: Shared) -> (Sender<Task>, JoinHandle<()>) {
     let (sender, tasks) = channel();
-    let keeper = Keeper {
-        dir: ring.segments(),
-        shared,
-    };
-    let thread = thread::Builder::new()
-        .name("keeper".into())
-        .spawn(move || keeper.run(&tasks));
+    let keeper = Keeper { dir: ring.segments(), shared };
+    let thread = thread::Builder::new().name("keeper".into()).spawn(move || keeper.run(&tasks));
     (sender, thread.expect("a thread can be started"))
 }
 
@@ -100,12 +93,8 @@ impl Keeper {
                 }
             }
         }
-        self.shared
-            .budget(|budget| budget.sealed(sealed.name, sealed.sidecar.sealed_at_ns));
-        self.shared
-            .stats
-            .sealed
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared.budget(|budget| budget.sealed(sealed.name, sealed.sidecar.sealed_at_ns));
+        self.shared.stats.sealed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn tick(&self) {

@@ -57,20 +57,11 @@ impl Ledger {
 
     /// Drops of the device itself, which no socket ever saw; they are not part of `offered`.
     pub fn nic_dropped(&mut self, interface: u32, bucket_ns: i64, count: u64) {
-        add(
-            &mut self
-                .buckets
-                .entry((bucket_ns, interface))
-                .or_default()
-                .nic_dropped,
-            Some(count),
-        );
+        add(&mut self.buckets.entry((bucket_ns, interface)).or_default().nic_dropped, Some(count));
     }
 
     fn entry(&mut self, batch: &Batch) -> &mut Counters {
-        self.buckets
-            .entry((batch.bucket_ns, batch.interface))
-            .or_default()
+        self.buckets.entry((batch.bucket_ns, batch.interface)).or_default()
     }
 
     pub fn range(&self) -> (Option<i64>, Option<i64>) {
@@ -89,10 +80,7 @@ impl Ledger {
 
     pub fn of_interface(&self, interface: u32) -> Counters {
         let mut sum = Counters::default();
-        self.buckets
-            .iter()
-            .filter(|((_, of), _)| *of == interface)
-            .for_each(|(_, counters)| sum += counters);
+        self.buckets.iter().filter(|((_, of), _)| *of == interface).for_each(|(_, counters)| sum += counters);
         sum
     }
 

@@ -43,10 +43,8 @@ pub fn recover(ring: &Ring, versions: &Versions) -> Result<Found, RecoveryError>
     let mut found = Found::default();
     for name in ring.list()? {
         let prev = found.tails.get(&name.worker).and_then(|(_, hash)| hash.clone());
-        let whole = ring
-            .sidecar(name)
-            .ok()
-            .filter(|(sidecar, _)| !name.open || finish_rename(&dir, name, sidecar));
+        let whole =
+            ring.sidecar(name).ok().filter(|(sidecar, _)| !name.open || finish_rename(&dir, name, sidecar));
         let hash = match whole {
             Some((_, bytes)) => Some(chain_hash(&bytes)),
             None => match repair(ring, name, prev.clone(), versions)? {
@@ -74,10 +72,7 @@ fn finish_rename(dir: &Path, name: Name, sidecar: &Sidecar) -> bool {
 
 /// Half-made files of a recovery or a seal that was itself interrupted; their originals are still there.
 fn remove_leftovers(dir: &Path) -> Result<(), RecoveryError> {
-    let io = |source| RecoveryError::Io {
-        path: dir.into(),
-        source,
-    };
+    let io = |source| RecoveryError::Io { path: dir.into(), source };
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         if path.extension().is_some_and(|e| e == "tmp" || e == "recovering") {
@@ -96,21 +91,14 @@ fn repair(
 ) -> Result<Option<(Recovered, String)>, RecoveryError> {
     let dir = ring.segments();
     let old = dir.join(name.to_string());
-    let io = |source| RecoveryError::Io {
-        path: old.clone(),
-        source,
-    };
+    let io = |source| RecoveryError::Io { path: old.clone(), source };
     let resealed = reseal(&old, name, &dir, ring, prev, versions).map_err(io)?;
     let Some((sealed, torn_bytes)) = resealed else {
         fs::remove_file(&old).map_err(io)?;
         return Ok(None);
     };
     put_in_place(&dir, &sealed).map_err(io)?;
-    let fact = Recovered {
-        segment: name.sealed().to_string(),
-        packets: sealed.sidecar.packets,
-        torn_bytes,
-    };
+    let fact = Recovered { segment: name.sealed().to_string(), packets: sealed.sidecar.packets, torn_bytes };
     Ok(Some((fact, chain_hash(&sealed.sidecar_bytes))))
 }
 
@@ -124,11 +112,7 @@ pub fn reseal(
     prev: Option<String>,
     versions: &Versions,
 ) -> io::Result<Option<(Sealed, u64)>> {
-    let compression = if name.compressed {
-        Compression::Zstd(1)
-    } else {
-        Compression::None
-    };
+    let compression = if name.compressed { Compression::Zstd(1) } else { Compression::None };
     // The name a seal in progress expects: `.open` plus a mark that keeps it from being taken for a segment.
     let draft = to.join(format!("{}.recovering", name.sealed()));
     let _ = fs::remove_file(&draft);
@@ -149,11 +133,7 @@ pub fn reseal(
 
 fn decoder(path: &Path, compressed: bool) -> io::Result<Box<dyn Read>> {
     let file = File::open(path)?;
-    Ok(if compressed {
-        Box::new(zstd::stream::read::Decoder::new(file)?)
-    } else {
-        Box::new(file)
-    })
+    Ok(if compressed { Box::new(zstd::stream::read::Decoder::new(file)?) } else { Box::new(file) })
 }
 
 /// Copies whole blocks and keeps the books while it does.
@@ -169,14 +149,7 @@ struct Copy {
 impl Copy {
     fn new(writer: Writer) -> Copy {
         let (reader, ledger) = (Reader::new(), Ledger::default());
-        Copy {
-            writer,
-            reader,
-            ledger,
-            note: None,
-            statistics: BTreeMap::new(),
-            packets: 0,
-        }
+        Copy { writer, reader, ledger, note: None, statistics: BTreeMap::new(), packets: 0 }
     }
 
     /// Gives the number of decoded bytes behind the last whole block.
@@ -246,16 +219,8 @@ impl Copy {
         for (&interface, found) in &self.statistics {
             let kernel_dropped = found.os_dropped.unwrap_or(0);
             let delivered = found.delivered.unwrap_or(0);
-            let other = found
-                .received
-                .unwrap_or(0)
-                .saturating_sub(kernel_dropped)
-                .saturating_sub(delivered);
-            let losses = Losses {
-                kernel_dropped,
-                user_dropped: other,
-                ..Losses::default()
-            };
+            let other = found.received.unwrap_or(0).saturating_sub(kernel_dropped).saturating_sub(delivered);
+            let losses = Losses { kernel_dropped, user_dropped: other, ..Losses::default() };
             self.ledger.lost(interface, bucket_of(found.ts_ns), &losses);
         }
     }
@@ -275,12 +240,8 @@ impl Copy {
             segment: name.sealed().to_string(),
             worker: name.worker,
             seq: name.seq,
-            node: note
-                .as_ref()
-                .map_or_else(|| ring.file.node.clone(), |n| n.node.clone()),
-            cluster: note
-                .as_ref()
-                .map_or_else(|| ring.file.cluster.clone(), |n| n.cluster.clone()),
+            node: note.as_ref().map_or_else(|| ring.file.node.clone(), |n| n.node.clone()),
+            cluster: note.as_ref().map_or_else(|| ring.file.cluster.clone(), |n| n.cluster.clone()),
             packets: self.packets,
             bytes_raw: raw,
             bytes_stored: stored,
@@ -301,20 +262,13 @@ impl Copy {
         let sidecar_bytes = sidecar.to_bytes();
         // The finished draft takes the name that sealing renames away.
         let name = Name { open: true, ..name };
-        Sealed {
-            file,
-            name,
-            sidecar,
-            sidecar_bytes,
-        }
+        Sealed { file, name, sidecar, sidecar_bytes }
     }
 
     fn interfaces(&self) -> Vec<SidecarInterface> {
         let describe = |(id, found): (usize, &shark_schema::segment::Interface)| {
-            let note: Option<InterfaceNote> = found
-                .description
-                .as_deref()
-                .and_then(|text| serde_json::from_str(text).ok());
+            let note: Option<InterfaceNote> =
+                found.description.as_deref().and_then(|text| serde_json::from_str(text).ok());
             SidecarInterface {
                 id: id as u32,
                 name: found.name.clone().unwrap_or_default(),
@@ -324,12 +278,7 @@ impl Copy {
                 pod: note.and_then(|n| n.pod),
             }
         };
-        self.reader
-            .interfaces()
-            .iter()
-            .enumerate()
-            .map(describe)
-            .collect()
+        self.reader.interfaces().iter().enumerate().map(describe).collect()
     }
 }
 

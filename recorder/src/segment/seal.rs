@@ -23,9 +23,6 @@ pub struct Sealed {
 pub fn put_in_place(dir: &Path, sealed: &Sealed) -> io::Result<()> {
     sealed.file.sync_data()?;
     replace(&dir.join(sealed.name.sidecar()), &sealed.sidecar_bytes)?;
-    fs::rename(
-        dir.join(sealed.name.to_string()),
-        dir.join(sealed.name.sealed().to_string()),
-    )?;
+    fs::rename(dir.join(sealed.name.to_string()), dir.join(sealed.name.sealed().to_string()))?;
     File::open(dir)?.sync_all()
 }

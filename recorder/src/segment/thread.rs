@@ -26,12 +26,8 @@ const CALM: Duration = Duration::from_secs(30);
 /// Stored bytes kept in memory while the disk refuses.
 const MOST_PENDING_BYTES: usize = 4 << 20;
 /// Under pressure, from the left to the right.
-const STEPS: [Compression; 4] = [
-    Compression::Zstd(1),
-    Compression::Zstd(-3),
-    Compression::Zstd(-20),
-    Compression::None,
-];
+const STEPS: [Compression; 4] =
+    [Compression::Zstd(1), Compression::Zstd(-3), Compression::Zstd(-20), Compression::None];
 
 /// What every segment of a recording has in common.
 pub struct Recording {
@@ -157,12 +153,7 @@ impl WriterThread {
                 self.count(batch, false);
             }
         }
-        if self
-            .state
-            .open
-            .as_ref()
-            .is_some_and(|open| open.writer.raw() >= self.recording.segment_bytes)
-        {
+        if self.state.open.as_ref().is_some_and(|open| open.writer.raw() >= self.recording.segment_bytes) {
             self.seal(CloseReason::Size);
         }
     }
@@ -201,19 +192,9 @@ impl WriterThread {
     }
 
     fn open(&mut self, first_ns: i64) -> io::Result<Open> {
-        let compression = if self.recording.compress {
-            STEPS[self.state.step]
-        } else {
-            Compression::None
-        };
+        let compression = if self.recording.compress { STEPS[self.state.step] } else { Compression::None };
         let seq = self.seq + 1;
-        let name = Name {
-            worker: self.worker,
-            seq,
-            first_ns,
-            compressed: compression.is_zstd(),
-            open: true,
-        };
+        let name = Name { worker: self.worker, seq, first_ns, compressed: compression.is_zstd(), open: true };
         let path = self.recording.ring.segments().join(name.to_string());
         let mut writer = Writer::create(&path, compression)?;
         self.seq = seq;
@@ -276,11 +257,7 @@ impl WriterThread {
         if sync {
             open.synced = now;
         }
-        let ended = if self.state.refused {
-            Ok(())
-        } else {
-            self.end_block()
-        };
+        let ended = if self.state.refused { Ok(()) } else { self.end_block() };
         if let Err(error) = ended.and_then(|()| self.write_out()) {
             self.disk_refuses(&error);
         } else if sync {
@@ -300,19 +277,11 @@ impl WriterThread {
         };
         open.writer.end_block()?;
         self.write_statistics(&changed);
-        self.state
-            .open
-            .as_mut()
-            .map_or(Ok(()), |open| open.writer.end_block())
+        self.state.open.as_mut().map_or(Ok(()), |open| open.writer.end_block())
     }
 
     fn sync(&self) {
-        if let Some(Ok(file)) = self
-            .state
-            .open
-            .as_ref()
-            .map(|open| open.writer.file().try_clone())
-        {
+        if let Some(Ok(file)) = self.state.open.as_ref().map(|open| open.writer.file().try_clone()) {
             // The keeper outlives all writers.
             let _ = self.keeper.send(Task::Sync(file));
         }
@@ -335,10 +304,7 @@ impl WriterThread {
         self.state.step = step;
         self.state.stepped = now;
         self.shared.stats.steps_down.store(step as u64, Ordering::Relaxed);
-        tracing::info!(
-            "compression is now {:?} (queue {fill_percent} % full)",
-            STEPS[step]
-        );
+        tracing::info!("compression is now {:?} (queue {fill_percent} % full)", STEPS[step]);
         if more {
             self.seal(CloseReason::Pressure);
         }

@@ -39,24 +39,13 @@ pub struct Writer {
 impl Writer {
     /// Creates the file, which must not exist.
     pub fn create(path: &Path, compression: Compression) -> io::Result<Writer> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let encoder = match compression {
             Compression::Zstd(level) => Some(Encoder::new(level)?),
             Compression::None => None,
         };
         let out = Vec::with_capacity(2 * WRITE_BYTES);
-        Ok(Writer {
-            file,
-            encoder,
-            out,
-            hash: Sha256::new(),
-            raw: 0,
-            stored: 0,
-        })
+        Ok(Writer { file, encoder, out, hash: Sha256::new(), raw: 0, stored: 0 })
     }
 
     /// Takes bytes in. They are in the file after the next successful [`Writer::flush`].
@@ -147,12 +136,10 @@ impl Writer {
 
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// zstd writes into spare capacity only; it must always find some.

@@ -43,13 +43,8 @@ impl Gathered {
         // As long as this lock is held, the recorder knows that the pins are in use.
         let lock = File::create(dir.join("lock")).with_context(context)?;
         lock.lock().with_context(context)?;
-        let mut this = Gathered {
-            items: Vec::new(),
-            sidecars: Vec::new(),
-            missing: Vec::new(),
-            dir,
-            _lock: lock,
-        };
+        let mut this =
+            Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), dir, _lock: lock };
         for name in ring.list()? {
             match name.open {
                 // Sealed just now; what is open again came later.
@@ -76,17 +71,11 @@ impl Gathered {
             Err(_) if !linked => return Ok(()),
             Ok(_) => {
                 let why = "evicted before it could be pinned".to_owned();
-                self.missing.push(Missing {
-                    what: format!("segment {name}"),
-                    why,
-                });
+                self.missing.push(Missing { what: format!("segment {name}"), why });
                 return Ok(());
             }
             Err(error) => {
-                self.missing.push(Missing {
-                    what: format!("segment {name}"),
-                    why: error.to_string(),
-                });
+                self.missing.push(Missing { what: format!("segment {name}"), why: error.to_string() });
                 return Ok(());
             }
         };
@@ -101,10 +90,7 @@ impl Gathered {
     /// A recorder that is dead or silent: the whole packets of its open file become a segment of the snapshot.
     fn take_open(&mut self, ring: &Ring, name: Name, window: Window) -> anyhow::Result<()> {
         let path = ring.segments().join(name.to_string());
-        let prev = self
-            .sidecars
-            .iter()
-            .rfind(|sidecar| sidecar.worker == name.worker);
+        let prev = self.sidecars.iter().rfind(|sidecar| sidecar.worker == name.worker);
         let prev = prev.map(|sidecar| chain_hash(&sidecar.to_bytes()));
         let resealed = match reseal(&path, name, &self.dir, ring, prev, &versions()) {
             Ok(resealed) => resealed,
@@ -132,14 +118,8 @@ impl Gathered {
         let file = self.dir.join(name.to_string());
         let size = fs::metadata(&file).map_or(0, |meta| meta.len());
         if size != sidecar.bytes_stored {
-            let why = format!(
-                "{size} bytes on disk, {} when it was sealed",
-                sidecar.bytes_stored
-            );
-            self.missing.push(Missing {
-                what: format!("segment {name}"),
-                why,
-            });
+            let why = format!("{size} bytes on disk, {} when it was sealed", sidecar.bytes_stored);
+            self.missing.push(Missing { what: format!("segment {name}"), why });
             return;
         }
         let segment = Item {
@@ -163,12 +143,7 @@ impl Gathered {
     /// The log from the start of the window until now: later files may tell what became of earlier packets.
     fn take_logs(&mut self, ring: &Ring, window: Window) -> anyhow::Result<()> {
         let names = ring.logs()?;
-        let start = |name: &String| {
-            name.split('-')
-                .next()
-                .and_then(|ns| ns.parse::<i64>().ok())
-                .unwrap_or(0)
-        };
+        let start = |name: &String| name.split('-').next().and_then(|ns| ns.parse::<i64>().ok()).unwrap_or(0);
         for (at, name) in names.iter().enumerate() {
             let ends_before = names.get(at + 1).is_some_and(|next| start(next) < window.from_ns);
             if ends_before || name.ends_with(".recovering") {

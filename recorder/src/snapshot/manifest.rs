@@ -14,20 +14,9 @@ use crate::segment::chain_hash;
 
 pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sealed: bool) -> NodeManifest {
     let mut loss = Counters::default();
-    gathered
-        .sidecars
-        .iter()
-        .for_each(|sidecar| loss += &sidecar.totals);
-    let from_ns = gathered
-        .sidecars
-        .iter()
-        .filter_map(|sidecar| sidecar.min_ns)
-        .min();
-    let to_ns = gathered
-        .sidecars
-        .iter()
-        .filter_map(|sidecar| sidecar.max_ns)
-        .max();
+    gathered.sidecars.iter().for_each(|sidecar| loss += &sidecar.totals);
+    let from_ns = gathered.sidecars.iter().filter_map(|sidecar| sidecar.min_ns).min();
+    let to_ns = gathered.sidecars.iter().filter_map(|sidecar| sidecar.max_ns).max();
     let object = |item: &super::Item| Object {
         path: item.path.clone(),
         kind: item.kind,
@@ -40,17 +29,12 @@ pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sea
         node: ring.file.node.clone(),
         cluster: ring.file.cluster.clone(),
         wanted: wanted.window,
-        real: from_ns
-            .zip(to_ns)
-            .map(|(from_ns, to_ns)| Window { from_ns, to_ns }),
+        real: from_ns.zip(to_ns).map(|(from_ns, to_ns)| Window { from_ns, to_ns }),
         sealed,
         objects: gathered.items.iter().map(object).collect(),
         packets: gathered.sidecars.iter().map(|sidecar| sidecar.packets).sum(),
         loss,
-        config_sha256: gathered
-            .sidecars
-            .last()
-            .map(|sidecar| sidecar.config_sha256.clone()),
+        config_sha256: gathered.sidecars.last().map(|sidecar| sidecar.config_sha256.clone()),
         clock_error_ns: None,
         missing: gathered.missing.clone(),
         versions: versions(),
@@ -60,10 +44,7 @@ pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sea
 /// From the bytes as they are stored, so that the hash is of those.
 pub fn entry(stored: &[u8]) -> Result<NodeEntry, ManifestError> {
     let manifest = NodeManifest::from_bytes(stored)?;
-    let segments = manifest
-        .objects
-        .iter()
-        .filter(|object| object.kind == ObjectKind::Segment);
+    let segments = manifest.objects.iter().filter(|object| object.kind == ObjectKind::Segment);
     Ok(NodeEntry {
         manifest: node_manifest_path(&manifest.node),
         node: manifest.node.clone(),

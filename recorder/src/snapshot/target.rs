@@ -38,11 +38,7 @@ pub enum TargetError {
 
 pub enum Target {
     Directory(PathBuf),
-    Bucket {
-        store: Arc<dyn ObjectStore>,
-        prefix: Key,
-        url: String,
-    },
+    Bucket { store: Arc<dyn ObjectStore>, prefix: Key, url: String },
 }
 
 const PART_BYTES: usize = 8 << 20;
@@ -55,55 +51,28 @@ impl Target {
         let Ok(url) = Url::parse(to) else {
             return Ok(Target::Directory(Path::new(to).join(id)));
         };
-        let bad = |why: object_store::Error| TargetError::Store {
-            url: to.to_owned(),
-            why: sentence(&why),
-        };
+        let bad = |why: object_store::Error| TargetError::Store { url: to.to_owned(), why: sentence(&why) };
         let store: Arc<dyn ObjectStore> = match url.scheme() {
             "file" => {
-                let dir = url
-                    .to_file_path()
-                    .map_err(|()| TargetError::NotAPlace(to.to_owned()))?;
+                let dir = url.to_file_path().map_err(|()| TargetError::NotAPlace(to.to_owned()))?;
                 return Ok(Target::Directory(dir.join(id)));
             }
             "s3" => {
                 let builder = AmazonS3Builder::from_env().with_url(to);
-                Arc::new(
-                    builder
-                        .with_retry(retry())
-                        .with_client_options(client())
-                        .build()
-                        .map_err(bad)?,
-                )
+                Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
             }
             "gs" => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_url(to);
-                Arc::new(
-                    builder
-                        .with_retry(retry())
-                        .with_client_options(client())
-                        .build()
-                        .map_err(bad)?,
-                )
+                Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
             }
             "az" => {
                 let builder = MicrosoftAzureBuilder::from_env().with_url(to);
-                Arc::new(
-                    builder
-                        .with_retry(retry())
-                        .with_client_options(client())
-                        .build()
-                        .map_err(bad)?,
-                )
+                Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
             }
             _ => return Err(TargetError::NotAPlace(to.to_owned())),
         };
         let prefix = Key::from(url.path()).join(id);
-        Ok(Target::Bucket {
-            store,
-            prefix,
-            url: format!("{}/{id}", to.trim_end_matches('/')),
-        })
+        Ok(Target::Bucket { store, prefix, url: format!("{}/{id}", to.trim_end_matches('/')) })
     }
 
     /// As it is printed.
@@ -121,28 +90,15 @@ impl Target {
     pub async fn check(&self, resuming: bool) -> Result<(), TargetError> {
         let complete = match self {
             Target::Directory(dir) => {
-                private_dir(dir).map_err(|source| TargetError::Io {
-                    path: dir.clone(),
-                    source,
-                })?;
+                private_dir(dir).map_err(|source| TargetError::Io { path: dir.clone(), source })?;
                 dir.join("manifest.json").exists()
             }
             Target::Bucket { store, prefix, .. } => {
-                let listed = store
-                    .list_with_delimiter(Some(prefix))
-                    .await
-                    .map_err(|e| self.failed(&e))?;
-                listed
-                    .objects
-                    .iter()
-                    .any(|object| object.location == prefix.clone().join("manifest.json"))
+                let listed = store.list_with_delimiter(Some(prefix)).await.map_err(|e| self.failed(&e))?;
+                listed.objects.iter().any(|object| object.location == prefix.clone().join("manifest.json"))
             }
         };
-        if complete && resuming {
-            Err(TargetError::Complete(self.url()))
-        } else {
-            Ok(())
-        }
+        if complete && resuming { Err(TargetError::Complete(self.url())) } else { Ok(()) }
     }
 
     /// Copies everything that is not there already with its size.
@@ -162,22 +118,14 @@ impl Target {
                 place(&item.file, &path, item.size).map_err(|source| TargetError::Io { path, source })
             }
             Target::Bucket { store, prefix, .. } => {
-                let key = item
-                    .path
-                    .split('/')
-                    .fold(prefix.clone().join("nodes").join(node), Key::join);
+                let key = item.path.split('/').fold(prefix.clone().join("nodes").join(node), Key::join);
                 if store.head(&key).await.is_ok_and(|meta| meta.size == item.size) {
                     return Ok(());
                 }
-                upload(store.as_ref(), &key, &item.file)
-                    .await
-                    .map_err(|error| match error {
-                        UploadError::Read(source) => TargetError::Io {
-                            path: item.file.clone(),
-                            source,
-                        },
-                        UploadError::Store(error) => self.failed(&error),
-                    })
+                upload(store.as_ref(), &key, &item.file).await.map_err(|error| match error {
+                    UploadError::Read(source) => TargetError::Io { path: item.file.clone(), source },
+                    UploadError::Store(error) => self.failed(&error),
+                })
             }
         }
     }
@@ -230,10 +178,7 @@ impl Target {
     }
 
     fn failed(&self, error: &object_store::Error) -> TargetError {
-        TargetError::Store {
-            url: self.url(),
-            why: sentence(error),
-        }
+        TargetError::Store { url: self.url(), why: sentence(error) }
     }
 }
 
@@ -248,11 +193,7 @@ async fn upload(store: &dyn ObjectStore, key: &Key, path: &Path) -> Result<(), U
     if size <= PART_BYTES as u64 {
         let mut bytes = Vec::with_capacity(size as usize);
         file.read_to_end(&mut bytes).map_err(UploadError::Read)?;
-        return store
-            .put(key, bytes.into())
-            .await
-            .map(drop)
-            .map_err(UploadError::Store);
+        return store.put(key, bytes.into()).await.map(drop).map_err(UploadError::Store);
     }
     let parts = store.put_multipart(key).await.map_err(UploadError::Store)?;
     let mut writer = WriteMultipart::new_with_chunk_size(parts, PART_BYTES);
@@ -262,10 +203,7 @@ async fn upload(store: &dyn ObjectStore, key: &Key, path: &Path) -> Result<(), U
         if got == 0 {
             break;
         }
-        writer
-            .wait_for_capacity(PARTS_IN_FLIGHT)
-            .await
-            .map_err(UploadError::Store)?;
+        writer.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(UploadError::Store)?;
         writer.write(&part[..got]);
     }
     writer.finish().await.map(drop).map_err(UploadError::Store)
@@ -297,11 +235,7 @@ fn create_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     // Whole or not at all: the link is the act of creation, and fails where there is a file already.
     let draft = path.with_extension("tmp");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&draft)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     let linked = fs::hard_link(&draft, path);
@@ -310,11 +244,7 @@ fn create_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn retry() -> RetryConfig {
-    RetryConfig {
-        max_retries: 3,
-        retry_timeout: Duration::from_secs(8),
-        ..RetryConfig::default()
-    }
+    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(8), ..RetryConfig::default() }
 }
 
 fn client() -> ClientOptions {
@@ -333,16 +263,12 @@ fn sentence(error: &object_store::Error) -> String {
     let has = |any: &[&str]| any.iter().any(|part| text.contains(part));
     if has(&["NoSuchBucket"]) || matches!(error, object_store::Error::NotFound { .. }) {
         "the bucket does not exist; make it, or check the name".to_owned()
-    } else if has(&[
-        "SignatureDoesNotMatch",
-        "InvalidAccessKeyId",
-        "AccessDenied",
-        "403",
-        "401",
-    ]) || matches!(
-        error,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
-    ) {
+    } else if has(&["SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied", "403", "401"])
+        || matches!(
+            error,
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+        )
+    {
         "access is denied; check the key, the secret and their rights".to_owned()
     } else if has(&["onnect", "dns error", "timed out", "timeout"]) {
         "no connection; check the endpoint and the network".to_owned()

@@ -20,129 +20,32 @@ fn what_cannot_work_is_said_in_one_sentence() {
     fs::write(path("damaged/ring.json"), "{").unwrap();
     let ring = path("ring");
     let cases: &[(&[&str], i32, &str)] = &[
-        (
-            &["record", "--ring", &ring, "--iface", "nosuch0"],
-            1,
-            "'nosuch0' does not exist",
-        ),
-        (
-            &[
-                "record",
-                "--ring",
-                &ring,
-                "--iface",
-                "a-name-that-is-too-long-for-linux",
-            ],
-            1,
-            "does not exist",
-        ),
+        (&["record", "--ring", &ring, "--iface", "nosuch0"], 1, "'nosuch0' does not exist"),
+        (&["record", "--ring", &ring, "--iface", "a-name-that-is-too-long-for-linux"], 1, "does not exist"),
         (&["record", "--ring", &ring], 2, "--iface"),
         (&["record", "--iface", "lo"], 2, "--ring"),
-        (
-            &["record", "--ring", &ring, "--iface", "lo", "--ring-size", "ten"],
-            2,
-            "--ring-size: 'ten'",
-        ),
-        (
-            &["record", "--ring", &ring, "--iface", "lo", "--ring-size", "1KiB"],
-            2,
-            "at least 1MiB",
-        ),
-        (
-            &[
-                "record",
-                "--ring",
-                &ring,
-                "--iface",
-                "lo",
-                "--compression",
-                "lzma",
-            ],
-            2,
-            "lzma",
-        ),
-        (
-            &["record", "--ring", &ring, "--iface", "lo", "--node", "../../etc"],
-            2,
-            "part of a path",
-        ),
-        (
-            &[
-                "record",
-                "--ring",
-                &ring,
-                "--iface",
-                "lo",
-                "--filter",
-                "tcp prot 80",
-            ],
-            1,
-            "at 'prot'",
-        ),
-        (
-            &[
-                "record",
-                "--ring",
-                &ring,
-                "--iface",
-                "lo",
-                "--filter",
-                "host nowhere",
-            ],
-            1,
-            "not an address",
-        ),
-        (
-            &["record", "--ring", &ring, "--read", &path("nosuch.pcap")],
-            1,
-            "nosuch.pcap",
-        ),
-        (
-            &[
-                "record",
-                "--ring",
-                &ring,
-                "--iface",
-                "lo",
-                "--config",
-                &path("bad.toml"),
-            ],
-            1,
-            "bad.toml",
-        ),
-        (
-            &["record", "--ring", &path("file/ring"), "--iface", "lo"],
-            1,
-            "file",
-        ),
+        (&["record", "--ring", &ring, "--iface", "lo", "--ring-size", "ten"], 2, "--ring-size: 'ten'"),
+        (&["record", "--ring", &ring, "--iface", "lo", "--ring-size", "1KiB"], 2, "at least 1MiB"),
+        (&["record", "--ring", &ring, "--iface", "lo", "--compression", "lzma"], 2, "lzma"),
+        (&["record", "--ring", &ring, "--iface", "lo", "--node", "../../etc"], 2, "part of a path"),
+        (&["record", "--ring", &ring, "--iface", "lo", "--filter", "tcp prot 80"], 1, "at 'prot'"),
+        (&["record", "--ring", &ring, "--iface", "lo", "--filter", "host nowhere"], 1, "not an address"),
+        (&["record", "--ring", &ring, "--read", &path("nosuch.pcap")], 1, "nosuch.pcap"),
+        (&["record", "--ring", &ring, "--iface", "lo", "--config", &path("bad.toml")], 1, "bad.toml"),
+        (&["record", "--ring", &path("file/ring"), "--iface", "lo"], 1, "file"),
         (&["status", "--ring", &path("empty")], 1, "is not a ring"),
         (&["status", "--ring", &path("nosuch")], 1, "nosuch"),
         (&["segments", "--ring", &path("damaged")], 1, "ring.json"),
-        (
-            &["snapshot", "--ring", &path("empty"), "--since", "1m"],
-            1,
-            "is not a ring",
-        ),
-        (
-            &["snapshot", "--ring", &ring, "--since", "yesterday"],
-            2,
-            "'yesterday'",
-        ),
-        (
-            &["snapshot", "--ring", &ring, "--since", "1m", "--until", "2m"],
-            2,
-            "ends before it starts",
-        ),
+        (&["snapshot", "--ring", &path("empty"), "--since", "1m"], 1, "is not a ring"),
+        (&["snapshot", "--ring", &ring, "--since", "yesterday"], 2, "'yesterday'"),
+        (&["snapshot", "--ring", &ring, "--since", "1m", "--until", "2m"], 2, "ends before it starts"),
         (&["pcap", "--ring", &path("empty"), "-w", "-"], 1, "is not a ring"),
         (&["estimate", "--iface", "nosuch0"], 1, "'nosuch0' does not exist"),
         (&["estimate", "--iface", "lo", "--for", "soon"], 2, "'soon'"),
     ];
     for (arguments, code, sentence) in cases {
         let (got, error) = sharkrec_fails(arguments);
-        assert!(
-            got == *code && error.contains(sentence),
-            "{arguments:?}: {got} {error}"
-        );
+        assert!(got == *code && error.contains(sentence), "{arguments:?}: {got} {error}");
     }
     assert!(!Path::new(&ring).join("segments").exists());
     let unknown = sharkrec(&["record", "--nosuch"]);
@@ -158,22 +61,10 @@ fn places_that_cannot_be_reached() {
     sharkrec::ring::Ring::create(&ring, "n", "").unwrap();
     let ring = ring.to_str().unwrap();
     // A port that was free a moment ago, and refuses.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let start = Instant::now();
     let output = Command::new(PROGRAM)
-        .args([
-            "snapshot",
-            "--ring",
-            ring,
-            "--since",
-            "1m",
-            "--to",
-            "s3://bucket/x",
-        ])
+        .args(["snapshot", "--ring", ring, "--since", "1m", "--to", "s3://bucket/x"])
         .env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}"))
         .env("AWS_ALLOW_HTTP", "true")
         .env("AWS_ACCESS_KEY_ID", "k")
@@ -182,15 +73,9 @@ fn places_that_cannot_be_reached() {
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        error.contains("s3://bucket/x") && error.contains("no connection"),
-        "{error}"
-    );
+    assert!(error.contains("s3://bucket/x") && error.contains("no connection"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
-    for (to, sentence) in [
-        ("ftp://x/y", "is not a place"),
-        ("/proc/nowhere", "/proc/nowhere"),
-    ] {
+    for (to, sentence) in [("ftp://x/y", "is not a place"), ("/proc/nowhere", "/proc/nowhere")] {
         let (code, error) = sharkrec_fails(&["snapshot", "--ring", ring, "--since", "1m", "--to", to]);
         assert!(code == 1 && error.contains(sentence), "{error}");
     }
@@ -215,16 +100,10 @@ fn an_ordinary_user_is_told_what_is_missing() {
             .args(arguments)
             .output()
             .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, error) = as_nobody(&["record", "--ring", ring.to_str().unwrap(), "--iface", "lo"]);
-    assert!(
-        code == Some(1) && error.contains("not permitted") && error.contains("CAP_NET_RAW"),
-        "{error}"
-    );
+    assert!(code == Some(1) && error.contains("not permitted") && error.contains("CAP_NET_RAW"), "{error}");
     sharkrec::ring::Ring::create(&ring, "n", "").unwrap();
     let (code, error) = as_nobody(&["status", "--ring", ring.to_str().unwrap()]);
     assert!(code == Some(1) && error.contains("ermission denied"), "{error}");
@@ -237,9 +116,6 @@ fn two_recorders_do_not_share_a_ring() {
     let ring = dir.path().join("ring");
     let recorder = Recorder::start(&net, &ring, &[]);
     let (code, error) = sharkrec_fails(&["record", "--ring", ring.to_str().unwrap(), "--iface", "lo"]);
-    assert!(
-        code == 1 && error.contains("in use by another recorder"),
-        "{error}"
-    );
+    assert!(code == 1 && error.contains("in use by another recorder"), "{error}");
     recorder.stop();
 }

@@ -30,15 +30,9 @@ fn the_oldest_segments_go_and_leave_a_fact() {
     assert!(gone.len() > 5);
     // What is kept is the end of what was sent, without a hole.
     assert_eq!(kept, (sent - kept.len() as u64..sent).collect::<Vec<_>>());
-    assert_eq!(
-        gone.iter().map(|e| e.packets).sum::<u64>() + kept.len() as u64,
-        sent
-    );
-    let sequence: Vec<u64> = gone
-        .iter()
-        .map(|e| e.seq)
-        .chain(names(&segments).iter().map(|n| n.seq))
-        .collect();
+    assert_eq!(gone.iter().map(|e| e.packets).sum::<u64>() + kept.len() as u64, sent);
+    let sequence: Vec<u64> =
+        gone.iter().map(|e| e.seq).chain(names(&segments).iter().map(|n| n.seq)).collect();
     assert_eq!(sequence, (1..=sequence.len() as u64).collect::<Vec<_>>());
     assert_eq!(totals(&segments).lost(), 0);
 }

@@ -47,21 +47,12 @@ fn killed_ten_times_under_load() {
     assert_eq!(open.count(), 0);
     let seen: std::collections::HashSet<u64> = packets(&segments).iter().filter_map(number).collect();
     let missing: Vec<&u64> = certain.iter().filter(|number| !seen.contains(number)).collect();
-    assert!(
-        certain.len() > 10_000,
-        "only {} packets were certain",
-        certain.len()
-    );
+    assert!(certain.len() > 10_000, "only {} packets were certain", certain.len());
     assert_eq!(missing, Vec::<&u64>::new());
     totals(&segments);
-    let recovered = sidecars(&segments)
-        .iter()
-        .filter(|s| s.close_reason.as_str() == "crash_recovered")
-        .count();
-    let reasons: Vec<_> = sidecars(&segments)
-        .iter()
-        .map(|s| (s.seq, s.packets, s.close_reason))
-        .collect();
+    let recovered =
+        sidecars(&segments).iter().filter(|s| s.close_reason.as_str() == "crash_recovered").count();
+    let reasons: Vec<_> = sidecars(&segments).iter().map(|s| (s.seq, s.packets, s.close_reason)).collect();
     assert_eq!(recovered, 10, "each kill leaves one open segment: {reasons:?}");
     sharkrec_ok(&["status", "--ring", ring.to_str().unwrap()]);
 }

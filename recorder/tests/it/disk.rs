@@ -22,25 +22,14 @@ fn a_full_disk_evicts_then_counts_then_recovers() {
     let recorder = Recorder::start(
         &net,
         &ring,
-        &[
-            "--ring-size",
-            "64MiB",
-            "--compression",
-            "none",
-            "--segment-age",
-            "1s",
-        ],
+        &["--ring-size", "64MiB", "--compression", "none", "--segment-age", "1s"],
     );
     fs::write(disk.0.join("other"), vec![1; 7 << 20]).unwrap();
     let mut sent = net.send(0, 6_000, 1_000, 6_000).join().unwrap();
     // Now nothing is left at all: what the ring gives up is taken by the other at once.
     let other = disk.0.join("more");
     for _ in 0..8 {
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&other)
-            .unwrap();
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&other).unwrap();
         while std::io::Write::write(&mut file, &[2; 4096]).is_ok_and(|n| n > 0) {}
         sent += net.send(sent, 1_500, 1_000, 6_000).join().unwrap();
     }
@@ -56,23 +45,12 @@ fn a_full_disk_evicts_then_counts_then_recovers() {
     let counters = totals(&segments);
     let seen = numbers(&packets(&segments));
     let gone: u64 = evicted(&ring.join("log")).iter().map(|e| e.packets).sum();
-    assert!(
-        (before..sent).all(|number| seen.contains_key(&number)),
-        "recovered"
-    );
+    assert!((before..sent).all(|number| seen.contains_key(&number)), "recovered");
     assert!(counters.disk_dropped > 0, "{counters:?}");
     let facts = facts(&ring.join("log"));
-    assert!(
-        facts
-            .iter()
-            .any(|r| matches!(&r.fact, Fact::Disk(d) if d.writing))
-    );
+    assert!(facts.iter().any(|r| matches!(&r.fact, Fact::Disk(d) if d.writing)));
     // Evicted segments took their own counters with them; the log still has the sum.
-    let Some(Fact::Stop(stop)) = facts
-        .iter()
-        .rev()
-        .map(|r| &r.fact)
-        .find(|f| matches!(f, Fact::Stop(_)))
+    let Some(Fact::Stop(stop)) = facts.iter().rev().map(|r| &r.fact).find(|f| matches!(f, Fact::Stop(_)))
     else {
         panic!("no stop fact")
     };
@@ -90,14 +68,7 @@ impl SmallDisk {
         let mount = dir.join("disk");
         fs::create_dir(&mount).unwrap();
         let options = ["-t", "tmpfs", "-o", "size=12m", "tmpfs"];
-        assert!(
-            Command::new("mount")
-                .args(options)
-                .arg(&mount)
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("mount").args(options).arg(&mount).status().unwrap().success());
         SmallDisk(mount)
     }
 }

@@ -33,11 +33,7 @@ fn an_overrun_of_the_kernels_ring_is_counted_exactly() {
     assert_eq!(counters.kernel_received, Some(sent));
     assert_eq!(counters.offered, sent);
     let told: u64 = packets(&segments).iter().map(|packet| packet.dropped).sum();
-    assert_eq!(
-        told,
-        counters.kernel_dropped + counters.user_dropped,
-        "epb_dropcount"
-    );
+    assert_eq!(told, counters.kernel_dropped + counters.user_dropped, "epb_dropcount");
 }
 
 #[test]
@@ -65,11 +61,7 @@ fn a_disk_that_stands_still_costs_exactly_what_the_queue_says() {
     assert_eq!(counters.offered, sent);
     assert_eq!(counters.overload_bytes, counters.user_dropped * 1_042);
     let told: u64 = packets(&segments).iter().map(|packet| packet.dropped).sum();
-    assert_eq!(
-        told,
-        counters.kernel_dropped + counters.user_dropped,
-        "epb_dropcount"
-    );
+    assert_eq!(told, counters.kernel_dropped + counters.user_dropped, "epb_dropcount");
 }
 
 /// A file system in a file, which can be made to stand still.
@@ -83,12 +75,7 @@ impl FrozenDisk {
         std::fs::create_dir(&mount).unwrap();
         std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
         run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
-        let mounted = Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(&mount)
-            .status()
-            .unwrap();
+        let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount).status().unwrap();
         if !mounted.success() {
             println!("skipped: this kernel has no loop device");
             return None;
@@ -97,10 +84,7 @@ impl FrozenDisk {
     }
 
     fn freeze(&self, frozen: bool) {
-        run(
-            "fsfreeze",
-            &[if frozen { "-f" } else { "-u" }, self.mount.to_str().unwrap()],
-        );
+        run("fsfreeze", &[if frozen { "-f" } else { "-u" }, self.mount.to_str().unwrap()]);
     }
 }
 

@@ -30,22 +30,13 @@ impl Net {
             println!("skipped: network namespaces need root");
             return None;
         }
-        let id = format!(
-            "rec{}x{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let net = Net {
-            sender: format!("{id}a"),
-            receiver: format!("{id}b"),
-        };
+        let id = format!("rec{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let net = Net { sender: format!("{id}a"), receiver: format!("{id}b") };
         let (a, b) = (&net.sender, &net.receiver);
         ip(&format!("netns add {a}"));
         ip(&format!("netns add {b}"));
         for pair in ["v", "w"] {
-            ip(&format!(
-                "link add {pair}0 netns {a} type veth peer name {pair}1 netns {b}"
-            ));
+            ip(&format!("link add {pair}0 netns {a} type veth peer name {pair}1 netns {b}"));
         }
         ip(&format!("-n {a} addr add 10.99.0.1/24 dev v0"));
         ip(&format!("-n {a} addr add 10.98.0.1/24 dev w0"));
@@ -57,12 +48,8 @@ impl Net {
                 ip(&format!("-n {side} link set {device} up"));
             }
         }
-        ip(&format!(
-            "-n {a} neigh add {NOBODY} lladdr 02:00:00:00:00:99 dev v0"
-        ));
-        ip(&format!(
-            "-n {a} neigh add 10.98.0.9 lladdr 02:00:00:00:00:98 dev w0"
-        ));
+        ip(&format!("-n {a} neigh add {NOBODY} lladdr 02:00:00:00:00:99 dev v0"));
+        ip(&format!("-n {a} neigh add 10.98.0.9 lladdr 02:00:00:00:00:98 dev w0"));
         Some(net)
     }
 

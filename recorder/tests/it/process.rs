@@ -75,20 +75,13 @@ impl Drop for Recorder {
 }
 
 pub fn sharkrec(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM)
-        .args(arguments)
-        .output()
-        .expect("sharkrec runs")
+    Command::new(PROGRAM).args(arguments).output().expect("sharkrec runs")
 }
 
 /// Standard output of a run that must succeed.
 pub fn sharkrec_ok(arguments: &[&str]) -> String {
     let output = sharkrec(arguments);
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -96,11 +89,10 @@ pub fn sharkrec_ok(arguments: &[&str]) -> String {
 pub fn sharkrec_fails(arguments: &[&str]) -> (i32, String) {
     let output = sharkrec(arguments);
     let error = String::from_utf8(output.stderr).expect("text");
-    let own: Vec<&str> = error
-        .lines()
-        .filter(|line| line.starts_with("sharkrec: "))
-        .collect();
+    let own: Vec<&str> = error.lines().filter(|line| line.starts_with("sharkrec: ")).collect();
     assert_eq!(own.len(), 1, "{arguments:?}: {error}");
     assert!(output.stdout.is_empty(), "{arguments:?} printed a result");
+    let parts: Vec<&str> = own[0].split(": ").collect();
+    assert!(parts.windows(2).all(|two| two[0] != two[1]), "said twice: {}", own[0]);
     (output.status.code().expect("no signal"), own[0].to_owned())
 }

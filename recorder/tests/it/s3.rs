@@ -25,16 +25,9 @@ fn to_a_bucket_and_back() {
     let sent = net.send(0, 15_000, 1_400, 0).join().unwrap();
     let output = server.snapshot(&ring, "s3://snaps/prod", SECRET, &[]);
     let url = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(url.lines().count(), 1);
-    let id = url
-        .trim()
-        .strip_prefix("s3://snaps/prod/")
-        .expect("the URL below --to");
+    let id = url.trim().strip_prefix("s3://snaps/prod/").expect("the URL below --to");
     let stored = server.root.join("snaps/prod").join(id);
     let lost = crate::reading::totals(&ring.join("segments")).lost();
     assert_eq!(numbers(&packets(&verify(&stored))).len() as u64 + lost, sent);
@@ -44,11 +37,7 @@ fn to_a_bucket_and_back() {
     // Without its top manifest it is a torso, which is completed without sending everything again.
     std::fs::remove_file(stored.join("manifest.json")).unwrap();
     let resumed = server.snapshot(&ring, "s3://snaps/prod", SECRET, &["--resume", id]);
-    assert!(
-        resumed.status.success(),
-        "{}",
-        String::from_utf8_lossy(&resumed.stderr)
-    );
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
     verify(&stored);
     recorder.stop();
 }
@@ -60,14 +49,8 @@ fn wrong_key_and_wrong_bucket() {
     let ring = dir.path().join("ring");
     sharkrec::ring::Ring::create(&ring, "n", "").unwrap();
     let start = Instant::now();
-    assert!(failed(
-        &server.snapshot(&ring, "s3://snaps/x", "WRONG", &[]),
-        "access is denied"
-    ));
-    assert!(failed(
-        &server.snapshot(&ring, "s3://nosuch/x", SECRET, &[]),
-        "bucket does not exist"
-    ));
+    assert!(failed(&server.snapshot(&ring, "s3://snaps/x", "WRONG", &[]), "access is denied"));
+    assert!(failed(&server.snapshot(&ring, "s3://nosuch/x", SECRET, &[]), "bucket does not exist"));
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
@@ -81,13 +64,8 @@ fn failed(output: &Output, sentence: &str) -> bool {
 fn program() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let installed = cache
-        .map(|dir| dir.join("sharkrec/s3s/bin/s3s-fs"))
-        .filter(|path| path.exists());
-    std::env::var_os("SHARK_S3S_FS")
-        .map(PathBuf::from)
-        .or(installed)
-        .unwrap_or_else(|| "s3s-fs".into())
+    let installed = cache.map(|dir| dir.join("sharkrec/s3s/bin/s3s-fs")).filter(|path| path.exists());
+    std::env::var_os("SHARK_S3S_FS").map(PathBuf::from).or(installed).unwrap_or_else(|| "s3s-fs".into())
 }
 
 struct Server {
@@ -104,11 +82,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("s3");
         std::fs::create_dir_all(root.join("snaps")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(&program)
             .args([
                 "--access-key",
@@ -133,12 +107,7 @@ impl Server {
             assert!(Instant::now() < end, "s3s-fs does not listen");
             thread::sleep(Duration::from_millis(20));
         }
-        Some(Server {
-            child,
-            root,
-            port,
-            _dir: dir,
-        })
+        Some(Server { child, root, port, _dir: dir })
     }
 
     fn snapshot(&self, ring: &Path, to: &str, secret: &str, more: &[&str]) -> Output {

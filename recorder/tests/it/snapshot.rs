@@ -21,22 +21,12 @@ fn folder(url: &str) -> PathBuf {
 
 /// Checks every hash of a snapshot and that nothing is there beside; gives the segments' folder of its one node.
 pub fn verify(snapshot: &Path) -> PathBuf {
-    let hex = |bytes: &[u8]| {
-        Sha256::digest(bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect::<String>()
-    };
+    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
     let top = Manifest::from_bytes(&fs::read(snapshot.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(snapshot.file_name().unwrap().to_str().unwrap(), top.id);
-    let [entry] = &top.nodes[..] else {
-        panic!("{top:?}")
-    };
+    let [entry] = &top.nodes[..] else { panic!("{top:?}") };
     let text = fs::read(snapshot.join(&entry.manifest)).unwrap();
-    assert_eq!(
-        (hex(&text), text.len() as u64),
-        (entry.sha256.clone(), entry.size)
-    );
+    assert_eq!((hex(&text), text.len() as u64), (entry.sha256.clone(), entry.size));
     let node = NodeManifest::from_bytes(&text).unwrap();
     let root = snapshot.join("nodes").join(&node.node);
     let mut bytes = 0;
@@ -51,16 +41,8 @@ pub fn verify(snapshot: &Path) -> PathBuf {
         bytes += object.size;
     }
     let manifests = text.len() as u64 + fs::metadata(snapshot.join("manifest.json")).unwrap().len();
-    assert_eq!(
-        disk_bytes(snapshot),
-        bytes + manifests,
-        "an object that no manifest names"
-    );
-    let segments = node
-        .objects
-        .iter()
-        .filter(|object| object.kind == ObjectKind::Segment)
-        .count() as u64;
+    assert_eq!(disk_bytes(snapshot), bytes + manifests, "an object that no manifest names");
+    let segments = node.objects.iter().filter(|object| object.kind == ObjectKind::Segment).count() as u64;
     assert_eq!(entry.segments, segments);
     assert_eq!(packets(&root.join("segments")).len() as u64, node.packets);
     assert!(!facts(&root.join("log")).is_empty());
@@ -74,9 +56,7 @@ fn a_packet_of_two_seconds_ago_is_inside_alive_and_dead() {
     let (ring, to) = (dir.path().join("ring"), dir.path().join("to"));
     let (ring_text, to_text) = (ring.to_str().unwrap(), to.to_str().unwrap());
     let take = || {
-        let arguments = [
-            "snapshot", "--ring", ring_text, "--since", "1m", "--to", to_text, "--name", "test",
-        ];
+        let arguments = ["snapshot", "--ring", ring_text, "--since", "1m", "--to", to_text, "--name", "test"];
         let out = sharkrec_ok(&arguments);
         assert_eq!(out.lines().count(), 1, "{out}");
         verify(&folder(&out))
@@ -94,9 +74,7 @@ fn a_packet_of_two_seconds_ago_is_inside_alive_and_dead() {
     assert_eq!(numbers(&packets(&segments)).len(), 200);
     assert_eq!(disk_bytes(&ring), before, "a dead recorder's ring is only read");
     // Outside the window there is nothing, and that is said.
-    let arguments = [
-        "snapshot", "--ring", ring_text, "--since", "2h", "--until", "1h", "--to", to_text,
-    ];
+    let arguments = ["snapshot", "--ring", ring_text, "--since", "2h", "--until", "1h", "--to", to_text];
     let output = sharkrec(&arguments);
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("no segment of the ring"));
@@ -114,28 +92,16 @@ fn a_finished_snapshot_is_never_changed_and_a_torso_is_completed() {
     let out = sharkrec_ok(&["snapshot", "--ring", ring, "--since", "1m", "--to", to]);
     let snapshot = folder(&out);
     let id = snapshot.file_name().unwrap().to_str().unwrap();
-    let again = [
-        "snapshot", "--ring", ring, "--since", "1m", "--to", to, "--resume", id,
-    ];
+    let again = ["snapshot", "--ring", ring, "--since", "1m", "--to", to, "--resume", id];
     let (code, error) = sharkrec_fails(&again);
     assert_eq!(code, 1);
     assert!(error.contains("complete already"), "{error}");
     // As an interrupted upload leaves it: a segment cut short, no manifests.
     fs::remove_file(snapshot.join("manifest.json")).unwrap();
-    let node = fs::read_dir(snapshot.join("nodes"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let node = fs::read_dir(snapshot.join("nodes")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(node.join("manifest.json")).unwrap();
-    let segment = fs::read_dir(node.join("segments"))
-        .unwrap()
-        .map(|e| e.unwrap().path());
-    let segment = segment
-        .into_iter()
-        .find(|path| path.extension().is_some_and(|e| e == "zst"))
-        .unwrap();
+    let segment = fs::read_dir(node.join("segments")).unwrap().map(|e| e.unwrap().path());
+    let segment = segment.into_iter().find(|path| path.extension().is_some_and(|e| e == "zst")).unwrap();
     fs::remove_file(&segment).unwrap();
     fs::write(&segment, b"torso").unwrap();
     assert_eq!(sharkrec_ok(&again), out);
@@ -153,15 +119,10 @@ fn eviction_takes_nothing_from_a_snapshot_and_breaks_no_budget() {
     thread::sleep(Duration::from_millis(800));
     let ring = Ring::open(&root).unwrap();
     sharkrec::api::ask_seal(&ring).expect("it seals");
-    let window = Window {
-        from_ns: 0,
-        to_ns: i64::MAX,
-    };
+    let window = Window { from_ns: 0, to_ns: i64::MAX };
     let gathered = Gathered::pin(&ring, "01ARZ3NDEKTSV4RRFFQ69G5FAV", window, true).unwrap();
-    let pinned: Vec<u64> = packets(&ring.pins().join("01ARZ3NDEKTSV4RRFFQ69G5FAV"))
-        .iter()
-        .filter_map(number)
-        .collect();
+    let pinned: Vec<u64> =
+        packets(&ring.pins().join("01ARZ3NDEKTSV4RRFFQ69G5FAV")).iter().filter_map(number).collect();
     assert_eq!(pinned, (0..3_000).collect::<Vec<_>>());
     // While it is being copied, the ring goes round more than once.
     let sender = net.send(sent, 20_000, 1_000, 10_000);
@@ -172,16 +133,10 @@ fn eviction_takes_nothing_from_a_snapshot_and_breaks_no_budget() {
     }
     sent += sender.join().unwrap();
     assert!(evicted_numbers(&root) > 3_000);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let target = Target::open(to.to_str().unwrap(), "x").unwrap();
     runtime.block_on(target.put_all("n", &gathered.items)).unwrap();
-    let copied: Vec<u64> = packets(&to.join("x/nodes/n/segments"))
-        .iter()
-        .filter_map(number)
-        .collect();
+    let copied: Vec<u64> = packets(&to.join("x/nodes/n/segments")).iter().filter_map(number).collect();
     assert_eq!(copied, pinned);
     drop(gathered);
     assert_eq!(fs::read_dir(ring.pins()).unwrap().count(), 0);

@@ -64,25 +64,12 @@ impl Code {
             Expression::Not(a) => self.expression(a, no, yes),
             Expression::EtherType(kind) => self.test(LD_HALF, ETHERTYPE, u32::from(*kind), yes, no),
             Expression::Protocol { number, v4, v6 } => {
-                let over_v6 = if *v6 {
-                    self.test(LD_BYTE, 20, u32::from(*number), yes, no)
-                } else {
-                    no
-                };
-                let over_v4 = if *v4 {
-                    self.test(LD_BYTE, 23, u32::from(*number), yes, no)
-                } else {
-                    no
-                };
+                let over_v6 = if *v6 { self.test(LD_BYTE, 20, u32::from(*number), yes, no) } else { no };
+                let over_v4 = if *v4 { self.test(LD_BYTE, 23, u32::from(*number), yes, no) } else { no };
                 self.by_ethertype(&[(IPV4, over_v4), (IPV6, over_v6)], no)
             }
             Expression::Net { side, address, bits } => self.net(*side, *address, *bits, yes, no),
-            Expression::Port {
-                side,
-                protocol,
-                first,
-                last,
-            } => {
+            Expression::Port { side, protocol, first, last } => {
                 let range = (u32::from(*first), u32::from(*last));
                 let v6 = self.port_v6(*side, *protocol, range, yes, no);
                 let v4 = self.port_v4(*side, *protocol, range, yes, no);
@@ -106,10 +93,8 @@ impl Code {
             }
             IpAddr::V6(address) => {
                 let octets = address.octets();
-                let words: Vec<u32> = octets
-                    .chunks_exact(4)
-                    .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
-                    .collect();
+                let words: Vec<u32> =
+                    octets.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
                 let ip = self.sides(side, (22, 38), yes, no, |code, at, yes, no| {
                     code.words(at, &words, bits, yes, no)
                 });
@@ -228,11 +213,7 @@ impl Code {
     }
 
     fn near(&mut self, label: Label) -> Label {
-        if self.0.len() - label > 254 {
-            self.trampoline(label)
-        } else {
-            label
-        }
+        if self.0.len() - label > 254 { self.trampoline(label) } else { label }
     }
 
     fn behind(&mut self, label: Label) {

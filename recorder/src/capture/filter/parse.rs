@@ -43,10 +43,7 @@ const MOST_DEPTH: usize = 64;
 pub fn parse(text: &str) -> Result<Expression, FilterError> {
     let spaced = text.replace('(', " ( ").replace(')', " ) ").replace('!', " ! ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
-    let mut parser = Parser {
-        words: &words,
-        depth: 0,
-    };
+    let mut parser = Parser { words: &words, depth: 0 };
     let expression = parser.or()?;
     match parser.words {
         [] => Ok(expression),
@@ -109,27 +106,15 @@ impl<'a> Parser<'a> {
             return if qualified {
                 self.endpoint(protocol)
             } else {
-                Ok(Expression::Protocol {
-                    number,
-                    v4: true,
-                    v6: true,
-                })
+                Ok(Expression::Protocol { number, v4: true, v6: true })
             };
         }
         let simple = match self.words.first() {
             Some(&"ip") => Expression::EtherType(0x0800),
             Some(&"ip6") => Expression::EtherType(0x86DD),
             Some(&"arp") => Expression::EtherType(0x0806),
-            Some(&"icmp") => Expression::Protocol {
-                number: 1,
-                v4: true,
-                v6: false,
-            },
-            Some(&"icmp6") => Expression::Protocol {
-                number: 58,
-                v4: false,
-                v6: true,
-            },
+            Some(&"icmp") => Expression::Protocol { number: 1, v4: true, v6: false },
+            Some(&"icmp6") => Expression::Protocol { number: 58, v4: false, v6: true },
             _ => return self.endpoint(None),
         };
         self.words = &self.words[1..];
@@ -152,21 +137,11 @@ impl<'a> Parser<'a> {
             ("host" | "net", None) => net(side, value)?,
             ("port", _) => {
                 let port = number(value)?;
-                Expression::Port {
-                    side,
-                    protocol,
-                    first: port,
-                    last: port,
-                }
+                Expression::Port { side, protocol, first: port, last: port }
             }
             ("portrange", _) => {
                 let (first, last) = value.split_once('-').ok_or_else(|| error("not a range", value))?;
-                Expression::Port {
-                    side,
-                    protocol,
-                    first: number(first)?,
-                    last: number(last)?,
-                }
+                Expression::Port { side, protocol, first: number(first)?, last: number(last)? }
             }
             _ => return Err(error("not understood", what)),
         };
@@ -185,17 +160,12 @@ impl<'a> Parser<'a> {
 
 fn net(side: Side, value: &str) -> Result<Expression, FilterError> {
     let bad = || error("not an address", value);
-    let (address, bits) = value
-        .split_once('/')
-        .map_or((value, None), |(address, bits)| (address, Some(bits)));
+    let (address, bits) =
+        value.split_once('/').map_or((value, None), |(address, bits)| (address, Some(bits)));
     let address: IpAddr = address.parse().map_err(|_| bad())?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     let bits = bits.map_or(Ok(most), |bits| bits.parse().map_err(|_| bad()))?;
-    if bits > most {
-        Err(bad())
-    } else {
-        Ok(Expression::Net { side, address, bits })
-    }
+    if bits > most { Err(bad()) } else { Ok(Expression::Net { side, address, bits }) }
 }
 
 fn number(value: &str) -> Result<u16, FilterError> {
@@ -203,8 +173,5 @@ fn number(value: &str) -> Result<u16, FilterError> {
 }
 
 fn error(what: &'static str, at: &str) -> FilterError {
-    FilterError {
-        what,
-        at: at.to_owned(),
-    }
+    FilterError { what, at: at.to_owned() }
 }

@@ -16,10 +16,7 @@ pub struct View<'a> {
 
 impl View<'_> {
     fn byte(&self, at: usize) -> Option<u32> {
-        let byte = self
-            .link
-            .get(at)
-            .or_else(|| self.rest.get(at.checked_sub(self.link.len())?))?;
+        let byte = self.link.get(at).or_else(|| self.rest.get(at.checked_sub(self.link.len())?))?;
         Some(u32::from(*byte))
     }
 
