@@ -160,10 +160,8 @@ pub fn to_line(value: &impl Serialize) -> Vec<u8> {
 
 /// Reads the first line of a log file.
 pub fn read_header(line: &str) -> Result<LogHeader, LogError> {
-    let header: LogHeader = serde_json::from_str(line).map_err(|e| LogError::Line {
-        line: 1,
-        why: e.to_string(),
-    })?;
+    let header: LogHeader =
+        serde_json::from_str(line).map_err(|e| LogError::Line { line: 1, why: e.to_string() })?;
     match header.format {
         1..=LOG_VERSION if header.log == "sharkrec" => Ok(header),
         _ if header.log != "sharkrec" => Err(LogError::Stranger),
@@ -180,15 +178,10 @@ pub fn read_line(number: u64, line: &str) -> Result<Option<Record>, LogError> {
     struct Tag {
         fact: String,
     }
-    let bad = |e: serde_json::Error| LogError::Line {
-        line: number,
-        why: e.to_string(),
-    };
+    let bad = |e: serde_json::Error| LogError::Line { line: number, why: e.to_string() };
     let tag: Tag = serde_json::from_str(line).map_err(bad)?;
     match KNOWN.contains(&tag.fact.as_str()) {
-        true => Err(bad(
-            serde_json::from_str::<Record>(line).expect_err("it failed above")
-        )),
+        true => Err(bad(serde_json::from_str::<Record>(line).expect_err("it failed above"))),
         false => Ok(None),
     }
 }
@@ -228,37 +221,18 @@ mod tests {
 
     #[test]
     fn facts_survive_a_round_trip() {
-        let counters = Counters {
-            offered: 7,
-            written: 5,
-            user_dropped: 2,
-            ..Default::default()
-        };
-        let fact = CountersFact {
-            interface: "eth0".into(),
-            worker: 1,
-            bucket_ns: 10,
-            counters,
-        };
-        let record = Record {
-            ts_ns: 17,
-            fact: Fact::Counters(fact),
-        };
+        let counters = Counters { offered: 7, written: 5, user_dropped: 2, ..Default::default() };
+        let fact = CountersFact { interface: "eth0".into(), worker: 1, bucket_ns: 10, counters };
+        let record = Record { ts_ns: 17, fact: Fact::Counters(fact) };
         let line = String::from_utf8(to_line(&record)).unwrap();
-        assert!(
-            line.starts_with(r#"{"ts_ns":17,"fact":"counters","interface":"eth0""#),
-            "{line}"
-        );
+        assert!(line.starts_with(r#"{"ts_ns":17,"fact":"counters","interface":"eth0""#), "{line}");
         assert_eq!(read_line(2, &line).unwrap(), Some(record));
     }
 
     #[test]
     fn the_future_is_passed_over_and_damage_is_not() {
         assert_eq!(read_line(2, r#"{"ts_ns":1,"fact":"telepathy","x":1}"#), Ok(None));
-        assert!(matches!(
-            read_line(9, r#"{"ts_ns":1,"fact":"stop"}"#),
-            Err(LogError::Line { line: 9, .. })
-        ));
+        assert!(matches!(read_line(9, r#"{"ts_ns":1,"fact":"stop"}"#), Err(LogError::Line { line: 9, .. })));
         assert!(matches!(read_line(3, "{"), Err(LogError::Line { line: 3, .. })));
         let header = r#"{"log":"sharkrec","format":99,"node":"n","cluster":"","writer":"w","started_ns":1}"#;
         assert_eq!(read_header(header), Err(LogError::Newer(99)));
@@ -267,11 +241,7 @@ mod tests {
     #[test]
     fn every_fact_is_known() {
         // Serialising the one variant whose name matters most here keeps the list and the enum together.
-        let feature = Fact::Feature(Feature {
-            name: "x".into(),
-            on: true,
-            why: String::new(),
-        });
+        let feature = Fact::Feature(Feature { name: "x".into(), on: true, why: String::new() });
         let text = serde_json::to_value(&feature).unwrap();
         assert!(KNOWN.contains(&text["fact"].as_str().unwrap()));
     }

@@ -7,14 +7,16 @@ mod clock;
 mod encode;
 mod name;
 mod sidecar;
+mod slice;
 
-pub use blocks::{Block, Blocks, Interface, Item, Next, Packet, Reader, Secrets, Section, Statistics};
+pub use blocks::{Block, Interface, Item, Next, Packet, Reader, Secrets, Section, Statistics};
 pub use encode::{
     InterfaceNote, PacketHead, SectionNote, interface, packet, packet_len, packet_spliced, section,
     statistics,
 };
 pub use name::{Name, NameError};
 pub use sidecar::{Bucket, CloseReason, Counters, PodRef, Sidecar, SidecarError, SidecarInterface, Versions};
+pub use slice::Blocks;
 
 /// Version of the file format and of its sidecar; a reader accepts every version up to its own.
 pub const FORMAT_VERSION: u32 = 1;

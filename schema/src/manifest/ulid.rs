@@ -11,9 +11,7 @@ pub struct Ulid(u128);
 
 impl Ulid {
     pub fn new(unix_ms: u64, random: [u8; 10]) -> Ulid {
-        let low = random
-            .iter()
-            .fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
+        let low = random.iter().fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
         Ulid(u128::from(unix_ms & 0xFFFF_FFFF_FFFF) << 80 | low)
     }
 
@@ -44,14 +42,8 @@ impl FromStr for Ulid {
         if text.len() != 26 || text.as_bytes()[0] > b'7' {
             return Err(bad());
         }
-        let digits = text
-            .bytes()
-            .map(|b| ALPHABET.iter().position(|a| *a == b.to_ascii_uppercase()));
-        digits
-            .into_iter()
-            .try_fold(0u128, |sum, d| d.map(|d| sum << 5 | d as u128))
-            .map(Ulid)
-            .ok_or_else(bad)
+        let digits = text.bytes().map(|b| ALPHABET.iter().position(|a| *a == b.to_ascii_uppercase()));
+        digits.into_iter().try_fold(0u128, |sum, d| d.map(|d| sum << 5 | d as u128)).map(Ulid).ok_or_else(bad)
     }
 }
 
@@ -66,20 +58,14 @@ mod tests {
         assert_eq!(id.unix_ms(), 1_700_000_000_123);
         assert!(Ulid::new(1, [255; 10]).to_string() < Ulid::new(2, [0; 10]).to_string());
         // The example of the ULID specification.
-        assert_eq!(
-            "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse::<Ulid>().unwrap().unix_ms(),
-            1_469_922_850_259
-        );
+        assert_eq!("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse::<Ulid>().unwrap().unix_ms(), 1_469_922_850_259);
     }
 
     #[test]
     fn strangers_are_refused() {
-        for text in [
-            "",
-            "81ARZ3NDEKTSV4RRFFQ69G5FAV",
-            "01ARZ3NDEKTSV4RRFFQ69G5FAU",
-            "é1ARZ3NDEKTSV4RRFFQ69G5FA",
-        ] {
+        for text in
+            ["", "81ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAU", "é1ARZ3NDEKTSV4RRFFQ69G5FA"]
+        {
             assert!(text.parse::<Ulid>().is_err(), "{text}");
         }
     }

@@ -189,18 +189,12 @@ impl Reader {
     }
 
     fn section<'a>(&self, body: &'a [u8]) -> Result<Section<'a>, Error> {
-        let options = body
-            .get(16..)
-            .ok_or_else(|| self.corrupt("section header is too short"))?;
+        let options = body.get(16..).ok_or_else(|| self.corrupt("section header is too short"))?;
         let version = (self.u16(body, 4), self.u16(body, 6));
         if version.0 != 1 {
             return Err(self.corrupt("unknown major version of pcapng"));
         }
-        let mut section = Section {
-            version,
-            comment: None,
-            application: None,
-        };
+        let mut section = Section { version, comment: None, application: None };
         self.options(options, |code, value| match code {
             1 => section.comment = section.comment.or(str::from_utf8(value).ok()),
             4 => section.application = str::from_utf8(value).ok(),
@@ -210,17 +204,12 @@ impl Reader {
     }
 
     fn interface(&mut self, body: &[u8]) -> Result<u32, Error> {
-        let options = body
-            .get(8..)
-            .ok_or_else(|| self.corrupt("interface block is too short"))?;
+        let options = body.get(8..).ok_or_else(|| self.corrupt("interface block is too short"))?;
         if self.interfaces.len() >= MAX_INTERFACES {
             return Err(self.corrupt("more interfaces than any recording has"));
         }
-        let mut found = Interface {
-            link_type: self.u16(body, 0),
-            snaplen: self.u32(body, 4),
-            ..Default::default()
-        };
+        let mut found =
+            Interface { link_type: self.u16(body, 0), snaplen: self.u32(body, 4), ..Default::default() };
         let text = |value: &[u8]| Some(String::from_utf8_lossy(value).into_owned());
         self.options(options, |code, value| match (code, value) {
             (2, _) => found.name = text(value),
@@ -230,11 +219,8 @@ impl Reader {
             (11, [0, filter @ ..]) => found.filter = text(filter),
             (14, [a, b, c, d, e, f, g, h]) => {
                 let raw = [*a, *b, *c, *d, *e, *f, *g, *h];
-                found.offset_s = if self.big_endian {
-                    i64::from_be_bytes(raw)
-                } else {
-                    i64::from_le_bytes(raw)
-                };
+                found.offset_s =
+                    if self.big_endian { i64::from_be_bytes(raw) } else { i64::from_le_bytes(raw) };
             }
             _ => {}
         });
@@ -249,28 +235,16 @@ impl Reader {
         };
         let caplen = self.u32(fixed, 12) as usize;
         let (data, options) = self.split_data(rest, caplen)?;
-        let (interface, ts_ns) = self.stamp(
-            self.u32(fixed, 0) as usize,
-            self.u32(fixed, 4),
-            self.u32(fixed, 8),
-        )?;
+        let (interface, ts_ns) =
+            self.stamp(self.u32(fixed, 0) as usize, self.u32(fixed, 4), self.u32(fixed, 8))?;
         let original_len = self.u32(fixed, 16);
-        let mut packet = Packet {
-            interface,
-            ts_ns: Some(ts_ns),
-            original_len,
-            flags: 0,
-            dropped: 0,
-            data,
-        };
+        let mut packet = Packet { interface, ts_ns: Some(ts_ns), original_len, flags: 0, dropped: 0, data };
         self.packet_options(options, &mut packet);
         Ok(packet)
     }
 
     fn obsolete_packet<'a>(&self, body: &'a [u8]) -> Result<Packet<'a>, Error> {
-        let rest = body
-            .get(20..)
-            .ok_or_else(|| self.corrupt("packet block is too short"))?;
+        let rest = body.get(20..).ok_or_else(|| self.corrupt("packet block is too short"))?;
         let (data, options) = self.split_data(rest, self.u32(body, 12) as usize)?;
         let (interface, ts_ns) =
             self.stamp(self.u16(body, 0) as usize, self.u32(body, 4), self.u32(body, 8))?;
@@ -280,63 +254,33 @@ impl Reader {
             count => u64::from(count),
         };
         let original_len = self.u32(body, 16);
-        let mut packet = Packet {
-            interface,
-            ts_ns: Some(ts_ns),
-            original_len,
-            flags: 0,
-            dropped,
-            data,
-        };
+        let mut packet = Packet { interface, ts_ns: Some(ts_ns), original_len, flags: 0, dropped, data };
         self.packet_options(options, &mut packet);
         Ok(packet)
     }
 
     /// A simple packet block states no captured length: it is the smallest of length, snaplen and room.
     fn simple_packet<'a>(&self, body: &'a [u8]) -> Result<Packet<'a>, Error> {
-        let rest = body
-            .get(4..)
-            .ok_or_else(|| self.corrupt("packet block is too short"))?;
+        let rest = body.get(4..).ok_or_else(|| self.corrupt("packet block is too short"))?;
         let of = self.interfaces.get(self.first_interface);
         let of = of.ok_or_else(|| self.corrupt("packet of an interface that was not described"))?;
         let original_len = self.u32(body, 0);
-        let limit = if of.snaplen == 0 {
-            original_len
-        } else {
-            original_len.min(of.snaplen)
-        };
+        let limit = if of.snaplen == 0 { original_len } else { original_len.min(of.snaplen) };
         let data = &rest[..rest.len().min(limit as usize)];
         let interface = self.first_interface as u32;
-        Ok(Packet {
-            interface,
-            ts_ns: None,
-            original_len,
-            flags: 0,
-            dropped: 0,
-            data,
-        })
+        Ok(Packet { interface, ts_ns: None, original_len, flags: 0, dropped: 0, data })
     }
 
     fn statistics(&self, body: &[u8]) -> Result<Statistics, Error> {
-        let options = body
-            .get(12..)
-            .ok_or_else(|| self.corrupt("statistics block is too short"))?;
+        let options = body.get(12..).ok_or_else(|| self.corrupt("statistics block is too short"))?;
         let local = self.u32(body, 0) as usize;
         let (interface, ts_ns) = self.stamp(local, self.u32(body, 4), self.u32(body, 8))?;
-        let mut found = Statistics {
-            interface,
-            ts_ns,
-            ..Default::default()
-        };
+        let mut found = Statistics { interface, ts_ns, ..Default::default() };
         self.options(options, |code, value| {
             if value.len() < 8 {
                 return;
             }
-            let time = || {
-                self.stamp(local, self.u32(value, 0), self.u32(value, 4))
-                    .ok()
-                    .map(|(_, ns)| ns)
-            };
+            let time = || self.stamp(local, self.u32(value, 0), self.u32(value, 4)).ok().map(|(_, ns)| ns);
             match code {
                 2 => found.start_ns = time(),
                 3 => found.end_ns = time(),
@@ -352,15 +296,10 @@ impl Reader {
     }
 
     fn secrets<'a>(&self, body: &'a [u8]) -> Result<Secrets<'a>, Error> {
-        let rest = body
-            .get(8..)
-            .ok_or_else(|| self.corrupt("secrets block is too short"))?;
+        let rest = body.get(8..).ok_or_else(|| self.corrupt("secrets block is too short"))?;
         let data = rest.get(..self.u32(body, 4) as usize);
         let data = data.ok_or_else(|| self.corrupt("secrets reach past their block"))?;
-        Ok(Secrets {
-            kind: self.u32(body, 0),
-            data,
-        })
+        Ok(Secrets { kind: self.u32(body, 0), data })
     }
 
     #[inline]
@@ -408,95 +347,25 @@ impl Reader {
 
     #[cold]
     fn corrupt(&self, what: &'static str) -> Error {
-        Error::Corrupt {
-            offset: self.offset,
-            what,
-        }
+        Error::Corrupt { offset: self.offset, what }
     }
 
     // Callers have checked the length; a byte that is missing all the same reads as zero instead of panicking.
     #[inline]
     fn u16(&self, bytes: &[u8], at: usize) -> u16 {
-        let raw = bytes
-            .get(at..)
-            .and_then(|b| b.first_chunk())
-            .copied()
-            .unwrap_or_default();
-        if self.big_endian {
-            u16::from_be_bytes(raw)
-        } else {
-            u16::from_le_bytes(raw)
-        }
+        let raw = bytes.get(at..).and_then(|b| b.first_chunk()).copied().unwrap_or_default();
+        if self.big_endian { u16::from_be_bytes(raw) } else { u16::from_le_bytes(raw) }
     }
 
     #[inline]
     fn u32(&self, bytes: &[u8], at: usize) -> u32 {
-        let raw = bytes
-            .get(at..)
-            .and_then(|b| b.first_chunk())
-            .copied()
-            .unwrap_or_default();
-        if self.big_endian {
-            u32::from_be_bytes(raw)
-        } else {
-            u32::from_le_bytes(raw)
-        }
+        let raw = bytes.get(at..).and_then(|b| b.first_chunk()).copied().unwrap_or_default();
+        if self.big_endian { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
     }
 
     #[inline]
     fn u64(&self, bytes: &[u8]) -> u64 {
         let raw = bytes.first_chunk().copied().unwrap_or_default();
-        if self.big_endian {
-            u64::from_be_bytes(raw)
-        } else {
-            u64::from_le_bytes(raw)
-        }
-    }
-}
-
-/// All blocks of one slice that holds the whole input. Ends after the first error.
-#[derive(Debug, Clone)]
-pub struct Blocks<'a> {
-    reader: Reader,
-    rest: &'a [u8],
-}
-
-impl<'a> Blocks<'a> {
-    pub fn new(bytes: &'a [u8]) -> Blocks<'a> {
-        Blocks {
-            reader: Reader::new(),
-            rest: bytes,
-        }
-    }
-
-    pub fn interfaces(&self) -> &[Interface] {
-        self.reader.interfaces()
-    }
-}
-
-impl<'a> Iterator for Blocks<'a> {
-    type Item = Result<Item<'a>, Error>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        match self.reader.next(self.rest) {
-            Ok(Next::Block(item, len)) => {
-                self.rest = &self.rest[len..];
-                Some(Ok(item))
-            }
-            Ok(Next::More(_)) => {
-                self.rest = &[];
-                Some(Err(Error::Torn {
-                    offset: self.reader.offset(),
-                }))
-            }
-            Err(error) => {
-                self.rest = &[];
-                Some(Err(error))
-            }
-        }
+        if self.big_endian { u64::from_be_bytes(raw) } else { u64::from_le_bytes(raw) }
     }
 }

@@ -95,15 +95,7 @@ pub fn packet_spliced(
     let (options, padding) = (options_len(head), caplen.wrapping_neg() & 3);
     let total = (32 + caplen + padding + options) as u32;
     let ts = head.ts_ns as u64;
-    let words = [
-        6,
-        total,
-        head.interface,
-        (ts >> 32) as u32,
-        ts as u32,
-        caplen as u32,
-        head.original_len,
-    ];
+    let words = [6, total, head.interface, (ts >> 32) as u32, ts as u32, caplen as u32, head.original_len];
     let mut fixed = [0u8; 28];
     for (bytes, word) in fixed.chunks_exact_mut(4).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
@@ -142,13 +134,8 @@ pub fn statistics(out: &mut Vec<u8>, counters: &Statistics) {
             option(out, code, &value);
         }
     }
-    let counts = [
-        counters.received,
-        counters.nic_dropped,
-        counters.accepted,
-        counters.os_dropped,
-        counters.delivered,
-    ];
+    let counts =
+        [counters.received, counters.nic_dropped, counters.accepted, counters.os_dropped, counters.delivered];
     for (code, count) in (4..).zip(counts) {
         if let Some(count) = count {
             option(out, code, &count.to_le_bytes());

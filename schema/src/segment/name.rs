@@ -61,25 +61,16 @@ fn parse(text: &str) -> Option<Name> {
         Some(before_1970) => digits::<i64>(before_1970)?.checked_neg()?,
         None => digits(first)?,
     };
-    Some(Name {
-        worker,
-        seq,
-        first_ns,
-        compressed,
-        open,
-    })
+    Some(Name { worker, seq, first_ns, compressed, open })
 }
 
 fn strip<'a>(text: &'a str, suffix: &str) -> (&'a str, bool) {
-    text.strip_suffix(suffix)
-        .map_or((text, false), |rest| (rest, true))
+    text.strip_suffix(suffix).map_or((text, false), |rest| (rest, true))
 }
 
 /// `parse` alone would also take a plus sign.
 fn digits<T: FromStr>(text: &str) -> Option<T> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 impl Ord for Name {
@@ -101,11 +92,9 @@ mod tests {
 
     #[test]
     fn names_survive_a_round_trip() {
-        for text in [
-            "00-00000001-1700000000000000000.pcapng.zst.open",
-            "03-00000042--5.pcapng",
-            "1-2-3.pcapng.open",
-        ] {
+        for text in
+            ["00-00000001-1700000000000000000.pcapng.zst.open", "03-00000042--5.pcapng", "1-2-3.pcapng.open"]
+        {
             let name: Name = text.parse().unwrap();
             assert_eq!(name, name.to_string().parse().unwrap());
         }
