@@ -21,12 +21,7 @@ fn sample(count: usize) -> (Vec<u8>, Vec<(PacketHead, Vec<u8>)>) {
     };
     segment::section(&mut out, "sharkrec test", &note);
     for name in ["eth0", "veth1"] {
-        let note = InterfaceNote {
-            ifindex: Some(3),
-            snaplen: 96,
-            synthetic_ethernet: false,
-            pod: None,
-        };
+        let note = InterfaceNote { ifindex: Some(3), snaplen: 96, synthetic_ethernet: false, pod: None };
         segment::interface(&mut out, name, &note, Some("tcp port 80"));
     }
     let mut packets = Vec::new();
@@ -36,11 +31,7 @@ fn sample(count: usize) -> (Vec<u8>, Vec<(PacketHead, Vec<u8>)>) {
             interface: (n % 2) as u32,
             ts_ns: 1_700_000_000_123_456_789 + n as i64,
             original_len: data.len() as u32 + 5,
-            flags: if n % 3 == 0 {
-                flags::OUTBOUND | flags::CHECKSUM_NOT_READY
-            } else {
-                0
-            },
+            flags: if n % 3 == 0 { flags::OUTBOUND | flags::CHECKSUM_NOT_READY } else { 0 },
             dropped: if n % 7 == 0 { n as u64 } else { 0 },
         };
         let before = out.len();
@@ -74,10 +65,7 @@ fn what_we_write_another_reader_reads() {
             Other::EnhancedPacket(packet) => {
                 let (head, data) = &packets[seen];
                 assert_eq!(packet.data, data.as_slice());
-                assert_eq!(
-                    (packet.interface_id, packet.original_len),
-                    (head.interface, head.original_len)
-                );
+                assert_eq!((packet.interface_id, packet.original_len), (head.interface, head.original_len));
                 let flagged = packet.options.iter().find_map(|option| match option {
                     EnhancedPacketOption::Flags(flags) => Some(*flags),
                     _ => None,
@@ -86,10 +74,7 @@ fn what_we_write_another_reader_reads() {
                     EnhancedPacketOption::DropCount(count) => Some(*count),
                     _ => None,
                 });
-                assert_eq!(
-                    (flagged.unwrap_or(0), dropped.unwrap_or(0)),
-                    (head.flags, head.dropped)
-                );
+                assert_eq!((flagged.unwrap_or(0), dropped.unwrap_or(0)), (head.flags, head.dropped));
                 seen += 1;
             }
             _ => {}
@@ -110,24 +95,14 @@ fn what_we_write_we_read() {
     assert!(read.clone().count() == packets.len());
     for (packet, (head, data)) in read.zip(&packets) {
         assert_eq!((packet.data, packet.ts_ns), (data.as_slice(), Some(head.ts_ns)));
-        assert_eq!(
-            (packet.interface, packet.original_len),
-            (head.interface, head.original_len)
-        );
+        assert_eq!((packet.interface, packet.original_len), (head.interface, head.original_len));
         assert_eq!((packet.flags, packet.dropped), (head.flags, head.dropped));
     }
-    let Block::Section(section) = &items[0].block else {
-        panic!("{:?}", items[0])
-    };
+    let Block::Section(section) = &items[0].block else { panic!("{:?}", items[0]) };
     let note: SectionNote = serde_json::from_str(section.comment.unwrap()).unwrap();
     assert_eq!((note.seq, section.application), (7, Some("sharkrec test")));
-    let Some(Block::Statistics(last)) = items.last().map(|item| &item.block) else {
-        panic!("no statistics")
-    };
-    assert_eq!(
-        (last.received, last.nic_dropped, last.os_dropped),
-        (Some(10), None, Some(3))
-    );
+    let Some(Block::Statistics(last)) = items.last().map(|item| &item.block) else { panic!("no statistics") };
+    assert_eq!((last.received, last.nic_dropped, last.os_dropped), (Some(10), None, Some(3)));
     assert_eq!(last.end_ns, Some(last.ts_ns));
     assert_eq!(blocks.interfaces()[1].name.as_deref(), Some("veth1"));
     assert_eq!(blocks.interfaces()[0].filter.as_deref(), Some("tcp port 80"));
@@ -136,17 +111,12 @@ fn what_we_write_we_read() {
 #[test]
 fn a_tear_is_told_from_damage() {
     let (bytes, _) = sample(20);
-    let ends: Vec<u64> = Blocks::new(&bytes)
-        .map(|item| item.unwrap().offset)
-        .chain([bytes.len() as u64])
-        .collect();
+    let ends: Vec<u64> =
+        Blocks::new(&bytes).map(|item| item.unwrap().offset).chain([bytes.len() as u64]).collect();
     for cut in 0..bytes.len() {
         let found: Vec<_> = Blocks::new(&bytes[..cut]).collect();
         match ends.iter().position(|end| *end == cut as u64) {
-            Some(whole) => assert!(
-                found.len() == whole && found.iter().all(Result::is_ok),
-                "cut at {cut}"
-            ),
+            Some(whole) => assert!(found.len() == whole && found.iter().all(Result::is_ok), "cut at {cut}"),
             None => {
                 let offset = *ends.iter().rfind(|end| **end < cut as u64).unwrap();
                 assert_eq!(found.last(), Some(&Err(Error::Torn { offset })), "cut at {cut}");
@@ -157,10 +127,7 @@ fn a_tear_is_told_from_damage() {
     let at = ends[5] as usize;
     damaged[at + 4] ^= 0xFF;
     let error = Blocks::new(&damaged).find_map(Result::err).unwrap();
-    assert!(
-        matches!(error, Error::Corrupt { offset, .. } if offset == ends[5]),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Corrupt { offset, .. } if offset == ends[5]), "{error}");
 }
 
 #[test]
@@ -187,24 +154,13 @@ fn any_chunking_gives_the_same_blocks() {
 fn everything_a_pcapng_may_hold() {
     let block = |kind: u32, body: &[u8]| {
         let len = (12 + body.len()) as u32;
-        [
-            &kind.to_be_bytes()[..],
-            &len.to_be_bytes(),
-            body,
-            &len.to_be_bytes(),
-        ]
-        .concat()
+        [&kind.to_be_bytes()[..], &len.to_be_bytes(), body, &len.to_be_bytes()].concat()
     };
     let words = |words: &[u32]| words.iter().flat_map(|w| w.to_be_bytes()).collect::<Vec<u8>>();
-    let shb = block(
-        0x0A0D_0D0A,
-        &words(&[0x1A2B_3C4D, 0x0001_0000, u32::MAX, u32::MAX]),
-    );
+    let shb = block(0x0A0D_0D0A, &words(&[0x1A2B_3C4D, 0x0001_0000, u32::MAX, u32::MAX]));
     // tsresol 2^-10, tsoffset 100 s.
     let mut idb = words(&[0x0001_0000, 8]);
-    idb.extend([
-        0, 9, 0, 1, 0x8A, 0, 0, 0, 0, 14, 0, 8, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0,
-    ]);
+    idb.extend([0, 9, 0, 1, 0x8A, 0, 0, 0, 0, 14, 0, 8, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0]);
     let epb = words(&[0, 0, 512, 4, 9, 0xAABB_CCDD]);
     let obsolete = words(&[0x0000_0005, 0, 1024, 4, 4, 0x0102_0304]);
     let simple = words(&[12, 0x1111_2222, 0x3333_4444, 0x5555_6666]);
@@ -223,30 +179,15 @@ fn everything_a_pcapng_may_hold() {
     ]
     .concat();
     let items: Vec<_> = Blocks::new(&bytes).map(|item| item.unwrap().block).collect();
-    let packets: Vec<_> = items
-        .iter()
-        .filter_map(|b| if let Block::Packet(p) = b { Some(p) } else { None })
-        .collect();
+    let packets: Vec<_> =
+        items.iter().filter_map(|b| if let Block::Packet(p) = b { Some(p) } else { None }).collect();
     assert_eq!(packets[0].ts_ns, Some(100_500_000_000));
-    assert_eq!(
-        (packets[0].data, packets[0].original_len),
-        (&[0xAA, 0xBB, 0xCC, 0xDD][..], 9)
-    );
+    assert_eq!((packets[0].data, packets[0].original_len), (&[0xAA, 0xBB, 0xCC, 0xDD][..], 9));
     assert_eq!((packets[1].ts_ns, packets[1].dropped), (Some(101_000_000_000), 5));
-    assert_eq!(
-        (packets[2].ts_ns, packets[2].data.len()),
-        (None, 8),
-        "cut to the snaplen of its interface"
-    );
+    assert_eq!((packets[2].ts_ns, packets[2].data.len()), (None, 8), "cut to the snaplen of its interface");
     assert_eq!(packets[3].interface, 1, "interfaces count over sections");
-    assert!(items.contains(&Block::Secrets(segment::Secrets {
-        kind: 0x544C_534B,
-        data: b"KEYS\n"
-    })));
-    assert!(items.contains(&Block::Other {
-        kind: 0xBAD,
-        body: &[1, 2, 3, 4]
-    }));
+    assert!(items.contains(&Block::Secrets(segment::Secrets { kind: 0x544C_534B, data: b"KEYS\n" })));
+    assert!(items.contains(&Block::Other { kind: 0xBAD, body: &[1, 2, 3, 4] }));
 }
 
 #[test]
@@ -289,13 +230,7 @@ fn nothing_harms_the_reader() {
     // A length that asks for memory is damage, not a reason to wait for it.
     let mut huge = bytes[..12].to_vec();
     huge[4..8].copy_from_slice(&(MAX_BLOCK_BYTES as u32 + 4).to_le_bytes());
-    assert!(matches!(
-        Reader::new().next(&huge),
-        Err(Error::Corrupt { offset: 0, .. })
-    ));
-    assert!(matches!(
-        Reader::new().next(b"GIF8"),
-        Err(Error::Corrupt { offset: 0, .. })
-    ));
+    assert!(matches!(Reader::new().next(&huge), Err(Error::Corrupt { offset: 0, .. })));
+    assert!(matches!(Reader::new().next(b"GIF8"), Err(Error::Corrupt { offset: 0, .. })));
     assert_eq!(Reader::new().next(b""), Ok(Next::More(12)));
 }
