@@ -4,6 +4,39 @@
 use crate::flow::Flow;
 use crate::limits;
 
+/// Capture time as a shard sees it. A single stamp far off, as a damaged capture or a stepping clock has them, does not age
+/// every flow at once: it takes several in a row.
+#[derive(Default)]
+pub struct Clock {
+    now_ns: Option<i64>,
+    astray: u32,
+}
+
+impl Clock {
+    const JUMP_NS: i64 = 600_000_000_000;
+    const WITNESSES: u32 = 8;
+
+    /// Takes the stamp of a packet.
+    pub fn tick(&mut self, ts_ns: i64) {
+        let now_ns = *self.now_ns.get_or_insert(ts_ns);
+        if ts_ns.abs_diff(now_ns) <= Self::JUMP_NS as u64 {
+            self.now_ns = Some(now_ns.max(ts_ns));
+            self.astray = 0;
+            return;
+        }
+        self.astray += 1;
+        if self.astray >= Self::WITNESSES {
+            self.now_ns = Some(ts_ns);
+            self.astray = 0;
+        }
+    }
+
+    /// The time.
+    pub fn now_ns(&self) -> i64 {
+        self.now_ns.unwrap_or(0)
+    }
+}
+
 const NONE: u32 = u32::MAX;
 
 /// Which time-out holds for a flow.
@@ -60,14 +93,7 @@ struct List {
 
 impl Default for Ages {
     fn default() -> Self {
-        Ages {
-            nodes: Vec::new(),
-            lists: [List {
-                oldest: NONE,
-                newest: NONE,
-            }; 3],
-            len: 0,
-        }
+        Ages { nodes: Vec::new(), lists: [List { oldest: NONE, newest: NONE }; 3], len: 0 }
     }
 }
 
@@ -79,23 +105,13 @@ impl Ages {
 
     /// Puts a flow at the young end of its list.
     pub fn touch(&mut self, at: u32, age: Age, now_ns: i64) {
-        let unused = Node {
-            previous: NONE,
-            next: NONE,
-            age,
-            listed: false,
-            touched_ns: now_ns,
-        };
+        let unused = Node { previous: NONE, next: NONE, age, listed: false, touched_ns: now_ns };
         if self.nodes.len() <= at as usize {
             self.nodes.resize(at as usize + 1, unused);
         }
         self.remove(at);
         let list = &mut self.lists[age as usize];
-        self.nodes[at as usize] = Node {
-            previous: list.newest,
-            listed: true,
-            ..unused
-        };
+        self.nodes[at as usize] = Node { previous: list.newest, listed: true, ..unused };
         match list.newest {
             NONE => list.oldest = at,
             newest => self.nodes[newest as usize].next = at,
@@ -135,9 +151,6 @@ impl Ages {
 
     /// The flow to give up first: closed ones, then datagrams, then the longest silent.
     pub fn idlest(&self) -> Option<u32> {
-        self.lists
-            .iter()
-            .map(|list| list.oldest)
-            .find(|&oldest| oldest != NONE)
+        self.lists.iter().map(|list| list.oldest).find(|&oldest| oldest != NONE)
     }
 }

@@ -28,15 +28,8 @@ pub struct Decoded {
 impl Body {
     /// Of which `limit` bytes are to be shown; `encoded` bodies are held longer so that they can be decoded.
     pub fn new(limit: usize, encoded: bool) -> Body {
-        let limit = if encoded {
-            limit.max(limits::ENCODED_BYTES)
-        } else {
-            limit
-        };
-        Body {
-            limit,
-            ..Body::default()
-        }
+        let limit = if encoded { limit.max(limits::ENCODED_BYTES) } else { limit };
+        Body { limit, ..Body::default() }
     }
 
     /// The next bytes.
@@ -62,19 +55,11 @@ impl Body {
     /// The body without the codings of `content_encoding`, cut at `limit`.
     pub fn decode(&self, content_encoding: &str, limit: usize) -> Decoded {
         let whole = !self.hole;
-        let codings = content_encoding
-            .split(',')
-            .map(str::trim)
-            .filter(|coding| !coding.is_empty());
-        let codings: Vec<&str> = codings
-            .filter(|coding| !coding.eq_ignore_ascii_case("identity"))
-            .collect();
+        let codings = content_encoding.split(',').map(str::trim).filter(|coding| !coding.is_empty());
+        let codings: Vec<&str> = codings.filter(|coding| !coding.eq_ignore_ascii_case("identity")).collect();
         if codings.is_empty() {
             let bytes = self.kept[..self.kept.len().min(limit)].to_vec();
-            return Decoded {
-                bytes,
-                len: whole.then_some(self.len),
-            };
+            return Decoded { bytes, len: whole.then_some(self.len) };
         }
         let at_hand = whole && self.kept.len() as u64 == self.len;
         let mut reader: Box<dyn Read + '_> = Box::new(self.kept.as_slice());
@@ -82,18 +67,12 @@ impl Body {
             reader = match open(coding, reader, &self.kept) {
                 Some(reader) => reader,
                 None => {
-                    return Decoded {
-                        bytes: Vec::new(),
-                        len: None,
-                    };
+                    return Decoded { bytes: Vec::new(), len: None };
                 }
             };
         }
         let (bytes, len) = read_capped(reader.as_mut(), limit);
-        Decoded {
-            bytes,
-            len: len.filter(|_| at_hand),
-        }
+        Decoded { bytes, len: len.filter(|_| at_hand) }
     }
 }
 
@@ -162,10 +141,7 @@ mod tests {
     #[test]
     fn every_coding_and_their_chain() {
         let text = b"hello hello hello".as_slice();
-        let whole = Decoded {
-            bytes: text.to_vec(),
-            len: Some(17),
-        };
+        let whole = Decoded { bytes: text.to_vec(), len: Some(17) };
         let zstd = zstd::encode_all(text, 1).expect("memory takes all");
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         zlib.write_all(text).expect("memory takes all");
@@ -175,10 +151,7 @@ mod tests {
         assert_eq!(body(text).decode("identity", 100), whole);
         assert_eq!(body(&gzip(text)).decode("GZIP", 100), whole);
         assert_eq!(body(&zstd).decode("zstd", 100), whole);
-        assert_eq!(
-            body(&zlib.finish().expect("memory takes all")).decode("deflate", 100),
-            whole
-        );
+        assert_eq!(body(&zlib.finish().expect("memory takes all")).decode("deflate", 100), whole);
         assert_eq!(body(&raw).decode("deflate", 100), whole);
         assert_eq!(body(&gzip(&zstd)).decode("zstd, gzip", 100), whole);
     }

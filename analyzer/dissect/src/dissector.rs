@@ -115,10 +115,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            body_bytes: 4096,
-            packets: false,
-        }
+        Options { body_bytes: 4096, packets: false }
     }
 }
 

@@ -94,6 +94,7 @@ struct Side {
 
 struct Sent<M> {
     message: M,
+    from: Direction,
     began: Mark,
     ended: Mark,
     bytes: u64,
@@ -136,8 +137,7 @@ impl<D: Dissector> Talk<D> {
             let side = &mut self.sides[direction as usize];
             side.buffer.extend_from_slice(&bytes[used..]);
         } else {
-            side.marks
-                .push_back((side.start + side.buffer.len() as u64, mark));
+            side.marks.push_back((side.start + side.buffer.len() as u64, mark));
             side.buffer.extend_from_slice(bytes);
             if side.buffer.len() < side.need {
                 return;
@@ -257,22 +257,12 @@ impl<D: Dissector> Talk<D> {
     fn complete(&mut self, cx: &mut Context<'_>, direction: Direction, len: usize, message: D::Message) {
         let side = &mut self.sides[direction as usize];
         let end = side.start + len as u64;
-        let (start, began) = side
-            .began
-            .take()
-            .unwrap_or((side.start, side.mark_at(side.start)));
+        let (start, began) = side.began.take().unwrap_or((side.start, side.mark_at(side.start)));
         let ended = side.mark_at(end.saturating_sub(1).max(start));
         let damaged = std::mem::take(&mut side.damaged);
         let answerable = D::answerable_after(&message).map_or(end, |len| (start + len).min(end));
         self.messages += 1;
-        let sent = Sent {
-            message,
-            began,
-            ended,
-            bytes: end - start,
-            answerable,
-            damaged,
-        };
+        let sent = Sent { message, from: direction, began, ended, bytes: end - start, answerable, damaged };
         match D::role(&sent.message) {
             Role::Request => self.request(cx, direction, sent),
             Role::Response => self.response(cx, direction, sent),
@@ -292,10 +282,7 @@ impl<D: Dissector> Talk<D> {
         }
         if D::OVER == Over::Udp {
             let now_ns = self.open.back().map_or(0, |sent| sent.began.ts_ns);
-            while self
-                .open
-                .front()
-                .is_some_and(|sent| now_ns - sent.began.ts_ns > limits::DATAGRAM_ANSWER_NS)
+            while self.open.front().is_some_and(|sent| now_ns - sent.began.ts_ns > limits::DATAGRAM_ANSWER_NS)
             {
                 self.write_oldest(cx, Some(End::Timeout), false);
             }
@@ -305,14 +292,13 @@ impl<D: Dissector> Talk<D> {
     fn response(&mut self, cx: &mut Context<'_>, direction: Direction, sent: Sent<D::Message>) {
         cx.orient(*self.client.get_or_insert(direction.opposite()));
         let key = D::key(&sent.message);
-        let had_arrived =
-            |request: &Sent<D::Message>| sent.began.acked.is_none_or(|acked| request.answerable <= acked);
+        let had_arrived = |request: &Sent<D::Message>| {
+            request.from != direction && sent.began.acked.is_none_or(|acked| request.answerable <= acked)
+        };
         let at = if key == 0 {
             self.open.front().is_some_and(had_arrived).then_some(0)
         } else {
-            self.open
-                .iter()
-                .position(|request| D::key(&request.message) == key && had_arrived(request))
+            self.open.iter().position(|request| D::key(&request.message) == key && had_arrived(request))
         };
         let request = at.and_then(|at| self.open.remove(at));
         if let Some(request) = &request {
@@ -349,9 +335,7 @@ impl<D: Dissector> Talk<D> {
         let first = request.or(response).expect("a call has at least one half");
         let last = response.or(request).expect("a call has at least one half");
         let times = CallTimes {
-            think_ns: request
-                .zip(response)
-                .map(|(asked, answered)| answered.began.ts_ns - asked.ended.ts_ns),
+            think_ns: request.zip(response).map(|(asked, answered)| answered.began.ts_ns - asked.ended.ts_ns),
             duration_ns: request
                 .zip(response)
                 .map(|(asked, answered)| answered.ended.ts_ns - asked.began.ts_ns),
@@ -369,12 +353,7 @@ impl<D: Dissector> Talk<D> {
         };
         self.rows += 1;
         cx.write_call::<D>(self.table, &call, |columns| {
-            D::write(
-                request.map(|sent| &sent.message),
-                response.map(|sent| &sent.message),
-                &times,
-                columns,
-            )
+            D::write(request.map(|sent| &sent.message), response.map(|sent| &sent.message), &times, columns)
         });
     }
 
@@ -393,12 +372,7 @@ impl<D: Dissector> Talk<D> {
         self.dissector = D::new(&self.options);
         for side in &mut self.sides {
             side.start += side.buffer.len() as u64;
-            *side = Side {
-                start: side.start,
-                over: side.over,
-                last: side.last,
-                ..Side::default()
-            };
+            *side = Side { start: side.start, over: side.over, last: side.last, ..Side::default() };
         }
     }
 }
@@ -406,9 +380,7 @@ impl<D: Dissector> Talk<D> {
 impl Side {
     fn mark_at(&self, offset: u64) -> Mark {
         let after = self.marks.partition_point(|(start, _)| *start <= offset);
-        self.marks
-            .get(after.saturating_sub(1))
-            .map_or(self.last, |(_, mark)| *mark)
+        self.marks.get(after.saturating_sub(1)).map_or(self.last, |(_, mark)| *mark)
     }
 }
 
@@ -482,11 +454,8 @@ impl<D: Dissector> Conversation for Talk<D> {
     }
 
     fn memory(&self) -> usize {
-        let buffers: usize = self
-            .sides
-            .iter()
-            .map(|side| side.buffer.capacity() + side.marks.capacity() * 48)
-            .sum();
+        let buffers: usize =
+            self.sides.iter().map(|side| side.buffer.capacity() + side.marks.capacity() * 48).sum();
         let open = self.open.capacity() * size_of::<Sent<D::Message>>() + self.open_bytes;
         size_of::<Self>() + buffers + open
     }

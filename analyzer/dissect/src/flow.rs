@@ -77,8 +77,13 @@ enum App {
 #[derive(Default)]
 struct Held {
     sides: [(Vec<u8>, Mark); 2],
-    tries: u32,
+    /// How often each direction began like no protocol.
+    tries: [u8; 2],
 }
+
+/// Looks at each direction: once at the start of a stream, but a datagram says nothing of the next one, and in the middle of
+/// a stream any packet may begin a message.
+const TRIES: u8 = 8;
 
 /// What a flow needs from its shard.
 pub struct Scope<'a> {
@@ -101,10 +106,7 @@ impl Flow {
             first: mark,
             last: mark,
             first_from: from(packet),
-            counted: Observation {
-                iface: packet.frame.iface,
-                ..Observation::default()
-            },
+            counted: Observation { iface: packet.frame.iface, ..Observation::default() },
             others: Vec::new(),
             connection: Connection::default(),
             facts: None,
@@ -156,17 +158,10 @@ impl Flow {
         let observation = if counted {
             &mut self.counted
         } else {
-            let at = self
-                .others
-                .iter()
-                .position(|other| other.iface == iface)
-                .unwrap_or_else(|| {
-                    self.others.push(Observation {
-                        iface,
-                        ..Observation::default()
-                    });
-                    self.others.len() - 1
-                });
+            let at = self.others.iter().position(|other| other.iface == iface).unwrap_or_else(|| {
+                self.others.push(Observation { iface, ..Observation::default() });
+                self.others.len() - 1
+            });
             &mut self.others[at]
         };
         let side = &mut observation.sides[direction as usize];
@@ -198,12 +193,7 @@ impl Flow {
         let quiet = self.streams.iter().all(Stream::quiet);
         if tcp.payload_len > 0 && !self.closed {
             self.has_payload = true;
-            let piece = Piece {
-                seq,
-                bytes: tcp.payload,
-                len: tcp.payload_len,
-                mark,
-            };
+            let piece = Piece { seq, bytes: tcp.payload, len: tcp.payload_len, mark };
             self.stream(scope, direction, quiet, |stream, out| stream.segment(piece, out));
         }
         if tcp.flags & FIN != 0 {
@@ -300,16 +290,15 @@ impl Flow {
         mark: Mark,
     ) {
         let mut held = held.unwrap_or_default();
+        let tries = if self.key.protocol == 6 && self.aligned { 1 } else { TRIES };
+        if held.tries[direction as usize] >= tries {
+            self.app = App::Undecided(Some(held));
+            return;
+        }
         let before = &held.sides[direction as usize];
         let joined = (!before.0.is_empty()).then(|| [before.0.as_slice(), bytes].concat());
-        let (bytes, mark) = joined
-            .as_ref()
-            .map_or((bytes, mark), |joined| (joined.as_slice(), before.1));
-        let over = if self.key.protocol == 6 {
-            Over::Tcp
-        } else {
-            Over::Udp
-        };
+        let (bytes, mark) = joined.as_ref().map_or((bytes, mark), |joined| (joined.as_slice(), before.1));
+        let over = if self.key.protocol == 6 { Over::Tcp } else { Over::Udp };
         let mut wait = false;
         let mut found = None;
         for (number, protocol) in by_port(&self.key, over) {
@@ -335,12 +324,7 @@ impl Flow {
             self.app = App::Talk(talk);
             let (other, other_mark) = std::mem::take(&mut held.sides[direction.opposite() as usize]);
             if !other.is_empty() {
-                self.application(
-                    scope,
-                    direction.opposite(),
-                    Event::Data(&other, other_mark),
-                    false,
-                );
+                self.application(scope, direction.opposite(), Event::Data(&other, other_mark), false);
             }
             self.application(scope, direction, Event::Data(bytes, mark), false);
         } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes)) {
@@ -348,11 +332,12 @@ impl Flow {
         } else if wait && bytes.len() < limits::PROBE_BUFFER {
             held.sides[direction as usize] = (bytes.to_vec(), mark);
             self.app = App::Undecided(Some(held));
-        } else if held.tries < 8 && (over == Over::Udp || !self.aligned) {
-            // A datagram says nothing of the next one, and in the middle of a stream the next packet may begin a message.
-            held.tries += 1;
-            held.sides[direction as usize].0.clear();
-            self.app = App::Undecided(Some(held));
+        } else {
+            held.tries[direction as usize] += 1;
+            held.sides[direction as usize].0 = Vec::new();
+            if held.tries.iter().any(|&spent| spent < tries) {
+                self.app = App::Undecided(Some(held));
+            }
         }
     }
 
@@ -432,11 +417,7 @@ impl Flow {
 
     fn context<'a>(&'a mut self, scope: &'a mut Scope<'_>) -> Context<'a> {
         let catalog = scope.catalog;
-        Context {
-            flow: self.facts(),
-            tables: scope.tables,
-            catalog,
-        }
+        Context { flow: self.facts(), tables: scope.tables, catalog }
     }
 }
 
@@ -448,12 +429,7 @@ fn by_port(
     let ports = key.ends.map(|end| end.port);
     let fits =
         move |protocol: &crate::protocols::Protocol| ports.iter().any(|port| protocol.ports.contains(port));
-    let over = move || {
-        PROTOCOLS
-            .iter()
-            .enumerate()
-            .filter(move |(_, protocol)| protocol.over == over)
-    };
+    let over = move || PROTOCOLS.iter().enumerate().filter(move |(_, protocol)| protocol.over == over);
     over()
         .filter(move |(_, protocol)| fits(protocol))
         .chain(over().filter(move |(_, protocol)| !fits(protocol)))
@@ -461,21 +437,12 @@ fn by_port(
 
 /// Sender of a packet.
 pub fn from(packet: &Packet<'_>) -> Direction {
-    if packet.from_first {
-        Direction::Forward
-    } else {
-        Direction::Backward
-    }
+    if packet.from_first { Direction::Forward } else { Direction::Backward }
 }
 
 /// Where a frame lies.
 pub fn mark(frame: &Frame<'_>, acked: Option<u64>) -> Mark {
-    Mark {
-        ts_ns: frame.ts_ns,
-        segment: frame.segment,
-        frame: frame.number,
-        acked,
-    }
+    Mark { ts_ns: frame.ts_ns, segment: frame.segment, frame: frame.number, acked }
 }
 
 /// True for protocols whose endpoints have ports (ICMP has a type and a code there).
@@ -486,8 +453,7 @@ pub fn has_ports(protocol: u8) -> bool {
 /// An address as RFC 5952 writes it.
 pub fn ip_text(ip: &[u8; 16]) -> String {
     let v6 = std::net::Ipv6Addr::from(*ip);
-    v6.to_ipv4_mapped()
-        .map_or_else(|| v6.to_string(), |v4| v4.to_string())
+    v6.to_ipv4_mapped().map_or_else(|| v6.to_string(), |v4| v4.to_string())
 }
 
 /// Community ID version 1 with seed 0 (<https://github.com/corelight/community-id-spec>).
@@ -523,10 +489,7 @@ fn flow_id(key: &FlowKey, first_ns: i64) -> String {
         hash.update(vlan.to_be_bytes());
     }
     hash.update(first_ns.to_be_bytes());
-    hash.finalize()[..10]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hash.finalize()[..10].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -538,16 +501,7 @@ mod tests {
     #[test]
     fn community_ids_of_the_specification() {
         let key = |a: [u8; 4], ap, b: [u8; 4], bp, protocol| FlowKey {
-            ends: [
-                End {
-                    ip: mapped(a),
-                    port: ap,
-                },
-                End {
-                    ip: mapped(b),
-                    port: bp,
-                },
-            ],
+            ends: [End { ip: mapped(a), port: ap }, End { ip: mapped(b), port: bp }],
             protocol,
             vlans: [0; 2],
         };

@@ -1,5 +1,5 @@
 //! One captured link-layer record in, its innermost addresses, ports and payload out. Borrows, never copies, never fails:
-//! what cannot be decoded is a packet without a flow. Link types: Ethernet, SLL, SLL2, RAW, NULL; VLAN tags; IPv4 and
+//! what cannot be decoded is a packet without a flow. Link types: Ethernet, SLL, SLL2, RAW, NULL, NFLOG, PKTAP; VLAN tags; IPv4 and
 //! IPv6 with extension headers. Fragments are handed on as they are.
 
 use etherparse::{Ipv6ExtensionSlice, LaxIpSlice, TcpHeaderSlice, UdpHeaderSlice, ip_number};
@@ -153,6 +153,8 @@ mod link {
     pub const SLL: u16 = 113;
     pub const IPV4: u16 = 228;
     pub const IPV6: u16 = 229;
+    pub const NFLOG: u16 = 239;
+    pub const PKTAP: u16 = 258;
     pub const SLL2: u16 = 276;
 }
 
@@ -177,6 +179,16 @@ fn ip_offset(link_type: u16, data: &[u8]) -> Layer2 {
             0x8100 | 0x88a8 => vlan_tags(data, 20, be16(data, 0)?),
             _ => Some(Err(())),
         },
+        link::NFLOG => nflog(data),
+        link::PKTAP => {
+            let header = le32(data, 0)? as usize;
+            let inner = u16::try_from(le32(data, 8)?).ok().filter(|inner| *inner != link::PKTAP)?;
+            let (offset, vlans) = match ip_offset(inner, data.get(header..)?)? {
+                Ok(found) => found,
+                Err(()) => return Some(Err(())),
+            };
+            Some(Ok((header + offset, vlans)))
+        }
         link::RAW | link::RAW_BSD | link::RAW_OPENBSD | link::IPV4 | link::IPV6 => Some(Ok((0, [0; 2]))),
         // The family is in the byte order of the machine that wrote it (LOOP: network order); its numbers are below 256.
         link::NULL | link::LOOP => match data.get(..4)? {
@@ -186,6 +198,28 @@ fn ip_offset(link_type: u16, data: &[u8]) -> Layer2 {
         },
         _ => Some(Err(())),
     }
+}
+
+/// Netfilter's log: type, length and value, of which NFULA_PAYLOAD (9) is the packet (linux/netfilter/nfnetlink_log.h).
+/// Lengths are in the byte order of the machine that wrote them; x86 and ARM are little-endian.
+fn nflog(data: &[u8]) -> Layer2 {
+    let mut at = 4;
+    loop {
+        let (len, kind) = (le16(data, at)? as usize, le16(data, at + 2)?);
+        match kind & 0x7fff {
+            9 => return Some(Ok((at + 4, [0; 2]))),
+            _ if len < 4 => return None,
+            _ => at += len.next_multiple_of(4),
+        }
+    }
+}
+
+fn le16(data: &[u8], at: usize) -> Option<u16> {
+    be16(data, at).map(u16::swap_bytes)
+}
+
+fn le32(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from(le16(data, at + 2)?) << 16 | u32::from(le16(data, at)?))
 }
 
 fn ether_type(data: &[u8], at: usize) -> Layer2 {
@@ -228,12 +262,7 @@ fn decode_ip(frame: Frame<'_>, offset: usize, vlans: [u16; 2]) -> Decoded<'_> {
     let (src, dst, ttl, announced) = match &ip {
         LaxIpSlice::Ipv4(v4) => {
             let header = v4.header();
-            (
-                mapped(header.source()),
-                mapped(header.destination()),
-                header.ttl(),
-                header.total_len() as usize,
-            )
+            (mapped(header.source()), mapped(header.destination()), header.ttl(), header.total_len() as usize)
         }
         LaxIpSlice::Ipv6(v6) => {
             let header = v6.header();
@@ -264,15 +293,7 @@ fn decode_ip(frame: Frame<'_>, offset: usize, vlans: [u16; 2]) -> Decoded<'_> {
     }
     let header_len = payload.as_ptr() as usize - bytes.as_ptr() as usize;
     let true_len = ip_len.saturating_sub(header_len);
-    let datagram = Datagram {
-        frame,
-        src,
-        dst,
-        protocol,
-        vlans,
-        ip_len: ip_len as u32,
-        ttl,
-    };
+    let datagram = Datagram { frame, src, dst, protocol, vlans, ip_len: ip_len as u32, ttl };
     Decoded::Packet(datagram.packet(payload, true_len))
 }
 
@@ -314,14 +335,8 @@ impl<'a> Datagram<'a> {
     /// The packet with its ports; `true_len` is the payload's length on the wire.
     pub fn packet(&self, payload: &'a [u8], true_len: usize) -> Packet<'a> {
         let (src_port, dst_port, transport) = transport(self.protocol, payload, true_len);
-        let src = End {
-            ip: self.src,
-            port: src_port,
-        };
-        let dst = End {
-            ip: self.dst,
-            port: dst_port,
-        };
+        let src = End { ip: self.src, port: src_port };
+        let dst = End { ip: self.dst, port: dst_port };
         let from_first = src <= dst;
         Packet {
             frame: self.frame,
@@ -355,11 +370,7 @@ fn transport(protocol: u8, payload: &[u8], true_len: usize) -> (u16, u16, Transp
                     payload: &body[..body.len().min(payload_len)],
                     payload_len: payload_len as u32,
                 };
-                (
-                    header.source_port(),
-                    header.destination_port(),
-                    Transport::Tcp(tcp),
-                )
+                (header.source_port(), header.destination_port(), Transport::Tcp(tcp))
             }
             Err(_) => ports_only(payload),
         },
@@ -378,10 +389,7 @@ fn transport(protocol: u8, payload: &[u8], true_len: usize) -> (u16, u16, Transp
         },
         ip_number::SCTP => ports_only(payload),
         ip_number::ICMP | ip_number::IPV6_ICMP => {
-            let (kind, code) = (
-                payload.first().copied().unwrap_or(0),
-                payload.get(1).copied().unwrap_or(0),
-            );
+            let (kind, code) = (payload.first().copied().unwrap_or(0), payload.get(1).copied().unwrap_or(0));
             let (kind, code) = icmp_ports(protocol, kind, code);
             (kind, code, Transport::Other)
         }
@@ -390,27 +398,13 @@ fn transport(protocol: u8, payload: &[u8], true_len: usize) -> (u16, u16, Transp
 }
 
 fn ports_only(payload: &[u8]) -> (u16, u16, Transport<'_>) {
-    (
-        be16(payload, 0).unwrap_or(0),
-        be16(payload, 2).unwrap_or(0),
-        Transport::Other,
-    )
+    (be16(payload, 0).unwrap_or(0), be16(payload, 2).unwrap_or(0), Transport::Other)
 }
 
 /// ICMP type and code as the Community ID specification maps them to ports: a request and its reply share a flow.
 fn icmp_ports(protocol: u8, kind: u8, code: u8) -> (u16, u16) {
-    const V4: [(u8, u8); 10] = [
-        (8, 0),
-        (0, 8),
-        (13, 14),
-        (14, 13),
-        (15, 16),
-        (16, 15),
-        (17, 18),
-        (18, 17),
-        (10, 9),
-        (9, 10),
-    ];
+    const V4: [(u8, u8); 10] =
+        [(8, 0), (0, 8), (13, 14), (14, 13), (15, 16), (16, 15), (17, 18), (18, 17), (10, 9), (9, 10)];
     const V6: [(u8, u8); 10] = [
         (128, 129),
         (129, 128),
@@ -424,10 +418,7 @@ fn icmp_ports(protocol: u8, kind: u8, code: u8) -> (u16, u16) {
         (140, 139),
     ];
     let pairs = if protocol == 1 { V4 } else { V6 };
-    let counterpart = pairs
-        .iter()
-        .find(|(of, _)| *of == kind)
-        .map(|(_, counterpart)| *counterpart);
+    let counterpart = pairs.iter().find(|(of, _)| *of == kind).map(|(_, counterpart)| *counterpart);
     (kind.into(), counterpart.unwrap_or(code).into())
 }
 
@@ -445,15 +436,7 @@ mod tests {
     use super::*;
 
     fn frame(link_type: u16, data: &[u8]) -> Frame<'_> {
-        Frame {
-            ts_ns: 0,
-            data,
-            wire_len: data.len() as u32,
-            link_type,
-            iface: 0,
-            segment: 0,
-            number: 1,
-        }
+        Frame { ts_ns: 0, data, wire_len: data.len() as u32, link_type, iface: 0, segment: 0, number: 1 }
     }
 
     /// 10.0.0.1:40000 to 10.0.0.2:80, PSH ACK, "hi", behind an 802.1ad and an 802.1Q tag.
@@ -463,26 +446,16 @@ mod tests {
 
     #[test]
     fn tcp_behind_two_tags() {
-        let Decoded::Packet(packet) = decode(frame(1, QINQ)) else {
-            panic!("not a packet")
-        };
+        let Decoded::Packet(packet) = decode(frame(1, QINQ)) else { panic!("not a packet") };
         assert_eq!(packet.key.vlans, [5, 7]);
-        assert_eq!(
-            packet.key.ends[0],
-            End {
-                ip: mapped([10, 0, 0, 1]),
-                port: 40000
-            }
-        );
-        let Transport::Tcp(tcp) = packet.transport else {
-            panic!("not TCP")
-        };
+        assert_eq!(packet.key.ends[0], End { ip: mapped([10, 0, 0, 1]), port: 40000 });
+        let Transport::Tcp(tcp) = packet.transport else { panic!("not TCP") };
         assert_eq!((tcp.seq, tcp.ack, tcp.payload), (5, Some(9), &b"hi"[..]));
     }
 
     #[test]
     fn every_cut_of_a_frame_decodes_to_something() {
-        for link_type in [0, 1, 12, 101, 108, 113, 276, 999] {
+        for link_type in [0, 1, 12, 101, 108, 113, 239, 258, 276, 999] {
             for len in 0..QINQ.len() {
                 decode(frame(link_type, &QINQ[..len]));
             }
@@ -494,9 +467,7 @@ mod tests {
         let Decoded::Packet(packet) = decode(frame(1, &QINQ[..QINQ.len() - 1])) else {
             panic!("not a packet")
         };
-        let Transport::Tcp(tcp) = packet.transport else {
-            panic!("not TCP")
-        };
+        let Transport::Tcp(tcp) = packet.transport else { panic!("not TCP") };
         assert_eq!((tcp.payload, tcp.payload_len), (&b"h"[..], 2));
     }
 }

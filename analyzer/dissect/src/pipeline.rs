@@ -74,10 +74,7 @@ impl Analysis {
 
     /// What was read so far.
     pub fn counts(&self) -> Counts {
-        Counts {
-            incomplete_datagrams: self.fragments.incomplete,
-            ..self.counts
-        }
+        Counts { incomplete_datagrams: self.fragments.incomplete, ..self.counts }
     }
 
     /// Takes the frames of a round. `merge` puts the packets of each flow in the order of their time stamps, for chunks
@@ -88,6 +85,8 @@ impl Analysis {
         let whole = self.reassemble(&dealt);
         for (chunk, fragment, payload) in &whole {
             let packet = reassembled(fragment, payload);
+            // The piece that completes a datagram stands for it.
+            dealt[*chunk].strays.retain(|(frame, _)| frame.number != packet.frame.number);
             let packets = &mut dealt[*chunk].shards[shard_of(&packet.key)];
             let at = packets.partition_point(|other| other.frame.number < packet.frame.number);
             packets.insert(at, packet);
@@ -96,21 +95,16 @@ impl Analysis {
             self.counts.add(&part.counts);
         }
         let catalog = &self.catalog;
-        self.shards
-            .par_iter_mut()
-            .enumerate()
-            .for_each(|(number, shard)| {
-                let packets = dealt.iter().flat_map(|part| &part.shards[number]);
-                if merge {
-                    let mut packets: Vec<&Packet<'_>> = packets.collect();
-                    packets.sort_by_key(|packet| packet.frame.ts_ns);
-                    packets
-                        .into_iter()
-                        .for_each(|packet| shard.packet(catalog, packet));
-                } else {
-                    packets.for_each(|packet| shard.packet(catalog, packet));
-                }
-            });
+        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
+            let packets = dealt.iter().flat_map(|part| &part.shards[number]);
+            if merge {
+                let mut packets: Vec<&Packet<'_>> = packets.collect();
+                packets.sort_by_key(|packet| packet.frame.ts_ns);
+                packets.into_iter().for_each(|packet| shard.packet(catalog, packet));
+            } else {
+                packets.for_each(|packet| shard.packet(catalog, packet));
+            }
+        });
         for (frame, proto) in dealt.iter().flat_map(|part| &part.strays) {
             self.shards[0].stray(catalog, frame, proto);
         }
@@ -130,10 +124,7 @@ impl Analysis {
     /// Takes the waiting rows of a table, a batch a shard.
     pub fn take(&mut self, table: usize) -> Vec<Batch> {
         let schema = &self.tables[table].1;
-        self.shards
-            .iter_mut()
-            .filter_map(|shard| shard.take(table, schema))
-            .collect()
+        self.shards.iter_mut().filter_map(|shard| shard.take(table, schema)).collect()
     }
 
     /// The capture is over: writes every flow that is still open.
@@ -172,9 +163,7 @@ pub fn reassembled<'a>(fragment: &Fragment<'a>, payload: &'a [u8]) -> Packet<'a>
 
 fn deal<'a>(chunk: &Chunk<'a>, keep_strays: bool) -> Dealt<'a> {
     let mut dealt = Dealt {
-        shards: (0..SHARDS)
-            .map(|_| Vec::with_capacity(chunk.len() / SHARDS))
-            .collect(),
+        shards: (0..SHARDS).map(|_| Vec::with_capacity(chunk.len() / SHARDS)).collect(),
         fragments: Vec::new(),
         strays: Vec::new(),
         counts: Counts::default(),

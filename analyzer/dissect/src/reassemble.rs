@@ -39,10 +39,7 @@ impl Fragments {
         let key = (fragment.src, fragment.dst, fragment.id, fragment.protocol);
         let partial = self.datagrams.entry(key).or_insert_with(|| {
             self.order.push_back((fragment.frame.ts_ns, key));
-            Partial {
-                first_ts_ns: fragment.frame.ts_ns,
-                ..Partial::default()
-            }
+            Partial { first_ts_ns: fragment.frame.ts_ns, ..Partial::default() }
         });
         self.bytes += partial.insert(fragment);
         let whole = partial.whole();
@@ -63,11 +60,7 @@ impl Fragments {
             }
             self.order.pop_front();
             // The same key may have been used again since: only the datagram that began then is dropped.
-            if self
-                .datagrams
-                .get(&key)
-                .is_some_and(|partial| partial.first_ts_ns == first_ts_ns)
-            {
+            if self.datagrams.get(&key).is_some_and(|partial| partial.first_ts_ns == first_ts_ns) {
                 self.remove(&key);
                 self.incomplete += 1;
             }
@@ -100,10 +93,7 @@ impl Partial {
         let mut added = 0;
         let mut position = 0;
         while at < end {
-            let next = self
-                .pieces
-                .get(position)
-                .map(|(start, piece)| (*start, *start + piece.len() as u32));
+            let next = self.pieces.get(position).map(|(start, piece)| (*start, *start + piece.len() as u32));
             match next {
                 Some((_, piece_end)) if piece_end <= at => position += 1,
                 Some((start, piece_end)) if start <= at => {
@@ -133,12 +123,7 @@ impl Partial {
             }
             at += piece.len() as u32;
         }
-        (at >= end).then(|| {
-            self.pieces
-                .iter()
-                .flat_map(|(_, piece)| piece.iter().copied())
-                .collect()
-        })
+        (at >= end).then(|| self.pieces.iter().flat_map(|(_, piece)| piece.iter().copied()).collect())
     }
 }
 
@@ -148,15 +133,8 @@ mod tests {
     use crate::frame::Frame;
 
     fn piece(offset: u32, more: bool, payload: &[u8]) -> Fragment<'_> {
-        let frame = Frame {
-            ts_ns: 0,
-            data: payload,
-            wire_len: 0,
-            link_type: 1,
-            iface: 0,
-            segment: 0,
-            number: 1,
-        };
+        let frame =
+            Frame { ts_ns: 0, data: payload, wire_len: 0, link_type: 1, iface: 0, segment: 0, number: 1 };
         let (src, dst) = ([1; 16], [2; 16]);
         Fragment {
             frame,
@@ -175,17 +153,10 @@ mod tests {
 
     #[test]
     fn any_order_gives_the_datagram() {
-        let pieces = [
-            piece(0, true, b"aaaaaaaa"),
-            piece(8, true, b"bbbbbbbb"),
-            piece(16, false, b"cc"),
-        ];
+        let pieces = [piece(0, true, b"aaaaaaaa"), piece(8, true, b"bbbbbbbb"), piece(16, false, b"cc")];
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             let mut fragments = Fragments::default();
-            let whole: Vec<_> = order
-                .iter()
-                .filter_map(|&at| fragments.add(&pieces[at]))
-                .collect();
+            let whole: Vec<_> = order.iter().filter_map(|&at| fragments.add(&pieces[at])).collect();
             assert_eq!(whole, [b"aaaaaaaabbbbbbbbcc".to_vec()], "{order:?}");
             assert_eq!((fragments.bytes, fragments.datagrams.len()), (0, 0));
         }
@@ -195,10 +166,7 @@ mod tests {
     fn an_overlap_does_not_rewrite() {
         let mut fragments = Fragments::default();
         assert_eq!(fragments.add(&piece(8, false, b"bbbb")), None);
-        assert_eq!(
-            fragments.add(&piece(0, true, b"aaaaaaaaXXXXYYYY")),
-            Some(b"aaaaaaaabbbbYYYY".to_vec())
-        );
+        assert_eq!(fragments.add(&piece(0, true, b"aaaaaaaaXXXXYYYY")), Some(b"aaaaaaaabbbbYYYY".to_vec()));
     }
 
     #[test]
@@ -206,10 +174,7 @@ mod tests {
         let mut fragments = Fragments::default();
         let payload = vec![0; 1400];
         for id in 0..100_000 {
-            fragments.add(&Fragment {
-                id,
-                ..piece(0, true, &payload)
-            });
+            fragments.add(&Fragment { id, ..piece(0, true, &payload) });
         }
         assert!(fragments.datagrams.len() <= limits::DATAGRAMS && fragments.bytes <= limits::FRAGMENT_BYTES);
     }

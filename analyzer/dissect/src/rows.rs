@@ -119,9 +119,7 @@ impl Context<'_> {
         call: &Call,
         write: impl FnOnce(&mut D::Columns) -> Written,
     ) {
-        let rows = self.tables.calls[table]
-            .as_any()
-            .downcast_mut::<CallRows<D::Columns>>();
+        let rows = self.tables.calls[table].as_any().downcast_mut::<CallRows<D::Columns>>();
         let rows = rows.expect("a protocol's rows have its columns");
         let written = write(&mut rows.own);
         let flow = &*self.flow;
@@ -241,10 +239,7 @@ pub struct PlainRows<B: Block> {
 impl<B: Block + 'static> PlainRows<B> {
     /// With the columns that lead to the packets.
     pub fn traced() -> Self {
-        PlainRows {
-            origin: Some(OriginBlock::default()),
-            ..PlainRows::default()
-        }
+        PlainRows { origin: Some(OriginBlock::default()), ..PlainRows::default() }
     }
 
     /// Appends a row.
@@ -295,25 +290,14 @@ fn batch(
 
 /// Name and schema of every table a shard fills, in the order of [`Tables::all`].
 pub fn schemas(calls: &[&'static Table]) -> Vec<(&'static Table, SchemaRef)> {
-    let others = [
-        &shark_schema::tables::flows::TABLE,
-        &shark_schema::tables::packets::TABLE,
-    ];
-    calls
-        .iter()
-        .copied()
-        .chain(others)
-        .map(|table| (table, Arc::new(table.schema())))
-        .collect()
+    let others = [&shark_schema::tables::flows::TABLE, &shark_schema::tables::packets::TABLE];
+    calls.iter().copied().chain(others).map(|table| (table, Arc::new(table.schema()))).collect()
 }
 
 impl Tables {
     /// Every table, calls first.
     pub fn all(&mut self) -> impl Iterator<Item = &mut dyn Rows> {
         let calls = self.calls.iter_mut().map(|rows| rows.as_mut() as &mut dyn Rows);
-        calls.chain([
-            &mut self.flows as &mut dyn Rows,
-            &mut self.packets as &mut dyn Rows,
-        ])
+        calls.chain([&mut self.flows as &mut dyn Rows, &mut self.packets as &mut dyn Rows])
     }
 }

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
-use crate::ages::{Age, Ages};
+use crate::ages::{Age, Ages, Clock};
 use crate::dissector::{End, Options};
 use crate::flow::{Flow, Scope};
 use crate::frame::{FlowKey, Packet};
@@ -30,7 +30,7 @@ pub struct Shard {
     by_key: HashTable<u32>,
     ages: Ages,
     memory: usize,
-    now_ns: i64,
+    clock: Clock,
     tables: Tables,
     options: Options,
     table_numbers: Vec<usize>,
@@ -42,11 +42,7 @@ impl Shard {
         let tables = call_tables();
         let calls = tables
             .iter()
-            .filter_map(|table| {
-                PROTOCOLS
-                    .iter()
-                    .find(|protocol| protocol.table.name == table.name)
-            })
+            .filter_map(|table| PROTOCOLS.iter().find(|protocol| protocol.table.name == table.name))
             .map(|protocol| (protocol.rows)())
             .collect();
         Shard {
@@ -55,12 +51,8 @@ impl Shard {
             by_key: HashTable::new(),
             ages: Ages::default(),
             memory: 0,
-            now_ns: i64::MIN,
-            tables: Tables {
-                calls,
-                flows: PlainRows::traced(),
-                packets: PlainRows::default(),
-            },
+            clock: Clock::default(),
+            tables: Tables { calls, flows: PlainRows::traced(), packets: PlainRows::default() },
             options,
             table_numbers: PROTOCOLS.iter().map(table_number).collect(),
         }
@@ -68,7 +60,7 @@ impl Shard {
 
     /// Takes a packet of one of its flows.
     pub fn packet(&mut self, catalog: &Catalog, packet: &Packet<'_>) {
-        self.now_ns = self.now_ns.max(packet.frame.ts_ns);
+        self.clock.tick(packet.frame.ts_ns);
         self.expire(catalog);
         let hash = FxBuildHasher.hash_one(packet.key);
         let mut at = self.find(hash, &packet.key);
@@ -86,7 +78,7 @@ impl Shard {
             row.append(&mut self.tables.packets, facts.start_ns);
         }
         let class = Age::of(self.flow(at));
-        self.ages.touch(at, class, self.now_ns);
+        self.ages.touch(at, class, self.clock.now_ns());
         while self.memory > limits::SHARD_BYTES && self.ages.len() > 1 {
             let idlest = self.ages.idlest().expect("there are flows");
             self.remove(catalog, idlest, End::Timeout);
@@ -170,7 +162,7 @@ impl Shard {
     }
 
     fn expire(&mut self, catalog: &Catalog) {
-        while let Some(at) = self.ages.expired(self.now_ns) {
+        while let Some(at) = self.ages.expired(self.clock.now_ns()) {
             self.remove(catalog, at, End::Timeout);
         }
     }

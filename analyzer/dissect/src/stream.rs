@@ -167,10 +167,8 @@ impl Stream {
 
     fn hand_out(&mut self, bytes: &[u8], mark: Mark, cut: u64, out: &mut dyn FnMut(Event<'_>)) {
         // Early bytes were seen first: where they begin, the new copy ends.
-        let room = self
-            .early
-            .first_key_value()
-            .map_or(u64::MAX, |(&first, _)| first.saturating_sub(self.next));
+        let room =
+            self.early.first_key_value().map_or(u64::MAX, |(&first, _)| first.saturating_sub(self.next));
         let take = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         if take > 0 {
             self.next += take as u64;
@@ -213,31 +211,16 @@ impl Stream {
         if let Some(early) = self.early.get(&offset) {
             // The same start again: only what goes on behind the first copy is new.
             let (held, cut) = (early.bytes.len(), early.cut);
-            if let Some(bytes) = piece
-                .bytes
-                .get(held..)
-                .filter(|bytes| !bytes.is_empty() && held > 0 && cut == 0)
+            if let Some(bytes) =
+                piece.bytes.get(held..).filter(|bytes| !bytes.is_empty() && held > 0 && cut == 0)
             {
                 let (seq, len) = (piece.seq.wrapping_add(held as u32), piece.len - held as u32);
-                self.keep(
-                    offset + held as u64,
-                    Piece {
-                        seq,
-                        bytes,
-                        len,
-                        mark: piece.mark,
-                    },
-                    out,
-                );
+                self.keep(offset + held as u64, Piece { seq, bytes, len, mark: piece.mark }, out);
             }
             return;
         }
         let cut = piece.len - piece.bytes.len() as u32;
-        let early = Early {
-            bytes: piece.bytes.into(),
-            cut,
-            mark: piece.mark,
-        };
+        let early = Early { bytes: piece.bytes.into(), cut, mark: piece.mark };
         self.early_bytes += early.bytes.len();
         self.early.insert(offset, early);
         while self.early_bytes > limits::OUT_OF_ORDER_BYTES
@@ -250,10 +233,7 @@ impl Stream {
 
     /// Gives up the bytes up to `until` or to the first early byte, whichever comes first.
     fn skip_hole(&mut self, until: u64, out: &mut dyn FnMut(Event<'_>)) {
-        let first = self
-            .early
-            .first_key_value()
-            .map_or(until, |(&first, _)| first.min(until));
+        let first = self.early.first_key_value().map_or(until, |(&first, _)| first.min(until));
         self.gap(first.saturating_sub(self.next), out);
         self.drain(out);
     }
@@ -273,12 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn feed(stream: &mut Stream, seq: u32, bytes: &[u8], len: usize, text: &mut Vec<u8>) {
-        let piece = Piece {
-            seq,
-            bytes,
-            len: len as u32,
-            mark: Mark::default(),
-        };
+        let piece = Piece { seq, bytes, len: len as u32, mark: Mark::default() };
         stream.segment(piece, &mut collect(text));
     }
 

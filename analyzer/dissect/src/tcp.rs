@@ -105,11 +105,7 @@ impl Connection {
             .map(|&letter| {
                 let from_src = (letter >> 7) as usize == src as usize;
                 let letter = (letter & 0x7f) as char;
-                if from_src {
-                    letter.to_ascii_uppercase()
-                } else {
-                    letter
-                }
+                if from_src { letter.to_ascii_uppercase() } else { letter }
             })
             .collect()
     }
@@ -147,14 +143,7 @@ mod tests {
     fn connection(packets: &[(Direction, u8, u32)]) -> Connection {
         let mut connection = Connection::default();
         for (at, &(direction, flags, payload_len)) in packets.iter().enumerate() {
-            let tcp = Tcp {
-                seq: 0,
-                ack: None,
-                flags,
-                window: 1,
-                payload: b"",
-                payload_len,
-            };
+            let tcp = Tcp { seq: 0, ack: None, flags, window: 1, payload: b"", payload_len };
             connection.packet(direction, &tcp, at as i64);
         }
         connection

@@ -20,13 +20,8 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
     let mut proto = String::new();
     let proto = protocol_name(flow.key.protocol, &mut proto);
     let history = flow.connection.history(src);
-    let vlans: Vec<i64> = flow
-        .key
-        .vlans
-        .iter()
-        .filter(|vlan| **vlan != 0)
-        .map(|vlan| i64::from(*vlan))
-        .collect();
+    let vlans: Vec<i64> =
+        flow.key.vlans.iter().filter(|vlan| **vlan != 0).map(|vlan| i64::from(*vlan)).collect();
     let missed = flow.missed_bytes();
     let rst = flow.connection.rst;
     let (first, last) = (flow.first, flow.last);
@@ -41,11 +36,8 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
             _ => "SF",
         }
     };
-    let (has_payload, truncated, client_known) = (
-        flow.has_payload,
-        flow.truncated,
-        flow.connection.client().is_some(),
-    );
+    let (has_payload, truncated, client_known) =
+        (flow.has_payload, flow.truncated, flow.connection.client().is_some());
     let completeness = i32::from(flow.connection.completeness);
     let close_reason = close_reason(flow, src);
     let iface = scope.catalog.interfaces[flow.counted.iface as usize].as_deref();
@@ -94,10 +86,7 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
         ..FlowRow::default()
     };
     let start_ns = facts.start_ns;
-    scope
-        .tables
-        .flows
-        .append(&row, &origin(scope.catalog, first, last), start_ns);
+    scope.tables.flows.append(&row, &origin(scope.catalog, first, last), start_ns);
 }
 
 fn close_reason(flow: &Flow, src: Direction) -> &'static str {
@@ -148,14 +137,7 @@ pub fn packet_row<'a>(catalog: &'a Catalog, packet: &'a Packet<'a>, facts: &'a F
             .collect(),
         _ => String::new(),
     };
-    PacketText {
-        packet,
-        catalog,
-        flow_id: &facts.id,
-        forward,
-        ips,
-        flags,
-    }
+    PacketText { packet, catalog, flow_id: &facts.id, forward, ips, flags }
 }
 
 impl PacketText<'_> {
@@ -221,9 +203,6 @@ pub fn stray_row(
     proto: &'static str,
     rows: &mut PlainRows<PacketBlock>,
 ) {
-    let row = PacketRow {
-        proto: Some(proto),
-        ..frame_row(catalog, frame)
-    };
+    let row = PacketRow { proto: Some(proto), ..frame_row(catalog, frame) };
     rows.append(&row, &OriginRow::default(), frame.ts_ns);
 }

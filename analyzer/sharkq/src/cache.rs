@@ -43,11 +43,7 @@ impl Drop for Temporary {
 
 /// Where indexes are kept: `SHARKQ_CACHE`, else below `XDG_CACHE_HOME` or `~/.cache`.
 pub fn folder() -> PathBuf {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("SHARKQ_CACHE").unwrap_or_else(|| {
         let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
         base.unwrap_or_else(std::env::temp_dir).join("sharkq")
@@ -61,28 +57,16 @@ pub fn open(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) 
             sources.files.is_empty(),
             "an index cannot be joined with other sources; name it alone"
         );
-        return Ok(Ready {
-            folder: folder.clone(),
-            note: read_note(folder)?,
-            _temporary: None,
-        });
+        return Ok(Ready { folder: folder.clone(), note: read_note(folder)?, _temporary: None });
     }
     let cache = folder();
     make_private(&cache)?;
     let stdin = sources.files.iter().any(|file| file.place.name() == "-");
-    let key = if stdin {
-        format!("stdin-{}", std::process::id())
-    } else {
-        key(sources, identity, options)?
-    };
+    let key = if stdin { format!("stdin-{}", std::process::id()) } else { key(sources, identity, options)? };
     let folder = cache.join(&key);
     if let Ok(note) = read_note(&folder) {
         let _ = fs::write(folder.join("used"), b"");
-        return Ok(Ready {
-            folder,
-            note,
-            _temporary: None,
-        });
+        return Ok(Ready { folder, note, _temporary: None });
     }
     let identities = identity.map(Identities::read).transpose()?.unwrap_or_default();
     // Another process may have made it meanwhile, or an older version left something unreadable there.
@@ -90,11 +74,7 @@ pub fn open(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) 
     let note = index::build(sources, &identities, options, &folder, &Progress::new("indexing"))?;
     let _ = fs::write(folder.join("used"), b"");
     shrink(&cache, &key)?;
-    Ok(Ready {
-        _temporary: stdin.then(|| Temporary(folder.clone())),
-        folder,
-        note,
-    })
+    Ok(Ready { _temporary: stdin.then(|| Temporary(folder.clone())), folder, note })
 }
 
 fn read_note(folder: &Path) -> anyhow::Result<IndexNote> {
@@ -134,16 +114,10 @@ fn key(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) -> an
     }
     for snapshot in &sources.snapshots {
         add(&snapshot.folder.name());
-        add(&snapshot
-            .manifest
-            .as_ref()
-            .map(|(_, bytes)| hex(&Sha256::digest(bytes)))
-            .unwrap_or_default());
+        add(&snapshot.manifest.as_ref().map(|(_, bytes)| hex(&Sha256::digest(bytes))).unwrap_or_default());
     }
     if let Some(path) = identity {
-        add(&hex(&Sha256::digest(
-            fs::read(path).with_context(|| path.display().to_string())?,
-        )));
+        add(&hex(&Sha256::digest(fs::read(path).with_context(|| path.display().to_string())?)));
     }
     Ok(hex(&hash.finalize()[..16]))
 }
@@ -161,26 +135,15 @@ fn fingerprint(file: &CaptureFile) -> anyhow::Result<String> {
     let metadata = content.metadata().with_context(shown)?;
     let mut hash = Sha256::new();
     let mut sample = Vec::new();
-    content
-        .by_ref()
-        .take(SAMPLE_BYTES)
-        .read_to_end(&mut sample)
-        .with_context(shown)?;
+    content.by_ref().take(SAMPLE_BYTES).read_to_end(&mut sample).with_context(shown)?;
     if metadata.len() > SAMPLE_BYTES {
-        content
-            .seek(SeekFrom::Start(metadata.len() - SAMPLE_BYTES))
-            .with_context(shown)?;
+        content.seek(SeekFrom::Start(metadata.len() - SAMPLE_BYTES)).with_context(shown)?;
         content.read_to_end(&mut sample).with_context(shown)?;
     }
     hash.update(&sample);
     let changed = metadata.modified().ok();
     let whole = fs::canonicalize(path).with_context(shown)?;
-    Ok(format!(
-        "{} {} {changed:?} {}",
-        whole.display(),
-        metadata.len(),
-        hex(&hash.finalize())
-    ))
+    Ok(format!("{} {} {changed:?} {}", whole.display(), metadata.len(), hex(&hash.finalize())))
 }
 
 /// An index in the cache.
@@ -227,10 +190,8 @@ pub fn clear(cache: &Path) -> anyhow::Result<(usize, u64)> {
 }
 
 fn shrink(cache: &Path, keep: &str) -> anyhow::Result<()> {
-    let limit = std::env::var("SHARKQ_CACHE_LIMIT")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(LIMIT_BYTES);
+    let limit =
+        std::env::var("SHARKQ_CACHE_LIMIT").ok().and_then(|text| text.parse().ok()).unwrap_or(LIMIT_BYTES);
     let mut total = 0;
     for entry in list(cache)? {
         total += entry.bytes;

@@ -147,27 +147,27 @@ impl FrameReader {
     /// Names of the interfaces seen so far; a pcap file has one without a name.
     pub fn interfaces(&self) -> Vec<Option<String>> {
         match &self.format {
-            Some(Format::Pcapng(reader)) => reader
-                .interfaces()
-                .iter()
-                .map(|iface| iface.name.clone())
-                .collect(),
+            Some(Format::Pcapng(reader)) => {
+                reader.interfaces().iter().map(|iface| iface.name.clone()).collect()
+            }
             _ => vec![None],
         }
     }
 
     /// The next frames; `None` at the end. After an error there is nothing more.
     pub fn next_piece(&mut self) -> Result<Option<Piece>, Damage> {
+        self.next_piece_in(Vec::new())
+    }
+
+    /// The next frames, in a buffer that was used before.
+    pub fn next_piece_in(&mut self, mut spare: Vec<u8>) -> Result<Option<Piece>, Damage> {
         if let Some(damage) = self.damage.take() {
             self.finished = true;
             return Err(damage);
         }
         let mut want = PIECE_BYTES;
         while !self.finished {
-            let mut piece = Piece {
-                bytes: std::mem::take(&mut self.rest),
-                frames: Vec::new(),
-            };
+            let mut piece = Piece { bytes: std::mem::take(&mut self.rest), frames: Vec::new() };
             self.fill(&mut piece.bytes, want);
             let used = match self.parse(&mut piece) {
                 Ok(used) => used,
@@ -182,8 +182,10 @@ impl FrameReader {
             };
             self.offset += used as u64;
             if !piece.frames.is_empty() {
-                self.rest.reserve(PIECE_BYTES);
-                self.rest.extend_from_slice(&piece.bytes[used..]);
+                spare.clear();
+                spare.reserve(PIECE_BYTES);
+                spare.extend_from_slice(&piece.bytes[used..]);
+                self.rest = spare;
                 return Ok(Some(piece));
             }
             piece.bytes.drain(..used);
@@ -227,20 +229,11 @@ impl FrameReader {
     }
 
     fn torn(&self) -> Damage {
-        Damage::Torn {
-            file: self.file.clone(),
-            offset: self.offset,
-            frames: self.frames,
-        }
+        Damage::Torn { file: self.file.clone(), offset: self.offset, frames: self.frames }
     }
 
     fn corrupt(&self, offset: u64, what: &str) -> Damage {
-        Damage::Corrupt {
-            file: self.file.clone(),
-            offset,
-            what: what.into(),
-            frames: self.frames,
-        }
+        Damage::Corrupt { file: self.file.clone(), offset, what: what.into(), frames: self.frames }
     }
 
     /// Parses what is whole; returns how many bytes that is.
@@ -250,11 +243,7 @@ impl FrameReader {
             Some(format) => format,
             None => match self.detect(&piece.bytes)? {
                 Some(format) => {
-                    used = if matches!(format, Format::Pcap(_)) {
-                        PCAP_HEADER
-                    } else {
-                        0
-                    };
+                    used = if matches!(format, Format::Pcap(_)) { PCAP_HEADER } else { 0 };
                     format
                 }
                 None => return Ok(0),
@@ -299,10 +288,7 @@ impl FrameReader {
     }
 
     fn not_a_capture(&self, what: &str) -> Damage {
-        Damage::NotACapture {
-            file: self.file.clone(),
-            what: what.into(),
-        }
+        Damage::NotACapture { file: self.file.clone(), what: what.into() }
     }
 
     fn pcapng(&mut self, reader: &mut Reader, piece: &mut Piece) -> Result<usize, Damage> {
@@ -370,11 +356,7 @@ impl FrameReader {
 
 fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     let raw = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-    if big_endian {
-        u32::from_be_bytes(raw)
-    } else {
-        u32::from_le_bytes(raw)
-    }
+    if big_endian { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
 }
 
 /// The file's bytes without the compression its first bytes tell of.

@@ -72,10 +72,7 @@ impl Identities {
     /// Reads an identity file.
     pub fn read(path: &Path) -> Result<Identities, IdentityError> {
         let shown = path.display().to_string();
-        let unreadable = |why: String| IdentityError::Unreadable {
-            path: shown.clone(),
-            why,
-        };
+        let unreadable = |why: String| IdentityError::Unreadable { path: shown.clone(), why };
         let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
         let owners: Vec<Owner> = serde_json::from_slice(&bytes)
             .map_err(|error| unreadable(format!("not an identity file (a JSON array of owners): {error}")))?;
@@ -145,24 +142,14 @@ mod tests {
 
     fn owner(pod: &str, from: Option<i64>, to: Option<i64>) -> Owner {
         let (ip, pod) = ("10.0.0.1".into(), Some(pod.into()));
-        Owner {
-            ip,
-            pod,
-            valid_from_ns: from,
-            valid_to_ns: to,
-            ..Owner::default()
-        }
+        Owner { ip, pod, valid_from_ns: from, valid_to_ns: to, ..Owner::default() }
     }
 
     #[test]
     fn an_address_belongs_to_whoever_had_it_then() {
         let owners = vec![owner("old", None, Some(100)), owner("new", Some(100), None)];
         let identities = Identities::new(owners).expect("they do not overlap");
-        let pod = |ts_ns| {
-            identities
-                .at("10.0.0.1", ts_ns)
-                .and_then(|owner| owner.pod.as_deref())
-        };
+        let pod = |ts_ns| identities.at("10.0.0.1", ts_ns).and_then(|owner| owner.pod.as_deref());
         assert_eq!((pod(99), pod(100)), (Some("old"), Some("new")));
         assert_eq!(identities.at("10.0.0.2", 0), None);
     }

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use anyhow::Context;
 use arrow::datatypes::SchemaRef;
@@ -86,15 +86,9 @@ pub fn build(
     folder: &Path,
     progress: &Progress,
 ) -> anyhow::Result<IndexNote> {
-    let parent = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
-    let name = folder
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let half = Unfinished(parent.join(format!(".{name}.{}.part", std::process::id())));
     let note = build_in(sources, identities, options, &half.0, progress)
         .with_context(|| format!("the index of {} files could not be made", sources.files.len()))?;
@@ -124,18 +118,16 @@ fn build_in(
     let mut analysis = Analysis::new(options.dissect);
     analysis.catalog.segments = sources.files.iter().map(|file| file.info.clone()).collect();
     let tables: Vec<(&'static Table, SchemaRef)> = analysis.tables().to_vec();
-    for (table, _) in tables
-        .iter()
-        .filter(|(table, _)| options.dissect.packets || table.name != "packets")
-    {
+    for (table, _) in tables.iter().filter(|(table, _)| options.dissect.packets || table.name != "packets") {
         std::fs::create_dir_all(folder.join("tables").join(table.name))?;
     }
     let (run_sender, runs) = sync_channel::<Run>(0);
     let runs = Mutex::new(runs);
     let (stats, damage) = std::thread::scope(|scope| -> anyhow::Result<(Vec<FileStats>, Vec<Damage>)> {
         let (round_sender, rounds) = sync_channel::<Round>(1);
+        let (give_back, spare) = channel();
         let reader = scope.spawn(move || -> anyhow::Result<(Vec<FileStats>, Vec<Damage>)> {
-            let mut rounds = Rounds::new(&sources.files);
+            let mut rounds = Rounds::new(&sources.files).reuse(spare);
             while let Some(round) = rounds.next_round()? {
                 if round_sender.send(round).is_err() {
                     break;
@@ -145,18 +137,14 @@ fn build_in(
         });
         let tables = &tables;
         let runs = &runs;
-        let writers: Vec<_> = (0..threads.min(4))
-            .map(|_| scope.spawn(|| write_runs(runs, tables, identities)))
-            .collect();
-        let mut cutter = Cutter {
-            folder,
-            next: vec![0; tables.len()],
-            send: &mut |run| run_sender.send(run).is_ok(),
-        };
+        let writers: Vec<_> =
+            (0..threads.min(4)).map(|_| scope.spawn(|| write_runs(runs, tables, identities))).collect();
+        let mut cutter =
+            Cutter { folder, next: vec![0; tables.len()], send: &mut |run| run_sender.send(run).is_ok() };
         for round in rounds {
             progress.add(&round);
             analyse(&pool, &mut analysis, &round);
-            drop(round);
+            round.give_back(&give_back);
             cutter.cut(&mut analysis, RUN_BYTES);
         }
         pool.install(|| analysis.finish());
@@ -172,10 +160,7 @@ fn build_in(
         std::fs::create_dir_all(&place)?;
         let starts = vec![0; rows.num_rows()];
         if rows.num_rows() > 0 {
-            let batch = Batch {
-                rows,
-                flow_starts_ns: starts,
-            };
+            let batch = Batch { rows, flow_starts_ns: starts };
             runs::write(
                 table,
                 &table.schema().into(),
@@ -215,11 +200,7 @@ impl Cutter<'_> {
             let file = format!("run-{:05}.parquet", self.next[table]);
             self.next[table] += 1;
             // A writer that failed has hung up; its error is reported when it is joined.
-            (self.send)(Run {
-                table,
-                batches,
-                path: self.folder.join("tables").join(name).join(file),
-            });
+            (self.send)(Run { table, batches, path: self.folder.join("tables").join(name).join(file) });
         }
     }
 }
@@ -243,10 +224,7 @@ fn write_runs(
 }
 
 fn analyse(pool: &rayon::ThreadPool, analysis: &mut Analysis, round: &Round) {
-    analysis
-        .catalog
-        .interfaces
-        .extend(round.new_interfaces.iter().cloned());
+    analysis.catalog.interfaces.extend(round.new_interfaces.iter().cloned());
     pool.install(|| {
         use rayon::prelude::*;
         let chunks: Vec<Chunk<'_>> = round.parts.par_iter().map(|part| part.chunk()).collect();

@@ -66,9 +66,7 @@ pub async fn write(
     let windows = note.files.iter().filter_map(|file| file.stats.window);
     let first_ns = windows.clone().map(|(first, _)| first).min();
     let last_ns = windows.map(|(_, last)| last).max();
-    let duration_s = first_ns
-        .zip(last_ns)
-        .map(|(first, last)| (last - first) as f64 / 1e9);
+    let duration_s = first_ns.zip(last_ns).map(|(first, last)| (last - first) as f64 / 1e9);
     let protocols = one(session, BY_PROTOCOL).await?;
     let info = Info {
         files: note.files.len(),
@@ -78,17 +76,12 @@ pub async fn write(
         first_ts: first_ns.map(utc),
         last_ts: last_ns.map(utc),
         duration_s,
-        packets_per_s: duration_s
-            .filter(|seconds| *seconds > 0.0)
-            .map(|s| note.counts.frames as f64 / s),
+        packets_per_s: duration_s.filter(|seconds| *seconds > 0.0).map(|s| note.counts.frames as f64 / s),
         not_ip_packets: note.counts.not_ip,
         undecodable_packets: note.counts.undecodable,
         fragments: note.counts.fragments,
         incomplete_datagrams: note.counts.incomplete_datagrams,
-        lost: json(&one(session, LOSS).await?)?
-            .get(0)
-            .cloned()
-            .unwrap_or_default(),
+        lost: json(&one(session, LOSS).await?)?.get(0).cloned().unwrap_or_default(),
         protocols: json(&protocols)?,
         rows: json(&one(session, TABLES).await?)?,
         damage: note.damage.clone(),
@@ -106,11 +99,7 @@ pub async fn write(
 fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(out, "Files:         {}", info.files)?;
     writeln!(out, "Packets:       {}", info.packets)?;
-    writeln!(
-        out,
-        "Bytes:         {} captured of {} on the wire",
-        info.captured_bytes, info.wire_bytes
-    )?;
+    writeln!(out, "Bytes:         {} captured of {} on the wire", info.captured_bytes, info.wire_bytes)?;
     if let (Some(first), Some(last), Some(duration)) = (&info.first_ts, &info.last_ts, info.duration_s) {
         writeln!(out, "Time (UTC):    {first} to {last} ({duration:.3} s)")?;
     }
@@ -120,18 +109,12 @@ fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
         info.not_ip_packets, info.undecodable_packets, info.incomplete_datagrams, info.fragments
     )?;
     let lost = info.lost.as_object().into_iter().flatten();
-    let lost: Vec<String> = lost
-        .filter(|(_, count)| !count.is_null())
-        .map(|(cause, n)| format!("{cause} {n}"))
-        .collect();
+    let lost: Vec<String> =
+        lost.filter(|(_, count)| !count.is_null()).map(|(cause, n)| format!("{cause} {n}")).collect();
     writeln!(
         out,
         "Lost:          {}",
-        if lost.is_empty() {
-            "not known for such a file".into()
-        } else {
-            lost.join(", ")
-        }
+        if lost.is_empty() { "not known for such a file".into() } else { lost.join(", ") }
     )?;
     for line in info.damage.iter().chain(&info.warnings) {
         writeln!(out, "Note:          {line}")?;
@@ -140,11 +123,7 @@ fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 async fn one(session: &Session, sql: &str) -> anyhow::Result<Answer> {
-    session
-        .run(sql)
-        .await?
-        .pop()
-        .ok_or_else(|| anyhow::anyhow!("a statement gives an answer"))
+    session.run(sql).await?.pop().ok_or_else(|| anyhow::anyhow!("a statement gives an answer"))
 }
 
 fn json(answer: &Answer) -> anyhow::Result<Value> {

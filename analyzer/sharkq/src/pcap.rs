@@ -54,9 +54,7 @@ fn each_frame(
     while let Some(round) = rounds.next_round()? {
         interfaces.extend(round.new_interfaces.iter().cloned());
         for part in &round.parts {
-            part.chunk()
-                .iter()
-                .try_for_each(|frame| work(frame, &interfaces))?;
+            part.chunk().iter().try_for_each(|frame| work(frame, &interfaces))?;
         }
     }
     Ok(())
@@ -71,16 +69,10 @@ impl Wanted {
                 let text = |name: &str| batch[name].as_string::<i32>().value(row);
                 let port = |name: &str| {
                     let ports = batch[name].as_primitive::<Int32Type>();
-                    if ports.is_null(row) {
-                        0
-                    } else {
-                        ports.value(row) as u16
-                    }
+                    if ports.is_null(row) { 0 } else { ports.value(row) as u16 }
                 };
-                let mut ends = [
-                    end(text("src_ip"), port("src_port"))?,
-                    end(text("dst_ip"), port("dst_port"))?,
-                ];
+                let mut ends =
+                    [end(text("src_ip"), port("src_port"))?, end(text("dst_ip"), port("dst_port"))?];
                 ends.sort();
                 let mut vlans = [0; 2];
                 let listed = batch["vlans"].as_list::<i32>();
@@ -90,25 +82,14 @@ impl Wanted {
                         *vlan = *id as u16;
                     }
                 }
-                let key = FlowKey {
-                    ends,
-                    protocol: protocol_number(text("proto")),
-                    vlans,
-                };
+                let key = FlowKey { ends, protocol: protocol_number(text("proto")), vlans };
                 let time = |which: &str| {
-                    let frame = batch[format!("{which}_frame").as_str()]
-                        .as_primitive::<Int64Type>()
-                        .value(row);
-                    times
-                        .get(&(text(&format!("{which}_segment")).to_string(), frame as u32))
-                        .copied()
+                    let frame =
+                        batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>().value(row);
+                    times.get(&(text(&format!("{which}_segment")).to_string(), frame as u32)).copied()
                 };
                 if let (Some(from), Some(to)) = (time("first"), time("last")) {
-                    wanted
-                        .by_flow
-                        .entry(comparable(key))
-                        .or_default()
-                        .push((from, to));
+                    wanted.by_flow.entry(comparable(key)).or_default().push((from, to));
                 }
             }
         }
@@ -147,19 +128,14 @@ fn times_of_ends(sources: &Sources, rows: &[RecordBatch]) -> anyhow::Result<Hash
     }
     let mut place = (String::new(), 0);
     each_frame(sources, |frame, _| {
-        place
-            .0
-            .clone_from(&sources.files[frame.segment as usize].info.name);
+        place.0.clone_from(&sources.files[frame.segment as usize].info.name);
         place.1 = frame.number;
         if let Some(time) = times.get_mut(&place) {
             *time = Some(frame.ts_ns);
         }
         Ok(())
     })?;
-    Ok(times
-        .into_iter()
-        .filter_map(|(place, time)| Some((place, time?)))
-        .collect())
+    Ok(times.into_iter().filter_map(|(place, time)| Some((place, time?))).collect())
 }
 
 fn end(ip: &str, port: u16) -> anyhow::Result<End> {
@@ -212,16 +188,11 @@ fn choose(sources: &Sources, wanted: &Wanted) -> anyhow::Result<Chosen> {
             Decoded::Packet(packet) if wanted.has(&packet) => chosen.set(frame.segment, frame.number),
             Decoded::Fragment(fragment) => {
                 let datagram = (fragment.src, fragment.dst, fragment.id, fragment.protocol);
-                pieces
-                    .entry(datagram)
-                    .or_default()
-                    .push((frame.segment, frame.number));
+                pieces.entry(datagram).or_default().push((frame.segment, frame.number));
                 if let Some(payload) = fragments.add(&fragment) {
                     let frames = pieces.remove(&datagram).unwrap_or_default();
                     if wanted.has(&reassembled(&fragment, &payload)) {
-                        frames
-                            .iter()
-                            .for_each(|(file, number)| chosen.set(*file, *number));
+                        frames.iter().for_each(|(file, number)| chosen.set(*file, *number));
                     }
                 }
             }
@@ -245,20 +216,11 @@ fn copy(sources: &Sources, chosen: &Chosen, out: &mut (dyn Write + Send)) -> any
         block.clear();
         let next = described.len() as u32;
         let interface = *described.entry(frame.iface).or_insert_with(|| {
-            interface_block(
-                &mut block,
-                frame.link_type,
-                interfaces[frame.iface as usize].as_deref(),
-            );
+            interface_block(&mut block, frame.link_type, interfaces[frame.iface as usize].as_deref());
             next
         });
-        let head = PacketHead {
-            interface,
-            ts_ns: frame.ts_ns,
-            original_len: frame.wire_len,
-            flags: 0,
-            dropped: 0,
-        };
+        let head =
+            PacketHead { interface, ts_ns: frame.ts_ns, original_len: frame.wire_len, flags: 0, dropped: 0 };
         packet(&mut block, &head, frame.data);
         packets += 1;
         Ok(out.write_all(&block)?)

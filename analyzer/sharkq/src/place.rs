@@ -56,9 +56,7 @@ pub enum PlaceError {
 
 /// True for the URLs of buckets.
 pub fn is_url(text: &str) -> bool {
-    ["s3://", "gs://", "az://", "file://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme))
+    ["s3://", "gs://", "az://", "file://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 impl Folder {
@@ -70,10 +68,7 @@ impl Folder {
         if !is_url(text) {
             return Ok(Folder::Local(PathBuf::from(text)));
         }
-        let failed = |why: String| PlaceError::Store {
-            url: text.into(),
-            why,
-        };
+        let failed = |why: String| PlaceError::Store { url: text.into(), why };
         let url = Url::parse(text).map_err(|error| failed(format!("not a URL: {error}")))?;
         let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
         let options: Vec<_> = options.filter(|(name, _)| is_store_option(name)).collect();
@@ -99,12 +94,7 @@ impl Folder {
     pub fn join(&self, below: &str) -> Folder {
         match self {
             Folder::Local(path) => Folder::Local(path.join(below)),
-            Folder::Remote {
-                store,
-                prefix,
-                url,
-                runtime,
-            } => Folder::Remote {
+            Folder::Remote { store, prefix, url, runtime } => Folder::Remote {
                 store: Arc::clone(store),
                 prefix: below.split('/').fold(prefix.clone(), |key, part| key.join(part)),
                 url: format!("{url}/{below}"),
@@ -121,26 +111,15 @@ impl Folder {
                 walk(path, "", &mut files).map_err(|error| self.file_error(&error))?;
                 files
             }
-            Folder::Remote {
-                store,
-                prefix,
-                runtime,
-                ..
-            } => {
+            Folder::Remote { store, prefix, runtime, .. } => {
                 let listing = store.list(Some(prefix)).try_collect::<Vec<_>>();
                 let objects = block_on(runtime, listing).map_err(|error| self.store_error(&error))?;
                 let below = |key: &Key| {
                     key.prefix_match(prefix).map(|parts| {
-                        parts
-                            .map(|part| part.as_ref().to_string())
-                            .collect::<Vec<_>>()
-                            .join("/")
+                        parts.map(|part| part.as_ref().to_string()).collect::<Vec<_>>().join("/")
                     })
                 };
-                objects
-                    .iter()
-                    .filter_map(|object| Some((below(&object.location)?, object.size)))
-                    .collect()
+                objects.iter().filter_map(|object| Some((below(&object.location)?, object.size))).collect()
             }
         };
         files.sort();
@@ -156,12 +135,7 @@ impl Folder {
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
                 Err(error) => Err(self.file_error(&error)),
             },
-            Folder::Remote {
-                store,
-                prefix,
-                runtime,
-                ..
-            } => {
+            Folder::Remote { store, prefix, runtime, .. } => {
                 let get = async { store.get(prefix).await?.bytes().await };
                 match block_on(runtime, get) {
                     Ok(bytes) => Ok(Some(bytes.to_vec())),
@@ -180,15 +154,9 @@ impl Folder {
                 Ok(file) => Ok(Box::new(file)),
                 Err(error) => Err(self.file_error(&error)),
             },
-            Folder::Remote {
-                store,
-                prefix,
-                runtime,
-                ..
-            } => {
-                let size = block_on(runtime, store.head(prefix))
-                    .map_err(|error| self.store_error(&error))?
-                    .size;
+            Folder::Remote { store, prefix, runtime, .. } => {
+                let size =
+                    block_on(runtime, store.head(prefix)).map_err(|error| self.store_error(&error))?.size;
                 let (store, key, runtime) = (Arc::clone(store), prefix.clone(), runtime.clone());
                 Ok(Box::new(ObjectReader {
                     store,
@@ -208,24 +176,16 @@ impl Folder {
             io::ErrorKind::PermissionDenied => "permission denied; run as a user who may read it".into(),
             _ => error.to_string(),
         };
-        PlaceError::File {
-            path: self.name(),
-            why,
-        }
+        PlaceError::File { path: self.name(), why }
     }
 
     fn store_error(&self, error: &object_store::Error) -> PlaceError {
-        PlaceError::Store {
-            url: self.name(),
-            why: reason(error),
-        }
+        PlaceError::Store { url: self.name(), why: reason(error) }
     }
 }
 
 fn is_store_option(name: &str) -> bool {
-    ["aws_", "google_", "azure_", "allow_", "proxy_"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    ["aws_", "google_", "azure_", "allow_", "proxy_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What a store's error means for the person who reads it.
@@ -253,11 +213,7 @@ fn walk(folder: &Path, below: &str, files: &mut Vec<(String, u64)>) -> io::Resul
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let below = if below.is_empty() {
-            name
-        } else {
-            format!("{below}/{name}")
-        };
+        let below = if below.is_empty() { name } else { format!("{below}/{name}") };
         let kind = entry.file_type()?;
         if kind.is_dir() {
             walk(&entry.path(), &below, files)?;

@@ -45,9 +45,6 @@ pub fn print(answer: &Answer, format: Format, mut out: &mut dyn Write) -> anyhow
             writer.write_batches(&batches)?;
             writer.finish()?;
             drop(writer);
-            if answer.batches.iter().all(|batch| batch.num_rows() == 0) {
-                write!(out, "[]")?;
-            }
             writeln!(out)?;
         }
         Format::Ndjson => {
@@ -97,10 +94,7 @@ fn cells(answer: &Answer, mut row: impl FnMut(Vec<String>) -> std::io::Result<()
             .map(|column| ArrayFormatter::try_new(column, &options))
             .collect::<Result<_, _>>()?;
         for at in 0..batch.num_rows() {
-            row(columns
-                .iter()
-                .map(|column| column.value(at).to_string())
-                .collect())?;
+            row(columns.iter().map(|column| column.value(at).to_string()).collect())?;
         }
     }
     Ok(())
@@ -109,46 +103,24 @@ fn cells(answer: &Answer, mut row: impl FnMut(Vec<String>) -> std::io::Result<()
 /// Nested values are texts here, which the CSV writer of arrow does not take.
 fn separated(answer: &Answer, separator: u8, out: &mut dyn Write) -> anyhow::Result<()> {
     let quote = |text: &str| {
-        let plain = !text
-            .bytes()
-            .any(|byte| matches!(byte, b'"' | b'\n' | b'\r') || byte == separator);
-        if plain {
-            text.to_string()
-        } else {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        }
+        let plain = !text.bytes().any(|byte| matches!(byte, b'"' | b'\n' | b'\r') || byte == separator);
+        if plain { text.to_string() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
     };
     let line = |texts: &[String]| {
-        texts
-            .iter()
-            .map(|text| quote(text))
-            .collect::<Vec<_>>()
-            .join(&(separator as char).to_string())
+        texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(&(separator as char).to_string())
     };
-    let names: Vec<String> = answer
-        .schema
-        .fields()
-        .iter()
-        .map(|field| field.name().clone())
-        .collect();
+    let names: Vec<String> = answer.schema.fields().iter().map(|field| field.name().clone()).collect();
     writeln!(out, "{}", line(&names))?;
     cells(answer, |row| writeln!(out, "{}", line(&row)))
 }
 
 fn markdown(answer: &Answer, out: &mut dyn Write) -> anyhow::Result<()> {
-    let names: Vec<&str> = answer
-        .schema
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
+    let names: Vec<&str> = answer.schema.fields().iter().map(|field| field.name().as_str()).collect();
     writeln!(out, "| {} |", names.join(" | "))?;
     writeln!(out, "|{}", " --- |".repeat(names.len()))?;
     cells(answer, |row| {
-        let row: Vec<String> = row
-            .iter()
-            .map(|text| text.replace('|', "\\|").replace('\n', "<br>"))
-            .collect();
+        let row: Vec<String> =
+            row.iter().map(|text| text.replace('|', "\\|").replace('\n', "<br>")).collect();
         writeln!(out, "| {} |", row.join(" | "))
     })
 }

@@ -114,12 +114,7 @@ fn coverage_rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
         };
         rows.append(&empty);
     }
-    for (file, stats) in sources
-        .files
-        .iter()
-        .zip(stats)
-        .filter(|(file, _)| file.sidecar.is_none())
-    {
+    for (file, stats) in sources.files.iter().zip(stats).filter(|(file, _)| file.sidecar.is_none()) {
         for (bucket_ns, packets) in &stats.buckets {
             // Nothing tells what such a file lost: `dropped` stays unknown.
             rows.append(&CoverageRow {
@@ -138,11 +133,7 @@ fn coverage_rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
 
 fn snapshot_of<'a>(sources: &'a Sources, node: &str) -> Option<&'a str> {
     let of_node = |file: &&CaptureFile| file.info.node.as_deref() == Some(node);
-    sources
-        .files
-        .iter()
-        .find(of_node)
-        .and_then(|file| file.info.snapshot_id.as_deref())
+    sources.files.iter().find(of_node).and_then(|file| file.info.snapshot_id.as_deref())
 }
 
 fn recorded_buckets(sources: &Sources) -> Buckets {
@@ -150,10 +141,7 @@ fn recorded_buckets(sources: &Sources) -> Buckets {
     for file in &sources.files {
         let Some(sidecar) = &file.sidecar else { continue };
         for bucket in &sidecar.buckets {
-            let name = sidecar
-                .interfaces
-                .iter()
-                .find(|iface| iface.id == bucket.interface);
+            let name = sidecar.interfaces.iter().find(|iface| iface.id == bucket.interface);
             let name = name.map_or_else(|| "*".to_string(), |iface| iface.name.clone());
             let start_ns = bucket.start_ns.div_euclid(BUCKET_NS) * BUCKET_NS;
             let inside = file
@@ -184,11 +172,8 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
             .filter(|(header, _)| header.node == node)
             .map(|(_, record)| record)
             .collect();
-        let seen: std::collections::BTreeSet<i64> = buckets
-            .keys()
-            .filter(|key| key.0 == node)
-            .map(|key| key.2)
-            .collect();
+        let seen: std::collections::BTreeSet<i64> =
+            buckets.keys().filter(|key| key.0 == node).map(|key| key.2).collect();
         let wanted = sources
             .files
             .iter()
@@ -205,12 +190,8 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
         });
         let Some((from_ns, to_ns)) = span else { continue };
         // A window may reach back for years: only what a recorder was there for is told bucket by bucket.
-        let began_ns = facts
-            .iter()
-            .map(|record| record.ts_ns)
-            .chain(seen.first().copied())
-            .min()
-            .unwrap_or(from_ns);
+        let began_ns =
+            facts.iter().map(|record| record.ts_ns).chain(seen.first().copied()).min().unwrap_or(from_ns);
         let mut bucket_ns = from_ns.max(began_ns).div_euclid(BUCKET_NS) * BUCKET_NS;
         while bucket_ns <= to_ns {
             if !seen.contains(&bucket_ns) {
@@ -264,21 +245,14 @@ fn snapshot_rows(sources: &Sources) -> RecordBatch {
 fn append_snapshot(rows: &mut SnapshotBlock, snapshot: &Snapshot) {
     let uri = snapshot.folder.name();
     let Some((manifest, bytes)) = &snapshot.manifest else {
-        rows.append(&SnapshotRow {
-            uri: Some(&uri),
-            ..SnapshotRow::default()
-        });
+        rows.append(&SnapshotRow { uri: Some(&uri), ..SnapshotRow::default() });
         return;
     };
     let sha256 = hex(&Sha256::digest(bytes));
     let sum = |of: fn(&shark_schema::manifest::NodeEntry) -> u64| manifest.nodes.iter().map(of).sum::<u64>();
     let (packets, lost) = (sum(|node| node.packets), sum(|node| node.loss.lost()));
     let real = manifest.nodes.iter().filter_map(|node| node.real);
-    let failed = manifest
-        .missing
-        .iter()
-        .filter(|missing| missing.what.starts_with("node"))
-        .count();
+    let failed = manifest.missing.iter().filter(|missing| missing.what.starts_with("node")).count();
     rows.append(&SnapshotRow {
         snapshot_id: Some(&manifest.id),
         name: manifest.name.as_deref(),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 
 use shark_dissect::frame::Frame;
 use shark_dissect::pipeline::Chunk;
@@ -26,6 +27,18 @@ pub struct Round {
     pub merge: bool,
 }
 
+impl Round {
+    /// Returns the buffers that no other round needs: new memory for each piece would cost as much as parsing it.
+    pub fn give_back(self, spare: &Sender<Vec<u8>>) {
+        for part in self.parts {
+            if let Ok(piece) = Arc::try_unwrap(part.piece) {
+                // Once the reader is done nobody takes them.
+                let _ = spare.send(piece.bytes);
+            }
+        }
+    }
+}
+
 /// Frames of one file.
 pub struct Part {
     /// Number of the file.
@@ -39,10 +52,7 @@ pub struct Part {
 impl Part {
     /// Captured bytes.
     pub fn bytes(&self) -> u64 {
-        self.piece.frames[self.frames.clone()]
-            .iter()
-            .map(|frame| u64::from(frame.len))
-            .sum()
+        self.piece.frames[self.frames.clone()].iter().map(|frame| u64::from(frame.len)).sum()
     }
 
     /// The frames, as the analysis takes them.
@@ -91,6 +101,8 @@ pub struct Rounds<'a> {
     pub damage: Vec<Damage>,
     /// What was read of each file.
     pub stats: Vec<FileStats>,
+    /// Buffers that come back for use.
+    spare: Option<Receiver<Vec<u8>>>,
 }
 
 struct Series {
@@ -106,16 +118,8 @@ impl<'a> Rounds<'a> {
     pub fn new(files: &'a [CaptureFile]) -> Rounds<'a> {
         let count = files.iter().map(|file| file.series + 1).max().unwrap_or(0);
         let series = (0..count).map(|series| {
-            let waiting = (0..files.len())
-                .rev()
-                .filter(|&file| files[file].series == series)
-                .collect();
-            Series {
-                waiting,
-                reader: None,
-                piece: None,
-                at: 0,
-            }
+            let waiting = (0..files.len()).rev().filter(|&file| files[file].series == series).collect();
+            Series { waiting, reader: None, piece: None, at: 0 }
         });
         Rounds {
             files,
@@ -125,15 +129,18 @@ impl<'a> Rounds<'a> {
             announced: 0,
             damage: Vec::new(),
             stats: vec![FileStats::default(); files.len()],
+            spare: None,
         }
+    }
+
+    /// Takes buffers back from [`Round::give_back`].
+    pub fn reuse(self, spare: Receiver<Vec<u8>>) -> Rounds<'a> {
+        Rounds { spare: Some(spare), ..self }
     }
 
     /// The next round; `None` when all files are read.
     pub fn next_round(&mut self) -> Result<Option<Round>, PlaceError> {
-        let mut round = Round {
-            merge: self.series.len() > 1,
-            ..Round::default()
-        };
+        let mut round = Round { merge: self.series.len() > 1, ..Round::default() };
         let mut bytes = 0;
         while bytes < ROUND_BYTES {
             let Some(horizon_ns) = self.load()? else { break };
@@ -144,10 +151,7 @@ impl<'a> Rounds<'a> {
                 let rest = &piece.frames[series.at..];
                 let take = rest.iter().take_while(|frame| frame.ts_ns <= horizon_ns).count();
                 if take > 0 {
-                    bytes += rest[..take]
-                        .iter()
-                        .map(|frame| frame.len as usize + 16)
-                        .sum::<usize>();
+                    bytes += rest[..take].iter().map(|frame| frame.len as usize + 16).sum::<usize>();
                     round.parts.push(Part {
                         file: *file as u32,
                         piece: Arc::clone(piece),
@@ -178,11 +182,7 @@ impl<'a> Rounds<'a> {
         let latest = |(_, piece, _): &(usize, Arc<Piece>, Arc<Vec<u32>>)| {
             piece.frames.iter().map(|frame| frame.ts_ns).max()
         };
-        Ok(self
-            .series
-            .iter()
-            .filter_map(|series| latest(series.piece.as_ref()?))
-            .min())
+        Ok(self.series.iter().filter_map(|series| latest(series.piece.as_ref()?)).min())
     }
 
     /// Reads on in a series; false when it has nothing more.
@@ -197,25 +197,19 @@ impl<'a> Rounds<'a> {
                 Ok(reader) => series.reader = Some((file, reader)),
                 Err(error) => {
                     let what = error.to_string();
-                    self.damage.push(Damage::Corrupt {
-                        file: name,
-                        offset: 0,
-                        what,
-                        frames: 0,
-                    });
+                    self.damage.push(Damage::Corrupt { file: name, offset: 0, what, frames: 0 });
                 }
             }
             return Ok(true);
         };
         let file = *file;
-        match reader.next_piece() {
+        let spare = self.spare.as_ref().and_then(|spare| spare.try_recv().ok()).unwrap_or_default();
+        match reader.next_piece_in(spare) {
             Ok(Some(mut piece)) => {
                 let names = reader.interfaces();
                 let info = &self.files[file];
                 if let Some(window) = info.window {
-                    piece
-                        .frames
-                        .retain(|frame| (window.from_ns..=window.to_ns).contains(&frame.ts_ns));
+                    piece.frames.retain(|frame| (window.from_ns..=window.to_ns).contains(&frame.ts_ns));
                 }
                 self.stats[file].add(&piece);
                 let interfaces = Arc::new(self.interface_numbers(file, &names));
@@ -246,11 +240,7 @@ impl<'a> Rounds<'a> {
                 self.interfaces.len() as u32 - 1
             })
         };
-        names
-            .iter()
-            .enumerate()
-            .map(|(at, name)| number(at, name))
-            .collect()
+        names.iter().enumerate().map(|(at, name)| number(at, name)).collect()
     }
 }
 
@@ -263,9 +253,8 @@ impl FileStats {
             let (first, last) = self.window.unwrap_or((frame.ts_ns, frame.ts_ns));
             self.window = Some((first.min(frame.ts_ns), last.max(frame.ts_ns)));
         }
-        for run in piece
-            .frames
-            .chunk_by(|a, b| a.ts_ns.div_euclid(BUCKET_NS) == b.ts_ns.div_euclid(BUCKET_NS))
+        for run in
+            piece.frames.chunk_by(|a, b| a.ts_ns.div_euclid(BUCKET_NS) == b.ts_ns.div_euclid(BUCKET_NS))
         {
             let bucket_ns = run[0].ts_ns.div_euclid(BUCKET_NS) * BUCKET_NS;
             *self.buckets.entry(bucket_ns).or_default() += run.len() as u64;

@@ -19,19 +19,15 @@ use shark_schema::table::Table;
 use crate::identity::{Identities, Owner};
 
 /// Columns that are looked up by value, and get bloom filters.
-const LOOKED_UP: &[&str] = &[
-    "src_ip",
-    "dst_ip",
-    "community_id",
-    "flow_id",
-    "call_id",
-    "trace_id",
-    "query",
-    "x_request_id",
-];
+const LOOKED_UP: &[&str] =
+    &["src_ip", "dst_ip", "community_id", "flow_id", "call_id", "trace_id", "query", "x_request_id"];
 
 /// Columns whose values hardly repeat: a dictionary would only be built to be thrown away.
 const UNIQUE: &[&str] = &["flow_id", "call_id", "community_id", "x_request_id", "trace_id"];
+
+/// Bodies are large, and the same one is often sent again: their dictionaries may grow beyond the usual megabyte.
+const BODIES: &[&str] = &["request_body", "response_body", "request_body_raw", "response_body_raw"];
+const BODY_DICTIONARY_BYTES: usize = 8 << 20;
 
 /// Joins names to the rows, sorts them and writes them.
 pub fn write(
@@ -41,10 +37,8 @@ pub fn write(
     identities: &Identities,
     path: &Path,
 ) -> anyhow::Result<()> {
-    let batches: Vec<RecordBatch> = batches
-        .into_iter()
-        .map(|batch| join(schema, batch, identities))
-        .collect();
+    let batches: Vec<RecordBatch> =
+        batches.into_iter().map(|batch| join(schema, batch, identities)).collect();
     let rows = batches.iter().map(RecordBatch::num_rows).sum();
     let sorted = sort(table, &batches)?;
     let properties = properties(table, schema, rows);
@@ -57,11 +51,7 @@ pub fn write(
 fn properties(table: &Table, schema: &SchemaRef, rows: usize) -> WriterProperties {
     let sorting = table.sort.iter().filter_map(|name| {
         let column_idx = schema.index_of(name).ok()? as i32;
-        Some(SortingColumn {
-            column_idx,
-            descending: false,
-            nulls_first: false,
-        })
+        Some(SortingColumn { column_idx, descending: false, nulls_first: false })
     });
     let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
     let mut properties = WriterProperties::builder()
@@ -77,6 +67,10 @@ fn properties(table: &Table, schema: &SchemaRef, rows: usize) -> WriterPropertie
             properties = properties
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_max_ndv(path.clone(), rows as u64);
+        }
+        if BODIES.contains(&field.name().as_str()) {
+            properties =
+                properties.set_column_dictionary_page_size_limit(path.clone(), BODY_DICTIONARY_BYTES);
         }
         if UNIQUE.contains(&field.name().as_str()) {
             properties = properties.set_column_dictionary_enabled(path.clone(), false);
@@ -96,14 +90,8 @@ fn sort(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<RecordBatch> {
         .iter()
         .map(|name| {
             let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch[*name].as_ref()).collect();
-            let options = Some(SortOptions {
-                descending: false,
-                nulls_first: false,
-            });
-            Ok(SortColumn {
-                values: concat(&parts)?,
-                options,
-            })
+            let options = Some(SortOptions { descending: false, nulls_first: false });
+            Ok(SortColumn { values: concat(&parts)?, options })
         })
         .collect::<anyhow::Result<_>>()?;
     let order = lexsort_to_indices(&keys, None)?;
@@ -113,10 +101,7 @@ fn sort(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<RecordBatch> {
         .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)))
         .collect();
     let order: Vec<(usize, usize)> = order.values().iter().map(|&at| places[at as usize]).collect();
-    Ok(interleave_record_batch(
-        &batches.iter().collect::<Vec<_>>(),
-        &order,
-    )?)
+    Ok(interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &order)?)
 }
 
 /// Fills the identity columns of both ends, as of the start of each row's flow.
@@ -145,10 +130,7 @@ fn join(schema: &SchemaRef, batch: Batch, identities: &Identities) -> RecordBatc
     let pairs = src.iter().zip(dst);
     if let Ok(at) = schema.index_of("is_cross_namespace") {
         let crosses = pairs.clone().map(|(src, dst)| {
-            let (src, dst) = (
-                src.as_ref()?.namespace.as_ref()?,
-                dst.as_ref()?.namespace.as_ref()?,
-            );
+            let (src, dst) = (src.as_ref()?.namespace.as_ref()?, dst.as_ref()?.namespace.as_ref()?);
             Some(src != dst)
         });
         columns[at] = Arc::new(crosses.collect::<arrow::array::BooleanArray>());
@@ -156,9 +138,8 @@ fn join(schema: &SchemaRef, batch: Batch, identities: &Identities) -> RecordBatc
     if let Ok(at) = schema.index_of("community_pair") {
         let mut labels = StringBuilder::new();
         for (src, dst) in pairs {
-            let workloads = src
-                .and_then(|src| src.workload.as_ref())
-                .zip(dst.and_then(|dst| dst.workload.as_ref()));
+            let workloads =
+                src.and_then(|src| src.workload.as_ref()).zip(dst.and_then(|dst| dst.workload.as_ref()));
             labels.append_option(workloads.map(|(src, dst)| format!("{src} -> {dst}")));
         }
         columns[at] = Arc::new(labels.finish());
@@ -177,8 +158,5 @@ fn owners<'a>(batch: &Batch, column: &str, identities: &'a Identities) -> Vec<Op
             owner
         }
     };
-    ips.iter()
-        .zip(&batch.flow_starts_ns)
-        .map(|(ip, start_ns)| owner(ip?, *start_ns))
-        .collect()
+    ips.iter().zip(&batch.flow_starts_ns).map(|(ip, start_ns)| owner(ip?, *start_ns)).collect()
 }

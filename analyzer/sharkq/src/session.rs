@@ -37,9 +37,8 @@ pub struct Session {
 impl Session {
     /// Opens the tables below `folder`.
     pub async fn open(folder: &Path, threads: usize) -> anyhow::Result<Session> {
-        let mut config = SessionConfig::new()
-            .with_target_partitions(threads.max(1))
-            .with_information_schema(true);
+        let mut config =
+            SessionConfig::new().with_target_partitions(threads.max(1)).with_information_schema(true);
         config.options_mut().execution.parquet.pushdown_filters = true;
         config.options_mut().execution.parquet.reorder_filters = true;
         // The generic dialect takes the column `cluster` for the start of CLUSTER BY.
@@ -58,18 +57,11 @@ impl Session {
         let statements = datafusion::sql::parser::DFParser::parse_sql_with_dialect(sql, &dialect)
             .map_err(|error| QueryError(explain(&error)))?;
         let mut answers = Vec::new();
-        let allowed = SQLOptions::new()
-            .with_allow_ddl(true)
-            .with_allow_dml(false)
-            .with_allow_statements(true);
+        let allowed =
+            SQLOptions::new().with_allow_ddl(true).with_allow_dml(false).with_allow_statements(true);
         for statement in statements {
             let failed = |error: DataFusionError| QueryError(explain(&error));
-            let plan = self
-                .context
-                .state()
-                .statement_to_plan(statement)
-                .await
-                .map_err(failed)?;
+            let plan = self.context.state().statement_to_plan(statement).await.map_err(failed)?;
             allowed.verify_plan(&plan).map_err(failed)?;
             let frame = self.context.execute_logical_plan(plan).await.map_err(failed)?;
             let schema = Arc::clone(frame.schema().inner());
@@ -91,28 +83,20 @@ fn register(context: &SessionContext, table: &Table, folder: &Path) -> anyhow::R
     }
     let url = ListingTableUrl::parse(format!("{}/", std::path::absolute(folder)?.display()))?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
-    let config = ListingTableConfig::new(url)
-        .with_listing_options(options)
-        .with_schema(schema);
+    let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
     context.register_table(table.name, Arc::new(ListingTable::try_new(config)?))?;
     Ok(())
 }
 
 /// Field metadata stays in the files: in plans it would make equal schemas differ.
 fn without_metadata(schema: &Schema) -> Schema {
-    let fields = schema
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_metadata(Default::default()));
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default()));
     Schema::new(fields.collect::<Vec<_>>())
 }
 
 /// The view over all call tables: their common columns and what each says of itself.
 fn api_calls() -> String {
-    let common: Vec<&str> = <CallBlock as Block>::COLUMNS
-        .iter()
-        .map(|column| column.name)
-        .collect();
+    let common: Vec<&str> = <CallBlock as Block>::COLUMNS.iter().map(|column| column.name).collect();
     let common = common.join(", ");
     let branches: Vec<String> = TABLES
         .iter()
@@ -144,25 +128,15 @@ fn explain(error: &DataFusionError) -> String {
         let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
         let near = nearest(&field.name, &names);
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        return format!(
-            "there is no column {}{hint} (`sharkq tables TABLE` lists columns)",
-            field.name
-        );
+        return format!("there is no column {}{hint} (`sharkq tables TABLE` lists columns)", field.name);
     }
     let text = error.strip_backtrace();
     let text = text.lines().next().unwrap_or_default();
-    if let Some(name) = text
-        .split("table '")
-        .nth(1)
-        .and_then(|rest| rest.split('\'').next())
+    if let Some(name) = text.split("table '").nth(1).and_then(|rest| rest.split('\'').next())
         && text.ends_with("not found")
     {
         let name = name.rsplit('.').next().unwrap_or(name);
-        let names: Vec<&str> = TABLES
-            .iter()
-            .map(|table| table.name)
-            .chain(["api_calls"])
-            .collect();
+        let names: Vec<&str> = TABLES.iter().map(|table| table.name).chain(["api_calls"]).collect();
         let hint = nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return format!("there is no table {name}{hint} (`sharkq tables` lists them)");
     }
@@ -174,9 +148,5 @@ pub fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let distance = |other: &str| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
     let near = names.iter().map(|other| (distance(other), *other)).min()?;
     let contained = names.iter().find(|other| other.contains(name) && name.len() > 2);
-    if near.0 <= 2.max(name.len() / 3) {
-        Some(near.1)
-    } else {
-        contained.copied()
-    }
+    if near.0 <= 2.max(name.len() / 3) { Some(near.1) } else { contained.copied() }
 }

@@ -163,10 +163,7 @@ impl Sources {
                     file: format!("{}/manifest.json", folder.name()),
                     why: error.to_string(),
                 };
-                Some((
-                    Manifest::from_bytes(&bytes).map_err(|error| broken(&error))?,
-                    bytes,
-                ))
+                Some((Manifest::from_bytes(&bytes).map_err(|error| broken(&error))?, bytes))
             }
             None => {
                 self.warnings.push(format!(
@@ -180,14 +177,9 @@ impl Sources {
         for node in node_names(files) {
             let path = shark_schema::manifest::node_manifest_path(&node);
             let node_manifest = match folder.join(&path).read()? {
-                Some(bytes) => {
-                    Some(
-                        NodeManifest::from_bytes(&bytes).map_err(|error| SourceError::Broken {
-                            file: format!("{}/{path}", folder.name()),
-                            why: error.to_string(),
-                        })?,
-                    )
-                }
+                Some(bytes) => Some(NodeManifest::from_bytes(&bytes).map_err(|error| {
+                    SourceError::Broken { file: format!("{}/{path}", folder.name()), why: error.to_string() }
+                })?),
                 None => None,
             };
             let id = manifest.as_ref().map(|(manifest, _)| manifest.id.clone());
@@ -197,18 +189,9 @@ impl Sources {
         }
         let missing = manifest.iter().flat_map(|(manifest, _)| &manifest.missing);
         for missing in missing.chain(nodes.iter().flat_map(|node| &node.missing)) {
-            self.warnings.push(format!(
-                "{} lacks {}: {}",
-                folder.name(),
-                missing.what,
-                missing.why
-            ));
+            self.warnings.push(format!("{} lacks {}: {}", folder.name(), missing.what, missing.why));
         }
-        self.snapshots.push(Snapshot {
-            folder: folder.clone(),
-            manifest,
-            nodes,
-        });
+        self.snapshots.push(Snapshot { folder: folder.clone(), manifest, nodes });
         Ok(())
     }
 
@@ -227,10 +210,7 @@ impl Sources {
     ) -> Result<(), SourceError> {
         let mut workers: BTreeMap<u16, Vec<(Name, &str, u64)>> = BTreeMap::new();
         for (path, size) in files {
-            let Some(name) = path
-                .strip_prefix(below)
-                .and_then(|path| path.strip_prefix("segments/"))
-            else {
+            let Some(name) = path.strip_prefix(below).and_then(|path| path.strip_prefix("segments/")) else {
                 continue;
             };
             if let Ok(name) = name.parse::<Name>() {
@@ -242,9 +222,7 @@ impl Sources {
             let series = self.next_series();
             for (name, path, size) in segments {
                 let place = folder.join(path);
-                let sidecar = folder
-                    .join(&format!("{below}segments/{}", name.sidecar()))
-                    .read()?;
+                let sidecar = folder.join(&format!("{below}segments/{}", name.sidecar())).read()?;
                 let sidecar = sidecar.and_then(|bytes| Sidecar::from_bytes(&bytes).ok());
                 let node = sidecar.as_ref().map_or(node, |sidecar| &sidecar.node);
                 let info = SegmentInfo {
@@ -280,16 +258,11 @@ impl Sources {
     /// A log file; one that is still being written ends where it ends.
     fn add_log(&mut self, place: &Folder) -> Result<(), SourceError> {
         let Some(bytes) = place.read()? else { return Ok(()) };
-        let text = if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            decode_torn(&bytes)
-        } else {
-            bytes
-        };
+        let text = if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) { decode_torn(&bytes) } else { bytes };
         let text = String::from_utf8_lossy(&text);
         let mut lines = text.lines();
         let Some(header) = lines.next().and_then(|line| identity::read_header(line).ok()) else {
-            self.warnings
-                .push(format!("{} is not a log file and was left out", place.name()));
+            self.warnings.push(format!("{} is not a log file and was left out", place.name()));
             return Ok(());
         };
         for (number, line) in lines.enumerate() {
@@ -307,9 +280,7 @@ impl Sources {
 }
 
 fn is_capture_name(name: &str) -> bool {
-    [".pcap", ".pcapng", ".cap"]
-        .iter()
-        .any(|ending| name.contains(ending))
+    [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.contains(ending))
 }
 
 /// A folder of snapshots with exactly one in it.
@@ -326,9 +297,7 @@ fn node_names(files: &[(String, u64)]) -> Vec<String> {
     let mut names: Vec<String> = files
         .iter()
         .filter_map(|(path, _)| {
-            path.strip_prefix("nodes/")?
-                .split_once('/')
-                .map(|(node, _)| node.to_string())
+            path.strip_prefix("nodes/")?.split_once('/').map(|(node, _)| node.to_string())
         })
         .collect();
     names.dedup();

@@ -37,11 +37,7 @@ pub struct Problem {
 
 impl Report {
     fn problem(&mut self, object: &str, kind: &'static str, detail: impl Into<String>) {
-        self.problems.push(Problem {
-            object: object.into(),
-            kind,
-            detail: detail.into(),
-        });
+        self.problems.push(Problem { object: object.into(), kind, detail: detail.into() });
     }
 
     /// Hashes an object and compares.
@@ -57,17 +53,9 @@ impl Report {
         self.bytes += bytes;
         if size.is_some_and(|size| size != bytes) {
             let wanted = size.unwrap_or_default();
-            self.problem(
-                path,
-                "altered",
-                format!("it has {bytes} bytes, recorded were {wanted}"),
-            );
+            self.problem(path, "altered", format!("it has {bytes} bytes, recorded were {wanted}"));
         } else if found != sha256 {
-            self.problem(
-                path,
-                "altered",
-                format!("its SHA-256 is {found}, recorded was {sha256}"),
-            );
+            self.problem(path, "altered", format!("its SHA-256 is {found}, recorded was {sha256}"));
         }
         Ok(())
     }
@@ -75,17 +63,11 @@ impl Report {
 
 /// Checks a snapshot, a ring, or a segment with its sidecar.
 pub fn verify(folder: &Folder) -> anyhow::Result<Report> {
-    let mut report = Report {
-        source: folder.name(),
-        ..Report::default()
-    };
+    let mut report = Report { source: folder.name(), ..Report::default() };
     if let Folder::Local(path) = folder
         && path.is_file()
     {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let parent = Folder::Local(path.parent().map(Into::into).unwrap_or_default());
         anyhow::ensure!(
             name.parse::<Name>().is_ok_and(|name| parent
@@ -101,18 +83,12 @@ pub fn verify(folder: &Folder) -> anyhow::Result<Report> {
         return Ok(report);
     }
     let files: BTreeMap<String, u64> = folder.list()?.into_iter().collect();
-    if files
-        .keys()
-        .any(|path| path.starts_with("nodes/") || path == "manifest.json")
-    {
+    if files.keys().any(|path| path.starts_with("nodes/") || path == "manifest.json") {
         snapshot(&mut report, folder, &files)?;
     } else if files.keys().any(|path| path.starts_with("segments/")) {
         chain(&mut report, folder, "segments/", &files)?;
     } else {
-        anyhow::bail!(
-            "{} is neither a snapshot nor a ring: there is nothing to verify",
-            folder.name()
-        );
+        anyhow::bail!("{} is neither a snapshot nor a ring: there is nothing to verify", folder.name());
     }
     Ok(report)
 }
@@ -144,9 +120,7 @@ fn snapshot(report: &mut Report, folder: &Folder, files: &BTreeMap<String, u64>)
             report.problem(&path, "missing", "the top manifest lists it");
         }
     }
-    let nodes = files
-        .keys()
-        .filter(|path| path.ends_with("/manifest.json") && path.starts_with("nodes/"));
+    let nodes = files.keys().filter(|path| path.ends_with("/manifest.json") && path.starts_with("nodes/"));
     for path in nodes {
         listed.push(path.clone());
         let bytes = folder.join(path).read()?.unwrap_or_default();
@@ -195,10 +169,7 @@ fn chain(
         };
         report.object(folder, &path, Some(sidecar.bytes_stored), &sidecar.sha256)?;
     }
-    for path in files
-        .keys()
-        .filter(|path| path.starts_with(below) && path.ends_with(".json"))
-    {
+    for path in files.keys().filter(|path| path.starts_with(below) && path.ends_with(".json")) {
         let segment = path.trim_end_matches(".json");
         if !files.contains_key(segment)
             && files.len() > 1
@@ -264,10 +235,7 @@ fn hash(place: &Folder) -> Result<(u64, String), PlaceError> {
                 len += read as u64;
             }
             Err(error) => {
-                return Err(PlaceError::File {
-                    path: place.name(),
-                    why: error.to_string(),
-                });
+                return Err(PlaceError::File { path: place.name(), why: error.to_string() });
             }
         }
     }

@@ -86,11 +86,7 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
     }
 
     fn role(message: &Message) -> Role {
-        if message.header.response {
-            Role::Response
-        } else {
-            Role::Request
-        }
+        if message.header.response { Role::Response } else { Role::Request }
     }
 
     /// The transaction id; never 0, which would mean order instead.

@@ -69,10 +69,7 @@ impl Dissector for Http {
     type Columns = HttpBlock;
 
     fn new(options: &Options) -> Self {
-        Http {
-            body_bytes: options.body_bytes.min(limits::BODY_BYTES),
-            halves: Default::default(),
-        }
+        Http { body_bytes: options.body_bytes.min(limits::BODY_BYTES), halves: Default::default() }
     }
 
     fn probe(bytes: &[u8]) -> Probe {
@@ -124,11 +121,7 @@ impl Dissector for Http {
     }
 
     fn role(message: &Message) -> Role {
-        if message.head.status().is_some() {
-            Role::Response
-        } else {
-            Role::Request
-        }
+        if message.head.status().is_some() { Role::Response } else { Role::Request }
     }
 
     /// A server may answer as soon as it has the head (RFC 9110 section 7.5).
@@ -156,10 +149,7 @@ impl Dissector for Http {
 impl Half {
     fn head(&mut self, bytes: &[u8], open: Option<&Message>, body_bytes: usize) -> Parsed<Message> {
         // RFC 9112 section 2.2: an empty line before a message is to be ignored.
-        let blank = bytes
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-            .count();
+        let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         if blank > 0 {
             return Parsed::Skip(blank);
         }
@@ -187,11 +177,7 @@ impl Half {
             Some(status) => asked == Some(b"CONNECT") && (200..300).contains(&status),
             None => false,
         };
-        let place = if tunnel {
-            Place::Head
-        } else {
-            framing(&head, asked)
-        };
+        let place = if tunnel { Place::Head } else { framing(&head, asked) };
         self.doubtful = asked.is_none() && head.status().is_some();
         let encoded = head.value("content-encoding").is_some();
         let message = Message {
@@ -216,38 +202,20 @@ impl Half {
     fn body(&mut self, bytes: &[u8], left: u64) -> Parsed<Message> {
         // The answer to a HEAD that was not seen announces a body that does not come.
         let absent = std::mem::take(&mut self.doubtful) && bytes.starts_with(b"HTTP/1.");
-        let take = if absent {
-            0
-        } else {
-            bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))
-        };
+        let take = if absent { 0 } else { bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)) };
         self.push(&bytes[..take]);
         let left = left - take as u64;
-        if left == 0 || absent {
-            self.message(take)
-        } else {
-            self.go_on(take, Place::Body(left))
-        }
+        if left == 0 || absent { self.message(take) } else { self.go_on(take, Place::Body(left)) }
     }
 
     /// `chunk-size [ chunk-ext ] CRLF` (RFC 9112 section 7.1).
     fn chunk_size(&mut self, bytes: &[u8]) -> Parsed<Message> {
         const LONGEST: usize = 4096;
         let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(LONGEST)]) else {
-            return if bytes.len() < LONGEST {
-                Parsed::More(bytes.len() + 1)
-            } else {
-                Parsed::Malformed
-            };
+            return if bytes.len() < LONGEST { Parsed::More(bytes.len() + 1) } else { Parsed::Malformed };
         };
-        let digits = bytes[..end]
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii();
-        let size = std::str::from_utf8(digits)
-            .ok()
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let digits = bytes[..end].split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let size = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
         match size {
             Some(0) => self.go_on(end + 1, Place::Trailers),
             Some(size) => self.go_on(end + 1, Place::Chunk(size)),
@@ -259,14 +227,7 @@ impl Half {
         let take = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         self.push(&bytes[..take]);
         let left = left - take as u64;
-        self.go_on(
-            take,
-            if left == 0 {
-                Place::ChunkEnd
-            } else {
-                Place::Chunk(left)
-            },
-        )
+        self.go_on(take, if left == 0 { Place::ChunkEnd } else { Place::Chunk(left) })
     }
 
     fn chunk_end(&mut self, bytes: &[u8]) -> Parsed<Message> {
@@ -325,21 +286,17 @@ fn framing(head: &Head, asked: Option<&[u8]>) -> Place {
         return Place::Head;
     }
     if let Some(coding) = head.values("transfer-encoding").last() {
-        let last = coding
-            .rsplit(|byte| *byte == b',')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii();
+        let last = coding.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
         return match (last.eq_ignore_ascii_case(b"chunked"), status) {
             (true, _) => Place::ChunkSize,
             (false, Some(_)) => Place::UntilClose,
             (false, None) => Place::Head,
         };
     }
-    // Of several lengths the first is taken, as most receivers do.
-    let length = head.value("content-length").and_then(|value| {
-        let first = value.split(|byte| *byte == b',').next()?;
-        std::str::from_utf8(first.trim_ascii()).ok()?.parse().ok()
+    // Lengths that differ are an error a receiver may not repair (section 6.3); the last one is taken, as Wireshark does.
+    let length = head.values("content-length").last().and_then(|value| {
+        let last = value.rsplit(|byte| *byte == b',').next()?;
+        std::str::from_utf8(last.trim_ascii()).ok()?.parse().ok()
     });
     match (length, status) {
         (Some(length), _) => Place::Body(length),

@@ -10,11 +10,8 @@ use crate::driver::{Conversation, Talk};
 use crate::rows::{CallRows, Rows};
 
 /// All protocols.
-pub static PROTOCOLS: &[Protocol] = &[
-    protocol::<http::Http>(),
-    protocol::<dns::DnsUdp>(),
-    protocol::<dns::DnsTcp>(),
-];
+pub static PROTOCOLS: &[Protocol] =
+    &[protocol::<http::Http>(), protocol::<dns::DnsUdp>(), protocol::<dns::DnsTcp>()];
 
 /// A protocol, erased.
 pub struct Protocol {
@@ -76,7 +73,5 @@ pub static RECOGNISED: &[(&str, Begins)] = &[
     // A handshake record of any version up to 3.4 that holds a ClientHello or ServerHello (RFC 8446 section 5.1).
     ("tls", |bytes| matches!(bytes, [0x16, 3, 0..=4, _, _, 1 | 2, ..])),
     ("http2", |bytes| bytes.starts_with(b"PRI * HTTP/2.0\r\n")),
-    ("ssh", |bytes| {
-        bytes.starts_with(b"SSH-2.0-") || bytes.starts_with(b"SSH-1.99-")
-    }),
+    ("ssh", |bytes| bytes.starts_with(b"SSH-2.0-") || bytes.starts_with(b"SSH-1.99-")),
 ];

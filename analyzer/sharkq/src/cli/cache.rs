@@ -29,21 +29,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                         .map(|time| time.to_string())
                         .unwrap_or_default();
                     let name = entry.folder.file_name().unwrap_or_default().to_string_lossy();
-                    writeln!(
-                        out,
-                        "{name}  {:>12} bytes  {used}  {}",
-                        entry.bytes,
-                        entry.files.join(" ")
-                    )?;
+                    writeln!(out, "{name}  {:>12} bytes  {used}  {}", entry.bytes, entry.files.join(" "))?;
                 }
             }
             Action::Clear => {
                 let (indexes, bytes) = cache::clear(&folder)?;
-                writeln!(
-                    out,
-                    "removed {indexes} indexes, {bytes} bytes, from {}",
-                    folder.display()
-                )?;
+                writeln!(out, "removed {indexes} indexes, {bytes} bytes, from {}", folder.display())?;
             }
         }
         Ok(())

@@ -29,28 +29,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    ensure!(
-        !args.output.exists(),
-        "{} exists; give a folder that does not",
-        args.output.display()
-    );
+    ensure!(!args.output.exists(), "{} exists; give a folder that does not", args.output.display());
     let runtime = runtime()?;
     let sources = Sources::open(&args.source.sources, runtime.handle())?;
     ensure!(sources.index.is_none(), "that is an index already");
     let IndexArgs { identity, .. } = &args.source.index;
-    let identities = identity
-        .as_deref()
-        .map(Identities::read)
-        .transpose()?
-        .unwrap_or_default();
+    let identities = identity.as_deref().map(Identities::read).transpose()?.unwrap_or_default();
     let options = args.source.index.options(args.packets);
-    let note = build(
-        &sources,
-        &identities,
-        &options,
-        &args.output,
-        &Progress::new("indexing"),
-    )?;
+    let note = build(&sources, &identities, &options, &args.output, &Progress::new("indexing"))?;
     for line in note.warnings.iter().chain(&note.damage) {
         eprintln!("sharkq: warning: {line}");
     }

@@ -19,12 +19,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let opened = args.source.open()?;
     let mut text = Vec::new();
-    opened.runtime.block_on(info::write(
-        &opened.ready,
-        &opened.session,
-        args.format,
-        &mut text,
-    ))?;
+    opened.runtime.block_on(info::write(&opened.ready, &opened.session, args.format, &mut text))?;
     write_to(None, |out| Ok(out.write_all(&text)?))?;
     Ok(exit(&opened.ready))
 }

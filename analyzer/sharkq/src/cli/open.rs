@@ -40,9 +40,7 @@ fn bodies(text: &str) -> Result<usize, String> {
     match text {
         "none" => Ok(0),
         "all" => Ok(usize::MAX),
-        number => number
-            .parse()
-            .map_err(|_| "give a number of bytes, none or all".into()),
+        number => number.parse().map_err(|_| "give a number of bytes, none or all".into()),
     }
 }
 
@@ -56,16 +54,9 @@ fn threads(text: &str) -> Result<usize, String> {
 impl IndexArgs {
     /// The options, with every core used unless told otherwise.
     pub fn options(&self, packets: bool) -> IndexOptions {
-        let threads = self
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-        IndexOptions {
-            dissect: Options {
-                body_bytes: self.bodies,
-                packets,
-            },
-            threads,
-        }
+        let threads =
+            self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        IndexOptions { dissect: Options { body_bytes: self.bodies, packets }, threads }
     }
 }
 
@@ -95,12 +86,7 @@ impl SourceArgs {
         let ready = cache::open(&sources, self.index.identity.as_deref(), &options)?;
         warn(&ready);
         let session = runtime.block_on(Session::open(&ready.folder, options.threads))?;
-        Ok(Opened {
-            sources,
-            ready,
-            session,
-            runtime,
-        })
+        Ok(Opened { sources, ready, session, runtime })
     }
 }
 
@@ -113,9 +99,5 @@ pub fn warn(ready: &Ready) {
 
 /// An answer from a damaged file is no success.
 pub fn exit(ready: &Ready) -> Exit {
-    if ready.note.corrupt {
-        Exit::Failed
-    } else {
-        Exit::Done
-    }
+    if ready.note.corrupt { Exit::Failed } else { Exit::Done }
 }

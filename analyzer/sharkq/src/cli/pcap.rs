@@ -59,20 +59,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     );
     let mut packets = 0;
     write_to(Some(&args.output), |out| {
-        let write = pcap::write(
-            &opened.session,
-            &opened.sources,
-            &args.table,
-            &args.condition,
-            out,
-        );
+        let write = pcap::write(&opened.session, &opened.sources, &args.table, &args.condition, out);
         packets = opened.runtime.block_on(write)?;
         Ok(())
     })?;
     eprintln!("{packets} packets");
-    Ok(if args.exit_code && packets == 0 {
-        Exit::NoRows
-    } else {
-        exit(&opened.ready)
-    })
+    Ok(if args.exit_code && packets == 0 { Exit::NoRows } else { exit(&opened.ready) })
 }

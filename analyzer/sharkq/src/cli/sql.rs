@@ -54,9 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             "standard input is the capture; give the statement with -c or -f"
         );
         let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("standard input cannot be read")?;
+        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
         statements.push(text);
     }
     let opened = args.source.open()?;
@@ -70,9 +68,5 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         Ok(())
     })?;
-    Ok(if args.exit_code && rows == 0 {
-        Exit::NoRows
-    } else {
-        exit(&opened.ready)
-    })
+    Ok(if args.exit_code && rows == 0 { Exit::NoRows } else { exit(&opened.ready) })
 }

@@ -30,27 +30,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         for report in &reports {
             for problem in &report.problems {
-                writeln!(
-                    out,
-                    "{}: {}/{}: {}",
-                    problem.kind, report.source, problem.object, problem.detail
-                )?;
+                writeln!(out, "{}: {}/{}: {}", problem.kind, report.source, problem.object, problem.detail)?;
             }
-            let Report {
-                source,
-                objects,
-                bytes,
-                problems,
-            } = report;
-            let verdict = if problems.is_empty() {
-                "ok".to_string()
-            } else {
-                format!("{} problems", problems.len())
-            };
-            writeln!(
-                out,
-                "{source}: {verdict}, {objects} objects and {bytes} bytes hashed"
-            )?;
+            let Report { source, objects, bytes, problems } = report;
+            let verdict =
+                if problems.is_empty() { "ok".to_string() } else { format!("{} problems", problems.len()) };
+            writeln!(out, "{source}: {verdict}, {objects} objects and {bytes} bytes hashed")?;
         }
         Ok(())
     })?;

@@ -69,11 +69,7 @@ pub struct Answer {
 impl Message {
     /// Memory held.
     pub fn memory(&self) -> usize {
-        let questions: usize = self
-            .questions
-            .iter()
-            .map(|question| 48 + question.name.len())
-            .sum();
+        let questions: usize = self.questions.iter().map(|question| 48 + question.name.len()).sum();
         let answers: usize = self.answers.iter().map(|answer| 48 + answer.data.len()).sum();
         size_of::<Message>() + questions + answers
     }
@@ -110,7 +106,8 @@ pub fn plausible(bytes: &[u8], stream: bool) -> Probe {
     };
     let known = matches!(header.opcode, 0 | 1 | 2 | 4 | 5 | 6) && header.rcode <= 11;
     let [questions, answers, ..] = header.counts;
-    if !known || questions > 16 || (questions == 0 && answers == 0 && !header.response) {
+    // Multicast queries hold dozens of questions.
+    if !known || questions > 128 || (questions == 0 && answers == 0 && !header.response) {
         return Probe::No;
     }
     if header.counts.iter().all(|count| *count == 0) {
@@ -120,6 +117,9 @@ pub fn plausible(bytes: &[u8], stream: bool) -> Probe {
     let mut name = String::new();
     let readable = names::read(bytes, 12, &mut name).and_then(|at| be16(bytes, at + 2));
     let class = readable.map(|class| class & 0x7fff);
+    if is_netbios(&name) {
+        return Probe::No;
+    }
     match class {
         Some(1..=4 | 254 | 255) => Probe::Yes,
         Some(_) => Probe::No,
@@ -129,14 +129,16 @@ pub fn plausible(bytes: &[u8], stream: bool) -> Probe {
     }
 }
 
+/// The NetBIOS name service has the same header; its names are 32 letters from A to P (RFC 1001 section 14.1).
+fn is_netbios(name: &str) -> bool {
+    let label = name.split('.').next().unwrap_or_default();
+    label.len() == 32 && label.bytes().all(|byte| byte.is_ascii_uppercase() && byte <= b'P')
+}
+
 /// Reads a message; `None` only where there is no header.
 pub fn parse(bytes: &[u8], tcp: bool) -> Option<Message> {
     let header = header(bytes)?;
-    let mut message = Message {
-        header,
-        tcp,
-        ..Message::default()
-    };
+    let mut message = Message { header, tcp, ..Message::default() };
     let mut at = 12;
     for _ in 0..header.counts[0].min(RECORDS as u16) {
         let mut name = String::new();
@@ -157,11 +159,7 @@ pub fn parse(bytes: &[u8], tcp: bool) -> Option<Message> {
             break;
         };
         if number < answers {
-            let answer = Answer {
-                kind,
-                ttl_s,
-                data: data_text(bytes, kind, data),
-            };
+            let answer = Answer { kind, ttl_s, data: data_text(bytes, kind, data) };
             message.answers.push(answer);
         } else if kind == 41 {
             message.extended_rcode = (ttl_s >> 24) as u8;
@@ -189,10 +187,7 @@ fn data_text(message: &[u8], kind: u16, range: std::ops::Range<usize>) -> String
     let mut text = String::new();
     let read = match kind {
         1 => data.try_into().ok().map(|ip| text = ip_text(&mapped(ip))),
-        28 => data
-            .try_into()
-            .ok()
-            .map(|ip: [u8; 16]| text = std::net::Ipv6Addr::from(ip).to_string()),
+        28 => data.try_into().ok().map(|ip: [u8; 16]| text = std::net::Ipv6Addr::from(ip).to_string()),
         2 | 5 | 12 | 39 => names::read(message, range.start, &mut text).map(drop),
         15 => numbers_and_name(message, range.start, 1, &mut text),
         33 => numbers_and_name(message, range.start, 3, &mut text),
@@ -234,9 +229,7 @@ fn start_of_authority(message: &[u8], at: usize, text: &mut String) -> Option<()
     let _ = write!(text, " {part}");
     for field in 0..5 {
         let bytes = message.get(at + 4 * field..at + 4 * field + 4)?;
-        let number = bytes
-            .iter()
-            .fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        let number = bytes.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
         let _ = write!(text, " {number}");
     }
     Some(())
@@ -260,12 +253,7 @@ fn caa(data: &[u8], text: &mut String) -> Option<()> {
         return None;
     };
     let (tag, value) = rest.split_at_checked(*len as usize)?;
-    let _ = write!(
-        text,
-        "{flags} {} {}",
-        String::from_utf8_lossy(tag),
-        String::from_utf8_lossy(value)
-    );
+    let _ = write!(text, "{flags} {} {}", String::from_utf8_lossy(tag), String::from_utf8_lossy(value));
     Some(())
 }
 
@@ -281,18 +269,8 @@ mod tests {
     #[test]
     fn names_data_and_extended_code() {
         let message = parse(RESPONSE, false).expect("there is a header");
-        assert_eq!(
-            message.questions,
-            [Question {
-                name: "www.ex".into(),
-                kind: 1
-            }]
-        );
-        let data: Vec<&str> = message
-            .answers
-            .iter()
-            .map(|answer| answer.data.as_str())
-            .collect();
+        assert_eq!(message.questions, [Question { name: "www.ex".into(), kind: 1 }]);
+        let data: Vec<&str> = message.answers.iter().map(|answer| answer.data.as_str()).collect();
         assert_eq!(data, ["a.ex", "10.0.0.7"]);
         assert_eq!((message.answers[1].ttl_s, message.rcode()), (256, 16));
         assert!(message.header.authoritative && message.header.recursion_available);
@@ -303,12 +281,6 @@ mod tests {
         for len in 0..RESPONSE.len() {
             assert_eq!(parse(&RESPONSE[..len], false).is_some(), len >= 12, "{len}");
         }
-        assert_eq!(
-            parse(&RESPONSE[..42], false)
-                .expect("there is a header")
-                .answers
-                .len(),
-            1
-        );
+        assert_eq!(parse(&RESPONSE[..42], false).expect("there is a header").answers.len(), 1);
     }
 }

@@ -16,16 +16,9 @@ pub fn write(
     columns: &mut DnsBlock,
 ) -> Written {
     let asked = request.or(response).expect("a call has at least one half");
-    let question = asked
-        .questions
-        .first()
-        .or(response.and_then(|response| response.questions.first()));
+    let question = asked.questions.first().or(response.and_then(|response| response.questions.first()));
     let kind = question.map(|question| type_name(question.kind));
-    let names: Vec<&str> = asked
-        .questions
-        .iter()
-        .map(|question| question.name.as_str())
-        .collect();
+    let names: Vec<&str> = asked.questions.iter().map(|question| question.name.as_str()).collect();
     let rcode = response.map(Message::rcode);
     let rcode_text = rcode.map(rcode_name);
     let answers = response.map(|response| response.answers.as_slice());
@@ -35,9 +28,7 @@ pub fn write(
         answers.map(|answers| answers.iter().map(|answer| answer.ttl_s.into()).collect());
     let kinds: Option<Vec<Cow<'_, str>>> =
         answers.map(|answers| answers.iter().map(|answer| type_name(answer.kind)).collect());
-    let kinds: Option<Vec<&str>> = kinds
-        .as_ref()
-        .map(|kinds| kinds.iter().map(AsRef::as_ref).collect());
+    let kinds: Option<Vec<&str>> = kinds.as_ref().map(|kinds| kinds.iter().map(AsRef::as_ref).collect());
     let count = |section: usize| response.map(|response| i32::from(response.header.counts[section]));
     let opcode = opcode_name(asked.header.opcode);
     let row = DnsRow {
@@ -73,11 +64,8 @@ pub fn write(
 /// A cluster suffix behind a name that had dots before it: the resolver walked its search list (`ndots`).
 /// The names that belong there are `service.namespace.svc.cluster.local` and, for pods of a service, one label more.
 fn is_search_expansion(name: &str) -> bool {
-    const SUFFIXES: [(&str, usize); 3] = [
-        (".svc.cluster.local", 2),
-        (".cluster.local", 0),
-        (".local", usize::MAX),
-    ];
+    const SUFFIXES: [(&str, usize); 3] =
+        [(".svc.cluster.local", 2), (".cluster.local", 0), (".local", usize::MAX)];
     SUFFIXES
         .iter()
         .find_map(|(suffix, labels)| name.strip_suffix(suffix).map(|rest| (rest, *labels)))

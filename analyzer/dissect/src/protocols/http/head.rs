@@ -14,8 +14,8 @@ pub struct Head {
     pub bytes: Box<[u8]>,
     /// Request or status line.
     pub start: Start,
-    /// Minor version of HTTP/1.
-    pub minor: u8,
+    /// Minor version of HTTP/1; `None` where the request line does not end with one.
+    pub minor: Option<u8>,
     /// Fields in wire order.
     pub fields: Vec<Field>,
 }
@@ -60,10 +60,7 @@ impl Head {
     /// Values of a field, by its name in any case.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         let named = move |field: &&Field| self.part(&field.name).eq_ignore_ascii_case(name.as_bytes());
-        self.fields
-            .iter()
-            .filter(named)
-            .map(|field| self.part(&field.value))
+        self.fields.iter().filter(named).map(|field| self.part(&field.value))
     }
 
     /// The first value of a field.
@@ -121,21 +118,35 @@ pub fn parse(bytes: &[u8]) -> Option<Head> {
             return None;
         }
         let reason = range(bytes, response.reason.unwrap_or_default().as_bytes());
-        let start = Start::Response {
-            status: response.code?,
-            reason,
-        };
+        let start = Start::Response { status: response.code?, reason };
         return Some(head(bytes, start, response.version?, response.headers));
     }
     let mut request = httparse::Request::new(&mut headers);
     if !whole(config.parse_request(&mut request, bytes)) {
-        return None;
+        return parse_without_version(bytes);
     }
     let start = Start::Request {
         method: range(bytes, request.method?.as_bytes()),
         target: range(bytes, request.path?.as_bytes()),
     };
     Some(head(bytes, start, request.version?, request.headers))
+}
+
+/// A request whose line does not end with a version: servers answer it, so it is a request.
+fn parse_without_version(bytes: &[u8]) -> Option<Head> {
+    let end = memchr::memchr(b'\n', bytes)? + 1;
+    let line = bytes[..end].trim_ascii_end();
+    let method = line.split(|byte| *byte == b' ').next().filter(|method| is_method(method))?;
+    let target =
+        line[method.len()..].trim_ascii_start().split(|byte| *byte == b' ').next().unwrap_or_default();
+    let start = Start::Request { method: range(bytes, method), target: range(bytes, target) };
+    let mut headers = [EMPTY_HEADER; limits::HEADER_FIELDS];
+    match httparse::parse_headers(&bytes[end..], &mut headers) {
+        Ok(Status::Complete((_, headers))) => {
+            Some(Head { bytes: bytes.into(), start, minor: None, fields: fields(bytes, headers) })
+        }
+        _ => None,
+    }
 }
 
 /// Parses a trailer section that ends with an empty line.
@@ -148,12 +159,7 @@ pub fn parse_fields(bytes: &[u8]) -> Option<Vec<Field>> {
 }
 
 fn head(bytes: &[u8], start: Start, minor: u8, headers: &[httparse::Header<'_>]) -> Head {
-    Head {
-        bytes: bytes.into(),
-        start,
-        minor,
-        fields: fields(bytes, headers),
-    }
+    Head { bytes: bytes.into(), start, minor: Some(minor), fields: fields(bytes, headers) }
 }
 
 fn fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Field> {
@@ -161,11 +167,7 @@ fn fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Field> {
         name: range(bytes, header.name.as_bytes()),
         value: range(bytes, header.value),
     };
-    headers
-        .iter()
-        .filter(|header| !header.name.is_empty())
-        .map(field)
-        .collect()
+    headers.iter().filter(|header| !header.name.is_empty()).map(field).collect()
 }
 
 /// Where `part`, a slice of `bytes`, lies in it.
@@ -211,6 +213,32 @@ const METHODS: &[&str] = &[
     "ACL",
     "LABEL",
     "QUERY",
+    "REBIND",
+    "UNBIND",
+    "VERSION-CONTROL",
+    "UNCHECKOUT",
+    "CHECKIN",
+    "UPDATE",
+    "MKWORKSPACE",
+    "MKACTIVITY",
+    "BASELINE-CONTROL",
+    "ORDERPATCH",
+    "MKREDIRECTREF",
+    "UPDATEREDIRECTREF",
+    "BCOPY",
+    "BMOVE",
+    "BDELETE",
+    "BPROPFIND",
+    "BPROPPATCH",
+    "POLL",
+    "CCM_POST",
+    "RPC_CONNECT",
+    "RPC_IN_DATA",
+    "RPC_OUT_DATA",
+    "SSTP_DUPLEX_POST",
+    "TRACK",
+    "DEBUG",
+    "INDEX",
 ];
 
 /// Longest method taken for one where the line ends like a request line.
@@ -221,29 +249,33 @@ pub fn begins(bytes: &[u8]) -> Probe {
     const VERSION: &[u8] = b"HTTP/1.";
     let common = bytes.len().min(VERSION.len());
     if bytes[..common] == VERSION[..common] {
-        return if common == VERSION.len() {
-            Probe::Yes
-        } else {
-            Probe::More
-        };
+        return if common == VERSION.len() { Probe::Yes } else { Probe::More };
     }
-    let token = bytes
-        .iter()
-        .take(METHOD_LEN + 1)
-        .take_while(|byte| is_method_byte(**byte))
-        .count();
+    let token = bytes.iter().take(METHOD_LEN + 1).take_while(|byte| is_method_byte(**byte)).count();
     match bytes.get(token) {
         None => Probe::More,
-        Some(b' ') if token > 0 => {
-            let known = METHODS.iter().any(|method| method.as_bytes() == &bytes[..token]);
-            match memchr::memchr(b'\n', bytes) {
-                Some(end) if is_request_line(&bytes[..end]) => Probe::Yes,
-                Some(_) => Probe::No,
-                None if known && printable(&bytes[token..]) => Probe::Yes,
-                None if printable(&bytes[token..]) => Probe::More,
-                None => Probe::No,
-            }
-        }
+        Some(b' ') if token > 0 => match memchr::memchr(b'\n', bytes) {
+            Some(end) if is_request_line(&bytes[..end]) => Probe::Yes,
+            Some(end) if is_method(&bytes[..token]) => begins_field(&bytes[end + 1..]),
+            Some(_) => Probe::No,
+            None if !printable(&bytes[token..]) => Probe::No,
+            None if is_method(&bytes[..token]) => Probe::Yes,
+            None => Probe::More,
+        },
+        Some(_) => Probe::No,
+    }
+}
+
+fn is_method(token: &[u8]) -> bool {
+    METHODS.iter().any(|method| method.as_bytes() == token)
+}
+
+/// `field-name ":"` (RFC 9112 section 5): what tells a request line without version from another protocol's line.
+fn begins_field(bytes: &[u8]) -> Probe {
+    let name = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
+    match bytes.get(name) {
+        None => Probe::More,
+        Some(b':') if name > 0 => Probe::Yes,
         Some(_) => Probe::No,
     }
 }
@@ -320,7 +352,8 @@ mod tests {
         assert_eq!((begins(b"HTT"), begins(b"GE")), (Probe::More, Probe::More));
         assert_eq!(begins(b"PRI * HTTP/2.0\r\n\r\nSM"), Probe::No);
         assert_eq!(begins(b"*3\r\n$3\r\nSET\r\n"), Probe::No);
-        assert_eq!(begins(b"QUIT\r\n"), Probe::No);
+        assert_eq!((begins(b"QUIT\r\n"), begins(b"GET key\r\nGET other\r\n")), (Probe::No, Probe::No));
+        assert_eq!(begins(b"GET /\r\nHost: a\r\n\r\n"), Probe::Yes);
     }
 
     #[test]

@@ -22,14 +22,8 @@ pub fn write(
     let (ask, answer) = (asked.as_ref(), answered.as_ref());
     let (method, target) = request.map_or((None, None), |request| start(&request.head));
     let target = target.as_deref().map(Target::new);
-    let host = request
-        .and_then(|request| request.head.value("host"))
-        .map(String::from_utf8_lossy);
-    let host = target
-        .as_ref()
-        .and_then(|target| target.authority)
-        .map(Cow::from)
-        .or(host);
+    let host = request.and_then(|request| request.head.value("host")).map(String::from_utf8_lossy);
+    let host = target.as_ref().and_then(|target| target.authority).map(Cow::from).or(host);
     let url = target.as_ref().map(|target| target.url(host.as_deref()));
     let route = target.as_ref().map(|target| route(target.path));
     let field = |half: Option<&Message>, name: &str| {
@@ -37,15 +31,9 @@ pub fn write(
             .map(|value| String::from_utf8_lossy(value).into_owned())
     };
     let (user_agent, referrer) = (field(request, "user-agent"), field(request, "referer"));
-    let (request_id, attempt) = (
-        field(request, "x-request-id"),
-        field(request, "x-envoy-attempt-count"),
-    );
+    let (request_id, attempt) = (field(request, "x-request-id"), field(request, "x-envoy-attempt-count"));
     let content_type = field(response, "content-type");
-    let content_type = content_type
-        .as_deref()
-        .and_then(|value| value.split(';').next())
-        .map(str::trim);
+    let content_type = content_type.as_deref().and_then(|value| value.split(';').next()).map(str::trim);
     let flags = field(response, "x-envoy-response-flags");
     let reason = response.and_then(|response| match &response.head.start {
         Start::Response { reason, .. } => Some(String::from_utf8_lossy(response.head.part(reason))),
@@ -64,9 +52,7 @@ pub fn write(
         query: target.as_ref().and_then(|target| target.query),
         url: url.as_deref(),
         status_code: status.map(i32::from),
-        version: request
-            .or(response)
-            .map(|message| if message.head.minor == 0 { "1.0" } else { "1.1" }),
+        version: request.or(response).and_then(|message| message.head.minor).map(version),
         user_agent: user_agent.as_deref(),
         referrer: referrer.as_deref(),
         content_type,
@@ -108,6 +94,10 @@ pub fn write(
     }
 }
 
+fn version(minor: u8) -> &'static str {
+    if minor == 0 { "1.0" } else { "1.1" }
+}
+
 fn start(head: &Head) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     match &head.start {
         Start::Request { method, target } => (
@@ -145,16 +135,8 @@ impl<'a> Target<'a> {
             }
             _ => (None, whole, false),
         };
-        let (path, query) = rest
-            .split_once('?')
-            .map_or((rest, None), |(path, query)| (path, Some(query)));
-        Target {
-            authority,
-            path,
-            query,
-            absolute,
-            whole,
-        }
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        Target { authority, path, query, absolute, whole }
     }
 
     fn url(&self, host: Option<&str>) -> String {
@@ -179,10 +161,7 @@ fn route(path: &str) -> Cow<'_, str> {
     if !path.split('/').any(variable) {
         return path.into();
     }
-    let parts: Vec<&str> = path
-        .split('/')
-        .map(|part| if variable(part) { "{id}" } else { part })
-        .collect();
+    let parts: Vec<&str> = path.split('/').map(|part| if variable(part) { "{id}" } else { part }).collect();
     parts.join("/").into()
 }
 
@@ -199,11 +178,8 @@ type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 impl<'a> Half<'a> {
     fn new(message: &'a Message) -> Half<'a> {
-        let encoding = message
-            .head
-            .value("content-encoding")
-            .map(String::from_utf8_lossy)
-            .unwrap_or_default();
+        let encoding =
+            message.head.value("content-encoding").map(String::from_utf8_lossy).unwrap_or_default();
         Half {
             message,
             lower: message.head.bytes.to_ascii_lowercase(),
@@ -212,26 +188,17 @@ impl<'a> Half<'a> {
     }
 
     fn pairs(&self) -> Pairs<'_> {
-        pairs(
-            &self.message.head.bytes,
-            &self.message.head.bytes,
-            &self.message.head.fields,
-        )
+        pairs(&self.message.head.bytes, &self.message.head.bytes, &self.message.head.fields)
     }
 
     fn map(&self) -> Pairs<'_> {
-        joined(pairs(
-            &self.lower,
-            &self.message.head.bytes,
-            &self.message.head.fields,
-        ))
+        joined(pairs(&self.lower, &self.message.head.bytes, &self.message.head.fields))
     }
 
     fn trailers(&self) -> Option<Pairs<'_>> {
         let (bytes, fields) = self.message.trailers.as_ref()?;
         let mut map = joined(pairs(bytes, bytes, fields));
-        map.iter_mut()
-            .for_each(|(name, _)| name.to_mut().make_ascii_lowercase());
+        map.iter_mut().for_each(|(name, _)| name.to_mut().make_ascii_lowercase());
         Some(map)
     }
 
@@ -269,10 +236,7 @@ fn pairs<'a>(names: &'a [u8], values: &'a [u8], fields: &[Field]) -> Pairs<'a> {
     let text = |bytes: &'a [u8], part: &std::ops::Range<u32>| {
         String::from_utf8_lossy(&bytes[part.start as usize..part.end as usize])
     };
-    fields
-        .iter()
-        .map(|field| (text(names, &field.name), text(values, &field.value)))
-        .collect()
+    fields.iter().map(|field| (text(names, &field.name), text(values, &field.value))).collect()
 }
 
 /// Repeats joined with a comma, `Set-Cookie` with a newline since its values have commas (RFC 9110 section 5.3).
@@ -310,10 +274,7 @@ mod tests {
             (Some("a.example:8080"), "/x/y", Some("q=1"))
         );
         let target = Target::new("/go?to=http://b/");
-        assert_eq!(
-            (target.authority, target.path, target.query),
-            (None, "/go", Some("to=http://b/"))
-        );
+        assert_eq!((target.authority, target.path, target.query), (None, "/go", Some("to=http://b/")));
         assert_eq!(target.url(Some("h")), "http://h/go?to=http://b/");
     }
 }

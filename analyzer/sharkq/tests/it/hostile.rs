@@ -1,0 +1,150 @@
+//! Captures made to break readers, and 10,000 more made from them: no panic, no hang, bounded memory, and a message that
+//! says where the file is broken. Runs where `SHARK_CORPUS` names the corpus.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use shark_dissect::dissector::Options;
+use shark_dissect::frame::Frame;
+use shark_dissect::pipeline::{Analysis, Chunk};
+use shark_dissect::rows::SegmentInfo;
+use sharkq::capture::{Damage, FrameReader};
+
+use crate::corpus;
+use crate::desk::Desk;
+
+fn hostile_files() -> Vec<PathBuf> {
+    let Some(corpus) = corpus::folder() else { return Vec::new() };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus.join("hostile"))
+        .expect("the corpus has hostile captures")
+        .map(|file| file.expect("a file").path())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_hostile_capture_is_read_or_refused_in_a_sentence() {
+    for file in hostile_files() {
+        let desk = Desk::new();
+        let begun = Instant::now();
+        let output = desk.sharkq().arg("info").arg(&file).output().expect("it starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{}: {} {error}", file.display(), output.status);
+        assert!(!error.contains("panicked"), "{}: {error}", file.display());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} took {:?}", file.display(), begun.elapsed());
+        if output.status.code() == Some(1) {
+            let says_where = error.contains("at byte") || error.contains("not a capture file");
+            assert!(says_where, "{}: {error}", file.display());
+        }
+    }
+}
+
+/// Reads frames and analyses them, as the index does.
+fn analyse(name: &str, bytes: Vec<u8>) -> Result<u64, Damage> {
+    let mut reader =
+        FrameReader::new(name.into(), Box::new(std::io::Cursor::new(bytes))).expect("memory can be read");
+    let mut analysis = Analysis::new(Options { packets: true, ..Options::default() });
+    analysis.catalog.segments.push(SegmentInfo { name: name.into(), ..SegmentInfo::default() });
+    let mut result = Ok(());
+    loop {
+        let piece = match reader.next_piece() {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(damage) => {
+                result = Err(damage);
+                break;
+            }
+        };
+        analysis.catalog.interfaces = reader.interfaces();
+        let frame = |located: &sharkq::capture::Located| Frame {
+            ts_ns: located.ts_ns,
+            data: piece.data(located),
+            wire_len: located.wire_len,
+            link_type: located.link_type,
+            iface: located.iface,
+            segment: 0,
+            number: located.number,
+        };
+        let chunk: Chunk<'_> = piece.frames.iter().map(frame).collect();
+        analysis.round(&[chunk], false);
+    }
+    analysis.finish();
+    let frames = analysis.counts().frames;
+    for table in 0..analysis.tables().len() {
+        analysis.take(table);
+    }
+    result.map(|()| frames)
+}
+
+/// A linear congruential generator: the same mutations in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % sides.max(1)
+    }
+}
+
+fn mutate(original: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    for _ in 0..=dice.roll(6) {
+        let at = dice.roll(bytes.len());
+        match dice.roll(5) {
+            0 => bytes[at] ^= 1 << dice.roll(8),
+            1 => bytes[at] = [0, 0xff, 0x7f, 0x80][dice.roll(4)],
+            2 => bytes.truncate(at.max(1)),
+            3 => {
+                let end = (at + dice.roll(64)).min(bytes.len());
+                let copy = bytes[at..end].to_vec();
+                let to = dice.roll(bytes.len());
+                bytes.splice(to..to, copy);
+            }
+            _ => {
+                let end = (at + dice.roll(32)).min(bytes.len());
+                bytes.drain(at..end);
+            }
+        }
+        if bytes.is_empty() {
+            bytes.push(0);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn ten_thousand_mutated_captures_neither_panic_nor_hang() {
+    let Some(corpus) = corpus::folder() else { return };
+    let mut seeds: Vec<PathBuf> = hostile_files();
+    for folder in ["http", "dns", "frag", "linktype", "pcapng", "pcapfile"] {
+        let files = std::fs::read_dir(corpus.join(folder)).expect("the corpus");
+        seeds.extend(files.map(|file| file.expect("a file").path()));
+    }
+    seeds.sort();
+    // Small ones, so that a mutation is likely to matter and the run stays short.
+    let seeds: Vec<(String, Vec<u8>)> = seeds
+        .iter()
+        .map(|path| (path.display().to_string(), std::fs::read(path).expect("readable")))
+        .filter(|(_, bytes)| (1..30_000).contains(&bytes.len()))
+        .collect();
+    assert!(seeds.len() > 50, "only {} captures", seeds.len());
+    let mut dice = Dice(20_261_121);
+    let mut damaged = 0;
+    for round in 0..10_000 {
+        let (name, original) = &seeds[round % seeds.len()];
+        let begun = Instant::now();
+        let result = analyse(name, mutate(original, &mut dice));
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "mutation {round} of {name} took {:?}",
+            begun.elapsed()
+        );
+        if let Err(damage) = result {
+            let sentence = damage.to_string();
+            assert!(sentence.contains("at byte") || sentence.contains("not a capture file"), "{sentence}");
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 1_000, "only {damaged} of the mutations broke a file");
+}
