@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use crate::copies::Copies;
 use crate::dissector::{Direction, End, Options, Over, Probe};
 use crate::driver::{Conversation, Status};
 use crate::frame::{FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Transport};
@@ -39,6 +40,7 @@ pub struct Flow {
     /// Reset, or ended in both directions.
     pub closed: bool,
     streams: [Stream; 2],
+    copies: Copies,
     app: App,
     /// The start of the application's bytes was captured.
     aligned: bool,
@@ -114,6 +116,7 @@ impl Flow {
             has_payload: false,
             closed: false,
             streams: [Stream::default(), Stream::default()],
+            copies: Copies::default(),
             app: App::Undecided(None),
             aligned: packet.key.protocol != 6,
         }
@@ -144,8 +147,11 @@ impl Flow {
             }
             Transport::Udp { payload, .. } if !payload.is_empty() => {
                 self.has_payload = true;
-                let event = Event::Data(payload, mark(&packet.frame, None));
-                self.application(scope, direction, event, false);
+                let place = self.place(packet.frame.iface);
+                if !self.copies.is_copy(direction, payload, packet.frame.ts_ns, place) {
+                    let event = Event::Data(payload, mark(&packet.frame, None));
+                    self.application(scope, direction, event, false);
+                }
             }
             Transport::Udp { .. } | Transport::Other => {}
         }
@@ -174,6 +180,12 @@ impl Flow {
             Transport::Other => 0,
         };
         counted
+    }
+
+    /// Number of the observation at an interface, the counted one first.
+    fn place(&self, iface: u32) -> usize {
+        let other = self.others.iter().position(|other| other.iface == iface);
+        other.map_or(0, |other| other + 1)
     }
 
     fn tcp(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, direction: Direction, tcp: &Tcp<'_>) {
@@ -375,7 +387,8 @@ impl Flow {
         };
         let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 160);
         let streams: usize = self.streams.iter().map(Stream::memory).sum();
-        size_of::<Flow>() + app + facts + streams + self.others.capacity() * size_of::<Observation>()
+        let others = self.others.capacity() * size_of::<Observation>();
+        size_of::<Flow>() + app + facts + streams + others + self.copies.memory()
     }
 
     /// Who asks, and how that is known; without proof the end with the well-known port answers.

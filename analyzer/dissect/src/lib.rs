@@ -5,6 +5,7 @@
 
 mod ages;
 pub mod body;
+mod copies;
 pub mod dissector;
 pub mod driver;
 pub mod flow;

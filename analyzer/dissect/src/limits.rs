@@ -41,3 +41,7 @@ pub const OTHER_IDLE_NS: i64 = 60_000_000_000;
 pub const DATAGRAM_ANSWER_NS: i64 = 30_000_000_000;
 /// Silence after which a conversation that streams requests without waiting may be paired again after a gap.
 pub const STREAMING_QUIET_NS: i64 = 1_000_000_000;
+/// Datagrams of a conversation remembered to know their copies at other interfaces.
+pub const COPIES: usize = 32;
+/// Capture time between a datagram and its copy at another interface.
+pub const COPY_NS: i64 = 1_000_000_000;
