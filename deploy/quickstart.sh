@@ -61,6 +61,7 @@ record_live() {
   export BIN=$bin WORK=$work
   run "$bin/shark-shop" run --seed "$seed" --ledger "$ledger" --state "$work" \
     --record '"$BIN/sharkrec" record --ring "$WORK/ring" --ring-size 1GiB $(printf -- "--iface %s " $SHOP_IFACES)' \
+    --ready 'test -S "$WORK/ring/control.sock"' \
     --then '"$BIN/sharkrec" status --ring "$WORK/ring" &&
       "$BIN/sharkrec" snapshot --since 10m --ring "$WORK/ring" --to "$WORK/snapshots" --reason quickstart >"$WORK/url"'
   snap=$(cat "$work/url")

@@ -158,14 +158,14 @@ fn number(cell: &str) -> Option<i64> {
 fn time_ns(cell: &str) -> Option<i64> {
     let (seconds, fraction) = cell.split_once('.')?;
     let fraction: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    Some(seconds.parse::<i64>().ok()? * 1_000_000_000 + fraction.parse::<i64>().ok()?)
+    Some(seconds.parse::<i64>().ok()?.saturating_mul(1_000_000_000).saturating_add(fraction.parse().ok()?))
 }
 
 const PACKETS: &str = "SELECT 'packet' AS kind, packet_id, CAST(ts AS BIGINT) AS ts, caplen, len, src_ip, dst_ip, \
     src_port, dst_port, tcp_flags, tcp_seq, tcp_ack, payload_len, flow_id FROM packets";
 const FLOWS: &str = "SELECT 'flow' AS kind, flow_id, src_ip, src_port, orig_pkts, resp_pkts, orig_bytes, resp_bytes, \
     orig_wire_bytes + resp_wire_bytes AS bytes, completeness FROM flows WHERE proto = 'tcp'";
-const HTTP: &str = "SELECT 'http' AS kind, flow_id, method, url, concat(path, coalesce(concat('?', query), '')) AS uri, \
+const HTTP: &str = "SELECT 'http' AS kind, flow_id, method, url, path || coalesce('?' || query, '') AS uri, \
     status_code, request_headers, response_headers, request_body_len, response_body_len, interim_statuses, \
     pairing FROM http";
 const DNS: &str =

@@ -1,0 +1,126 @@
+//! `sharkq verify`: what was altered, is missing or was added is named, with the exit code for it; what is whole is ok.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::bundled::snapshot;
+use crate::desk::Desk;
+
+#[test]
+fn every_kind_of_tampering_is_named() {
+    let desk = Desk::new();
+    let whole = snapshot(&desk);
+    assert_eq!(verdict(&desk, &whole), (0, vec![]));
+    assert_eq!(verdict(&desk, &desk.at("ring")), (0, vec![]));
+    let object = |ending: &str| {
+        let mut found = below(&whole).into_iter().filter(|path| path.ends_with(ending));
+        found.next().unwrap_or_else(|| panic!("nothing ends in {ending}"))
+    };
+    let (segment, sidecar) = (object(".pcapng.zst"), object(".pcapng.zst.json"));
+    let (node, facts) = (object("/manifest.json"), object(".facts.ndjson.zst"));
+    let node_folder = node.trim_end_matches("manifest.json");
+    let added = format!("{node_folder}segments/extra.bin");
+    let flip_of = |path: &str| flip(&desk, &whole, path);
+    assert_eq!(flip_of(&segment), (5, vec![("altered".into(), segment.clone())]));
+    assert_eq!(flip_of(&sidecar), (5, vec![("altered".into(), sidecar.clone())]));
+    assert_eq!(flip_of(&facts), (5, vec![("altered".into(), facts.clone())]));
+    let (code, problems) = flip_of(&node);
+    assert!(code == 5 && problems.contains(&("altered".into(), node.clone())), "{problems:?}");
+    for lost in [&segment, &sidecar, &facts] {
+        let seen = tampered(&desk, &whole, |copy| fs::remove_file(copy.join(lost)).unwrap());
+        assert_eq!(seen, (5, vec![("missing".into(), lost.to_string())]));
+    }
+    let seen = tampered(&desk, &whole, |copy| fs::write(copy.join(&added), "more").unwrap());
+    assert_eq!(seen, (5, vec![("added".into(), added)]));
+    let (code, problems) =
+        tampered(&desk, &whole, |copy| fs::remove_file(copy.join("manifest.json")).unwrap());
+    assert!(code == 5 && problems.contains(&("missing".into(), "manifest.json".into())), "{problems:?}");
+}
+
+/// A byte in the middle of a number of the top manifest: whatever it makes of the sums, it must not pass.
+#[test]
+fn a_changed_count_in_the_top_manifest_does_not_pass() {
+    let desk = Desk::new();
+    let whole = snapshot(&desk);
+    let seen = tampered(&desk, &whole, |copy| {
+        let path = copy.join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let sha256 = manifest["nodes"][0]["sha256"].as_str().unwrap().replace(['0', '1'], "2");
+        manifest["nodes"][0]["sha256"] = sha256.into();
+        fs::write(&path, manifest.to_string()).unwrap();
+    });
+    assert_eq!(seen.0, 5, "{seen:?}");
+    assert!(
+        seen.1.iter().any(|(kind, object)| kind == "altered" && object.starts_with("nodes/")),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_ring_is_checked_as_a_snapshot_is() {
+    let desk = Desk::new();
+    snapshot(&desk);
+    let ring = desk.at("ring");
+    let segment = below(&ring).into_iter().find(|path| path.ends_with(".pcapng.zst")).unwrap();
+    flip_byte(&ring.join(&segment));
+    assert_eq!(verdict(&desk, &ring), (5, vec![("altered".into(), segment.clone())]));
+    // A segment by itself is checked against its sidecar.
+    let (code, problems) = verdict(&desk, &ring.join(&segment));
+    assert!(code == 5 && problems[0].0 == "altered", "{problems:?}");
+}
+
+/// Changes one byte of one file of a copy, checks the copy.
+fn flip(desk: &Desk, whole: &Path, path: &str) -> (i32, Vec<(String, String)>) {
+    tampered(desk, whole, |copy| flip_byte(&copy.join(path)))
+}
+
+fn flip_byte(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn tampered(desk: &Desk, whole: &Path, tamper: impl Fn(&Path)) -> (i32, Vec<(String, String)>) {
+    let copy = desk.at("copy");
+    let _ = fs::remove_dir_all(&copy);
+    for path in below(whole) {
+        fs::create_dir_all(copy.join(&path).parent().unwrap()).unwrap();
+        fs::copy(whole.join(&path), copy.join(&path)).unwrap();
+    }
+    tamper(&copy);
+    verdict(desk, &copy)
+}
+
+/// Exit code, and what is wrong with which object.
+fn verdict(desk: &Desk, source: &Path) -> (i32, Vec<(String, String)>) {
+    let mut verify = desk.sharkq();
+    let output = verify.args(["verify", "--format", "json"]).arg(source).output().unwrap();
+    let reports: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let problems = reports[0]["problems"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let named = problems.iter().map(|problem| (text(&problem["kind"]), text(&problem["object"])));
+    (output.status.code().unwrap(), named.collect())
+}
+
+/// Paths of all files below a folder, from it.
+fn below(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&inner)).unwrap() {
+            let (entry, path) = entry.map(|e| (e.file_type().unwrap(), inner.join(e.file_name()))).unwrap();
+            if entry.is_dir() {
+                folders.push(path);
+            } else if entry.is_file() {
+                files.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}

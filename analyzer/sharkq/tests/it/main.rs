@@ -1,0 +1,16 @@
+//! The analyzer as its users run it: real programs, real packets from the recorder, the senders' own word as the truth.
+//! One binary, since each one that links the query engine is large.
+//! A test that lacks a tool or a right says so on standard error and passes.
+
+mod bundled;
+mod captures;
+mod corpus;
+mod desk;
+mod evidence;
+mod hostile;
+mod nginx;
+mod pair;
+mod programs;
+mod same;
+mod shop;
+mod truth;
