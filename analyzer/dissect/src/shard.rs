@@ -71,12 +71,14 @@ impl Shard {
             at = None;
         }
         let at = at.unwrap_or_else(|| self.insert(hash, packet));
-        self.with_flow(catalog, at, |flow, scope| flow.packet(scope, packet));
-        if self.options.packets {
-            let facts = self.flows[at as usize].as_mut().expect("just used").facts();
-            let row = packet_row(catalog, packet, facts);
-            row.append(&mut self.tables.packets, facts.start_ns);
-        }
+        let keep_packets = self.options.packets;
+        self.with_flow(catalog, at, |flow, scope| {
+            flow.packet(scope, packet);
+            if keep_packets {
+                let facts = flow.facts();
+                packet_row(catalog, packet, facts).append(&mut scope.tables.packets, facts.start_ns);
+            }
+        });
         let class = Age::of(self.flow(at));
         self.ages.touch(at, class, self.clock.now_ns());
         while self.memory > limits::SHARD_BYTES && self.ages.len() > 1 {
