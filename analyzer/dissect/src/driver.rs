@@ -60,6 +60,8 @@ pub struct Talk<D: Dissector> {
     sides: [Side; 2],
     open: VecDeque<Sent<D::Message>>,
     open_bytes: usize,
+    /// The answer to the request that is still being sent.
+    early: Option<Sent<D::Message>>,
     client: Option<Direction>,
     messages: u64,
     rows: u64,
@@ -117,6 +119,7 @@ impl<D: Dissector> Talk<D> {
             sides,
             open: VecDeque::new(),
             open_bytes: 0,
+            early: None,
             client: None,
             messages: 0,
             rows: 0,
@@ -247,6 +250,7 @@ impl<D: Dissector> Talk<D> {
         side.damaged = false;
         side.resync = true;
         self.lossy = true;
+        self.write_early(cx);
         let ordered = self.open.front().is_some_and(|sent| D::key(&sent.message) == 0);
         if ordered && self.client != Some(direction) {
             self.write_open(cx, None, true);
@@ -271,6 +275,11 @@ impl<D: Dissector> Talk<D> {
 
     fn request(&mut self, cx: &mut Context<'_>, direction: Direction, sent: Sent<D::Message>) {
         cx.orient(*self.client.get_or_insert(direction));
+        if let Some(answer) = self.early.take() {
+            let lossy = answer.damaged || sent.damaged;
+            self.write(cx, Some(&sent), Some(&answer), None, lossy);
+            return;
+        }
         if self.lossy && D::key(&sent.message) == 0 {
             self.write(cx, Some(&sent), None, None, true);
             return;
@@ -303,11 +312,29 @@ impl<D: Dissector> Talk<D> {
         let request = at.and_then(|at| self.open.remove(at));
         if let Some(request) = &request {
             self.open_bytes -= D::memory(&request.message);
+        } else if key == 0 && self.answers_what_is_being_sent(direction, &sent) {
+            self.early = Some(sent);
+            return;
         }
         let lossy = sent.damaged
             || request.as_ref().is_some_and(|request| request.damaged)
             || (self.lossy && request.is_none() && key == 0);
         self.write(cx, request.as_ref(), Some(&sent), None, lossy);
+    }
+
+    /// A server may answer before it has all of a request: all earlier ones are answered, and it has the beginning of this.
+    fn answers_what_is_being_sent(&self, direction: Direction, answer: &Sent<D::Message>) -> bool {
+        let asking = &self.sides[direction.opposite() as usize];
+        let has_begun =
+            asking.began.is_some_and(|(start, _)| answer.began.acked.is_some_and(|acked| start < acked));
+        has_begun && self.open.is_empty() && self.early.is_none() && !self.lossy
+    }
+
+    /// What it answers never came to its end.
+    fn write_early(&mut self, cx: &mut Context<'_>) {
+        if let Some(answer) = self.early.take() {
+            self.write(cx, None, Some(&answer), None, true);
+        }
     }
 
     fn write_open(&mut self, cx: &mut Context<'_>, end: Option<End>, lossy: bool) {
@@ -333,7 +360,12 @@ impl<D: Dissector> Talk<D> {
         lossy: bool,
     ) {
         let first = request.or(response).expect("a call has at least one half");
-        let last = response.or(request).expect("a call has at least one half");
+        // An answer may end before its request does.
+        let halves = [request, response].into_iter().flatten();
+        let ended = halves
+            .map(|sent| sent.ended)
+            .max_by_key(|mark| mark.ts_ns)
+            .expect("a call has at least one half");
         let times = CallTimes {
             think_ns: request.zip(response).map(|(asked, answered)| answered.began.ts_ns - asked.ended.ts_ns),
             duration_ns: request
@@ -343,7 +375,7 @@ impl<D: Dissector> Talk<D> {
         let call = Call {
             number: self.rows,
             began: first.began,
-            ended: last.ended,
+            ended,
             end_ns: response.map(|response| response.ended.ts_ns),
             duration_ns: times.duration_ns,
             request_bytes: request.map(|request| request.bytes),
@@ -368,6 +400,7 @@ impl<D: Dissector> Talk<D> {
             return;
         }
         self.write_open(cx, None, true);
+        self.write_early(cx);
         self.lossy = false;
         self.dissector = D::new(&self.options);
         for side in &mut self.sides {
@@ -446,6 +479,7 @@ impl<D: Dissector> Conversation for Talk<D> {
         self.end(cx, client, end);
         self.end(cx, client.opposite(), end);
         self.write_open(cx, Some(end), false);
+        self.write_early(cx);
     }
 
     fn take_rest(&mut self, direction: Direction) -> (Vec<u8>, Mark) {
@@ -457,7 +491,8 @@ impl<D: Dissector> Conversation for Talk<D> {
         let buffers: usize =
             self.sides.iter().map(|side| side.buffer.capacity() + side.marks.capacity() * 48).sum();
         let open = self.open.capacity() * size_of::<Sent<D::Message>>() + self.open_bytes;
-        size_of::<Self>() + buffers + open
+        let early = self.early.as_ref().map_or(0, |sent| D::memory(&sent.message));
+        size_of::<Self>() + buffers + open + early
     }
 
     fn name(&self) -> &'static str {
