@@ -18,7 +18,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "Wireshark numbers three custom blocks as frames; they hold no packet (draft-ietf-opsawg-pcapng section 4.7)",
     ),
     ("pcapng/pcapnggen__le_test202.pcapng", "frames", "as le_test102"),
-    ("pcapfile/tcpdump__timestamp_invalid_micro.pcap", "frames", "microseconds beyond a second: tshark prints their digits, here they are added"),
+    (
+        "pcapfile/tcpdump__timestamp_invalid_micro.pcap",
+        "frames",
+        "microseconds beyond a second: tshark prints their digits, here they are added",
+    ),
     (
         "pcapng/zeek__vlan-pcp-dei.pcapng",
         "streams",
