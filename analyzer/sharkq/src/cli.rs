@@ -11,7 +11,7 @@ mod tables;
 mod verify;
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -133,7 +133,29 @@ fn write_to(
         return Ok(out.flush()?);
     };
     let shown = || format!("{} cannot be written", path.display());
-    let mut out = std::io::BufWriter::new(std::fs::File::create(path).with_context(shown)?);
-    write(&mut out)?;
-    out.flush().with_context(shown)
+    // A pipe or a device is written as it is; a file is replaced by one that is whole.
+    let is_file = std::fs::metadata(path).map_or(true, |metadata| metadata.is_file());
+    let half = is_file.then(|| Half(half_of(path)));
+    let target = half.as_ref().map_or(path, |half| &half.0);
+    let mut out = std::io::BufWriter::new(std::fs::File::create(target).with_context(shown)?);
+    let written = write(&mut out).and_then(|()| Ok(out.flush()?));
+    match written {
+        Err(error) if error.is::<std::io::Error>() => return Err(error.context(shown())),
+        other => other?,
+    }
+    half.map_or(Ok(()), |half| std::fs::rename(&half.0, path)).with_context(shown)
+}
+
+/// A file not yet whole, gone when it never becomes so.
+struct Half(PathBuf);
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn half_of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.part", std::process::id()))
 }

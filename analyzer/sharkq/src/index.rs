@@ -90,8 +90,7 @@ pub fn build(
     std::fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let half = Unfinished(parent.join(format!(".{name}.{}.part", std::process::id())));
-    let note = build_in(sources, identities, options, &half.0, progress)
-        .with_context(|| format!("the index of {} files could not be made", sources.files.len()))?;
+    let note = build_in(sources, identities, options, &half.0, progress)?;
     std::fs::rename(&half.0, folder)
         .with_context(|| format!("{} cannot be put in its place", folder.display()))?;
     Ok(note)
@@ -155,6 +154,7 @@ fn build_in(
         }
         reader.join().expect("the reader does not panic")
     })?;
+    refuse_what_is_no_capture(sources, &damage)?;
     for (table, rows) in provenance::tables(sources, &stats) {
         let place = folder.join("tables").join(table.name);
         std::fs::create_dir_all(&place)?;
@@ -173,6 +173,19 @@ fn build_in(
     let note = note(sources, &stats, &damage, analysis.counts());
     serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
     Ok(note)
+}
+
+/// A text file has no answers. A segment that was only just begun, though, is empty and no mistake.
+fn refuse_what_is_no_capture(sources: &Sources, damage: &[Damage]) -> anyhow::Result<()> {
+    let is_segment = |place: &str| {
+        let file = sources.files.iter().find(|file| file.place.name() == place);
+        file.is_some_and(|file| file.info.name.parse::<shark_schema::segment::Name>().is_ok())
+    };
+    let wrong = damage.iter().find(|damage| match damage {
+        Damage::NotACapture { file, .. } => !is_segment(file),
+        _ => false,
+    });
+    wrong.map_or(Ok(()), |damage| Err(anyhow::anyhow!("{damage}")))
 }
 
 /// Rows to be written to a file.

@@ -58,7 +58,7 @@ impl Session {
             .map_err(|error| QueryError(explain(&error)))?;
         let mut answers = Vec::new();
         let allowed =
-            SQLOptions::new().with_allow_ddl(true).with_allow_dml(false).with_allow_statements(true);
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true);
         for statement in statements {
             let failed = |error: DataFusionError| QueryError(explain(&error));
             let plan = self.context.state().statement_to_plan(statement).await.map_err(failed)?;
@@ -130,6 +130,13 @@ fn explain(error: &DataFusionError) -> String {
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return format!("there is no column {}{hint} (`sharkq tables TABLE` lists columns)", field.name);
     }
+    if let DataFusionError::SQL(fault, _) = error.find_root() {
+        use datafusion::sql::sqlparser::parser::ParserError;
+        let (ParserError::ParserError(text) | ParserError::TokenizerError(text)) = fault.as_ref() else {
+            return "the statement is nested too deeply".into();
+        };
+        return format!("that is not SQL: {text}");
+    }
     let text = error.strip_backtrace();
     let text = text.lines().next().unwrap_or_default();
     if let Some(name) = text.split("table '").nth(1).and_then(|rest| rest.split('\'').next())
@@ -139,6 +146,10 @@ fn explain(error: &DataFusionError) -> String {
         let names: Vec<&str> = TABLES.iter().map(|table| table.name).chain(["api_calls"]).collect();
         let hint = nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return format!("there is no table {name}{hint} (`sharkq tables` lists them)");
+    }
+    if let Some((_, what)) = text.split_once("DDL not supported: ").or(text.split_once("DML not supported: "))
+    {
+        return format!("a recording is only asked, never changed: {what} is refused");
     }
     text.to_string()
 }
