@@ -140,10 +140,17 @@ fn write_to(
     let mut out = std::io::BufWriter::new(std::fs::File::create(target).with_context(shown)?);
     let written = write(&mut out).and_then(|()| Ok(out.flush()?));
     match written {
-        Err(error) if error.is::<std::io::Error>() => return Err(error.context(shown())),
+        Err(error) if is_of_writing(&error) => return Err(error.context(shown())),
         other => other?,
     }
     half.map_or(Ok(()), |half| std::fs::rename(&half.0, path)).with_context(shown)
+}
+
+/// Of the writers, and not of what was asked or read.
+fn is_of_writing(error: &anyhow::Error) -> bool {
+    error.is::<std::io::Error>()
+        || error.is::<arrow::error::ArrowError>()
+        || error.is::<parquet::errors::ParquetError>()
 }
 
 /// A file not yet whole, gone when it never becomes so.

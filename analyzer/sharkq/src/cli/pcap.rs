@@ -48,14 +48,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             traced.join(", ")
         );
     }
+    anyhow::ensure!(
+        args.source.sources.iter().all(|source| source != "-"),
+        "packets are read a second time, which standard input does not allow; name a file"
+    );
     let opened = args.source.open()?;
     anyhow::ensure!(
         opened.sources.index.is_none(),
         "an index holds no packets; name the recording it was made of instead"
-    );
-    anyhow::ensure!(
-        args.source.sources.iter().all(|source| source != "-"),
-        "packets are read a second time, which standard input does not allow; name a file"
     );
     let mut packets = 0;
     write_to(Some(&args.output), |out| {

@@ -6,6 +6,7 @@ mod bundled;
 mod captures;
 mod corpus;
 mod desk;
+mod errors;
 mod evidence;
 mod hostile;
 mod nginx;
