@@ -16,6 +16,9 @@ use crate::shard::{SHARDS, Shard, shard_of};
 /// Frames of one recorded file, in its order.
 pub type Chunk<'a> = Vec<Frame<'a>>;
 
+/// Groups of shards that are finished one after the other: a million open flows are a million rows.
+pub const FINISH_GROUPS: usize = 8;
+
 /// What was read, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
@@ -129,9 +132,15 @@ impl Analysis {
 
     /// The capture is over: writes every flow that is still open.
     pub fn finish(&mut self) {
+        (0..FINISH_GROUPS).for_each(|group| self.finish_group(group));
+    }
+
+    /// The same for one group of shards, so that a caller can take rows between groups.
+    pub fn finish_group(&mut self, group: usize) {
         self.fragments.finish();
         let catalog = &self.catalog;
-        self.shards.par_iter_mut().for_each(|shard| shard.finish(catalog));
+        let size = SHARDS / FINISH_GROUPS;
+        self.shards[group * size..][..size].par_iter_mut().for_each(|shard| shard.finish(catalog));
     }
 
     fn reassemble<'a>(&mut self, dealt: &[Dealt<'a>]) -> Vec<(usize, Fragment<'a>, Vec<u8>)> {

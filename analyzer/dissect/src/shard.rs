@@ -25,7 +25,8 @@ pub fn shard_of(key: &FlowKey) -> usize {
 
 /// A shard.
 pub struct Shard {
-    flows: Vec<Option<Flow>>,
+    /// Each on its own: a list of flows by value would double its memory whenever it grows.
+    flows: Vec<Option<Box<Flow>>>,
     free: Vec<u32>,
     by_key: HashTable<u32>,
     ages: Ages,
@@ -124,7 +125,7 @@ impl Shard {
         if at as usize == self.flows.len() {
             self.flows.push(None);
         }
-        self.flows[at as usize] = Some(flow);
+        self.flows[at as usize] = Some(Box::new(flow));
         let flows = &self.flows;
         self.by_key.insert_unique(hash, at, |&at| {
             FxBuildHasher.hash_one(flows[at as usize].as_ref().expect("listed flows exist").key)

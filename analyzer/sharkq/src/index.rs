@@ -11,7 +11,7 @@ use anyhow::Context;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use shark_dissect::dissector::Options;
-use shark_dissect::pipeline::{Analysis, Chunk, Counts};
+use shark_dissect::pipeline::{Analysis, Chunk, Counts, FINISH_GROUPS};
 use shark_dissect::rows::Batch;
 use shark_schema::table::{SCHEMA_VERSION, Table};
 
@@ -146,7 +146,10 @@ fn build_in(
             round.give_back(&give_back);
             cutter.cut(&mut analysis, RUN_BYTES);
         }
-        pool.install(|| analysis.finish());
+        for group in 0..FINISH_GROUPS {
+            pool.install(|| analysis.finish_group(group));
+            cutter.cut(&mut analysis, RUN_BYTES);
+        }
         cutter.cut(&mut analysis, 1);
         drop(run_sender);
         for writer in writers {
