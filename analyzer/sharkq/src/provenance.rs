@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
 use shark_schema::identity::{Evicted, Fact, Record, Targeting};
-use shark_schema::segment::Counters;
+use shark_schema::segment::{CloseReason, Counters};
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::coverage::{self, CoverageBlock, CoverageRow};
 use shark_schema::tables::segments::{self, SegmentBlock, SegmentRow};
@@ -199,7 +199,11 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
                     node.to_string(),
                     "*".to_string(),
                     bucket_ns,
-                    why(&facts, &evictions, bucket_ns),
+                    if was_idle(sources, node, &facts, bucket_ns) {
+                        "ok"
+                    } else {
+                        why(&facts, &evictions, bucket_ns)
+                    },
                 ));
             }
             bucket_ns += BUCKET_NS;
@@ -214,6 +218,23 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
         }
     }
     blind
+}
+
+/// Nothing came, but the recorder was there: the next segment sealed was sealed in order, and by the same run of it.
+fn was_idle(sources: &Sources, node: &str, facts: &[&Record], bucket_ns: i64) -> bool {
+    let end_ns = bucket_ns + BUCKET_NS;
+    let of_node =
+        sources.files.iter().filter_map(|file| file.sidecar.as_ref()).filter(|side| side.node == node);
+    let next = of_node.filter(|side| side.sealed_at_ns > bucket_ns).min_by_key(|side| side.sealed_at_ns);
+    let began = |record: &Record| matches!(record.fact, Fact::Start(_));
+    let before = facts.iter().filter(|record| record.ts_ns < end_ns);
+    let last = before.filter(|record| began(record) || matches!(record.fact, Fact::Stop(_))).next_back();
+    last.is_some_and(|record| began(record))
+        && next.is_some_and(|side| {
+            let again =
+                |record: &&&Record| began(record) && (end_ns..side.sealed_at_ns).contains(&record.ts_ns);
+            side.close_reason != CloseReason::CrashRecovered && !facts.iter().any(|record| again(&record))
+        })
 }
 
 fn why(facts: &[&Record], evictions: &[&Evicted], bucket_ns: i64) -> &'static str {
