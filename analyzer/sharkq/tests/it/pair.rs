@@ -9,7 +9,8 @@ use crate::programs::{READY, built, finished, folder, within};
 pub struct Pair<'a> {
     pub server: &'a str,
     pub client: &'a str,
-    pub port: u16,
+    /// The client starts when something listens here.
+    pub port: Option<u16>,
 }
 
 impl Pair<'_> {
@@ -19,8 +20,8 @@ impl Pair<'_> {
         let record = "\"$BIN/sharkrec\" record --ring \"$DESK/ring\" --ring-size 1GiB --iface $SHOP_IFACES";
         let then = "\"$BIN/sharkrec\" snapshot --since 10m --ring \"$DESK/ring\" --to \"$DESK/snapshots\" >\"$DESK/url\"";
         let mut pair = within(240, built("shark-shop"));
-        pair.args(["pair", "--port", &self.port.to_string()])
-            .args(["--server", self.server, "--client", self.client])
+        pair.arg("pair").args(self.port.map(|port| format!("--port={port}")));
+        pair.args(["--server", self.server, "--client", self.client])
             .args(["--record", record, "--ready", READY, "--then", then])
             .env("BIN", folder())
             .env("DESK", desk.folder())

@@ -1,0 +1,245 @@
+//! What the commands print: every format of one answer byte for byte, every way to give statements and captures, and the
+//! catalogue, the cache and the completions.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use arrow::util::pretty::pretty_format_batches;
+use serde_json::Value;
+
+use crate::desk::Desk;
+use crate::programs::{FIXTURES, printed};
+
+/// Text that each format must quote in its own way, numbers, a list, a time, and NULL.
+const ANSWER: &str = "SELECT * FROM (VALUES ('GET', 200, 0.5, 'a|b', TIMESTAMP '2026-11-21 03:12:00', make_array(1, 2)), \
+                      ('say \"x\",', NULL, NULL, 'two' || chr(10) || 'lines', NULL, NULL)) AS t(method, status, ratio, text, ts, list)";
+
+const FORMATS: &[(&str, &str)] = &[
+    (
+        "table",
+        "\
++----------+--------+-------+-------+---------------------+--------+
+| method   | status | ratio | text  | ts                  | list   |
++----------+--------+-------+-------+---------------------+--------+
+| GET      | 200    | 0.5   | a|b   | 2026-11-21T03:12:00 | [1, 2] |
+| say \"x\", |        |       | two   |                     |        |
+|          |        |       | lines |                     |        |
++----------+--------+-------+-------+---------------------+--------+
+(2 rows)
+",
+    ),
+    (
+        "csv",
+        "method,status,ratio,text,ts,list\nGET,200,0.5,a|b,2026-11-21T03:12:00,\"[1, 2]\"\n\"say \"\"x\"\",\",,,\"two\nlines\",,\n",
+    ),
+    (
+        "tsv",
+        "method\tstatus\tratio\ttext\tts\tlist\nGET\t200\t0.5\ta|b\t2026-11-21T03:12:00\t[1, 2]\n\"say \"\"x\"\",\"\t\t\t\"two\nlines\"\t\t\n",
+    ),
+    (
+        "json",
+        "[{\"method\":\"GET\",\"status\":200,\"ratio\":0.5,\"text\":\"a|b\",\"ts\":\"2026-11-21T03:12:00\",\"list\":[1,2]},\
+         {\"method\":\"say \\\"x\\\",\",\"status\":null,\"ratio\":null,\"text\":\"two\\nlines\",\"ts\":null,\"list\":null}]\n",
+    ),
+    (
+        "ndjson",
+        "{\"method\":\"GET\",\"status\":200,\"ratio\":0.5,\"text\":\"a|b\",\"ts\":\"2026-11-21T03:12:00\",\"list\":[1,2]}\n\
+         {\"method\":\"say \\\"x\\\",\",\"status\":null,\"ratio\":null,\"text\":\"two\\nlines\",\"ts\":null,\"list\":null}\n",
+    ),
+    (
+        "markdown",
+        "| method | status | ratio | text | ts | list |\n| --- | --- | --- | --- | --- | --- |\n\
+         | GET | 200 | 0.5 | a\\|b | 2026-11-21T03:12:00 | [1, 2] |\n| say \"x\", |  |  | two<br>lines |  |  |\n",
+    ),
+];
+
+#[test]
+fn every_format_of_one_answer() {
+    let desk = Desk::new();
+    for (format, text) in FORMATS {
+        let ask = ["sql", &capture(), "--format", format, "-c", ANSWER];
+        assert_eq!(printed(desk.sharkq().args(ask)), *text, "{format}");
+    }
+    let table = FORMATS[0].1.trim_end_matches("(2 rows)\n").trim_end();
+    for format in ["parquet", "arrow"] {
+        let file = desk.at(format);
+        let ask = ["sql", &capture(), "--format", format, "-o", format, "-c", ANSWER];
+        assert_eq!(printed(desk.sharkq().args(ask)), "", "{format}");
+        let read = fs::File::open(file).unwrap();
+        let batches: Vec<_> = if format == "arrow" {
+            arrow::ipc::reader::FileReader::try_new(read, None).unwrap().map(Result::unwrap).collect()
+        } else {
+            let reader =
+                parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(read).unwrap();
+            reader.build().unwrap().map(Result::unwrap).collect()
+        };
+        assert_eq!(pretty_format_batches(&batches).unwrap().to_string(), table, "{format}");
+    }
+}
+
+const COUNT: &str = "SELECT count(*) AS calls, count(DISTINCT x_request_id) AS ids FROM http";
+
+#[test]
+fn every_way_to_ask() {
+    let desk = Desk::new();
+    let source = capture();
+    let answer = printed(desk.sharkq().args(["sql", &source, "--format", "csv", "-c", COUNT]));
+    assert!(answer.starts_with("calls,ids\n") && answer.len() > 12, "{answer}");
+    fs::write(desk.at("question.sql"), format!("-- How many?\n{COUNT};\n")).unwrap();
+    let from_file = ["sql", &source, "--format", "csv", "-f", "question.sql"];
+    assert_eq!(printed(desk.sharkq().args(from_file)), answer);
+    let to_file = ["sql", &source, "--format", "csv", "-f", "question.sql", "-o", "answer.csv"];
+    assert_eq!(printed(desk.sharkq().args(to_file)), "");
+    assert_eq!(fs::read_to_string(desk.at("answer.csv")).unwrap(), answer);
+    let piped = given(&desk, &["sql", &source, "--format", "csv"], COUNT.as_bytes());
+    assert_eq!(piped, answer);
+    let both = ["sql", &source, "--format", "csv", "-c", COUNT, "-c", COUNT];
+    assert_eq!(printed(desk.sharkq().args(both)), answer.repeat(2));
+    let status =
+        |more: &[&str]| desk.sharkq().args(["sql", &source]).args(more).output().unwrap().status.code();
+    let none = "SELECT * FROM http WHERE false";
+    assert_eq!((status(&["-c", none]), status(&["--exit-code", "-c", none])), (Some(0), Some(3)));
+    assert_eq!(status(&["--exit-code", "-c", COUNT]), Some(0));
+}
+
+/// However the bytes come, the tables are the same.
+#[test]
+fn every_way_to_give_a_capture() {
+    let desk = Desk::new();
+    let stored = fs::read(capture()).unwrap();
+    let plain = zstd::decode_all(&stored[..]).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(desk.at(name), bytes).unwrap();
+    write("a.pcapng", &plain);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).unwrap();
+    write("a.pcapng.gz", &gzip.finish().unwrap());
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(&plain).unwrap();
+    write("a.pcapng.lz4", &lz4.finish().unwrap());
+    write("a.pcapng.zst", &stored);
+    let digest = "SELECT count(*) AS n, min(ts) AS first, max(ts) AS last, sum(request_bytes) AS sent, \
+                  sum(response_body_len) AS got, min(call_id) AS id FROM http";
+    let of = |source: &str| printed(desk.sharkq().args(["sql", source, "--format", "csv", "-c", digest]));
+    let told = of(&capture());
+    for name in ["a.pcapng", "a.pcapng.gz", "a.pcapng.lz4", "a.pcapng.zst"] {
+        assert_eq!(of(name), told, "{name}");
+    }
+    for bytes in [&plain, &stored] {
+        assert_eq!(
+            given(&desk, &["sql", "-", "--format", "csv", "-c", digest], bytes),
+            told,
+            "standard input"
+        );
+    }
+    several_at_once(&desk, &plain);
+}
+
+/// A capture cut in two is, as two sources, the capture.
+fn several_at_once(desk: &Desk, plain: &[u8]) {
+    let packets = crate::captures::read(&desk.at("a.pcapng"));
+    let middle = packets.len() / 2;
+    for (name, part) in
+        [("1.pcap", &packets[..middle]), ("2.pcap", &packets[middle..]), ("all.pcap", &packets[..])]
+    {
+        crate::captures::write(&desk.at(name), part.iter());
+    }
+    let digest =
+        "SELECT count(*) AS n, count(DISTINCT x_request_id) AS ids, sum(response_body_len) AS got FROM http";
+    let of = |sources: &[&str]| {
+        let mut command = desk.sharkq();
+        command.arg("sql").args(sources);
+        printed(command.args(["--format", "csv", "-c", digest]))
+    };
+    let whole = of(&["all.pcap"]);
+    assert_eq!(of(&["1.pcap", "2.pcap"]), whole);
+    assert_eq!(of(&["2.pcap", "1.pcap"]), whole);
+    assert!(!plain.is_empty() && whole.len() > 10, "{whole}");
+}
+
+#[test]
+fn info_adds_up() {
+    let desk = Desk::new();
+    let info: Value =
+        serde_json::from_str(&printed(desk.sharkq().args(["info", &capture(), "--format", "json"]))).unwrap();
+    let packets = crate::captures::read(Path::new(&capture()));
+    assert_eq!(info["packets"], packets.len());
+    let wire: u64 = packets.iter().map(|packet| u64::from(packet.original_len)).sum();
+    assert_eq!(info["wire_bytes"], wire);
+    assert_eq!((&info["damage"], &info["undecodable_packets"]), (&Value::Array(vec![]), &0.into()));
+    let protocols = info["protocols"].as_array().unwrap();
+    assert!(
+        protocols.iter().any(|row| row["protocol"] == "http")
+            && protocols.iter().any(|row| row["protocol"] == "dns")
+    );
+    let text = printed(desk.sharkq().args(["info", &capture()]));
+    assert!(text.contains(&format!("Packets:       {}\n", packets.len())), "{text}");
+}
+
+#[test]
+fn the_catalogue_is_printed() {
+    let desk = Desk::new();
+    let all = printed(desk.sharkq().arg("tables"));
+    for table in shark_schema::tables::TABLES {
+        assert!(all.contains(table.name), "{all}");
+        let one = printed(desk.sharkq().args(["tables", table.name]));
+        assert!(table.columns().all(|column| one.contains(column.name)), "{one}");
+    }
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schema/TABLES.md");
+    let markdown = printed(desk.sharkq().args(["tables", "--markdown"]));
+    assert_eq!(markdown.trim_end(), fs::read_to_string(reference).unwrap().trim_end());
+    // What SQL sees is what the catalogue says.
+    let columns = "SELECT table_name, count(*) AS n FROM information_schema.columns GROUP BY 1 ORDER BY 1";
+    let seen = desk.rows(Path::new(&capture()), columns);
+    for table in shark_schema::tables::TABLES {
+        let row = seen.iter().find(|row| row["table_name"] == table.name).expect("every table is there");
+        assert_eq!(row["n"], table.columns().count(), "{}", table.name);
+    }
+}
+
+#[test]
+fn the_cache_is_used_listed_and_cleared() {
+    let desk = Desk::new();
+    let list = || printed(desk.sharkq().args(["cache", "ls"]));
+    assert_eq!(list(), "");
+    let ask = || printed(desk.sharkq().args(["sql", &capture(), "-c", COUNT]));
+    let first = ask();
+    let listed = list();
+    assert!(listed.lines().count() == 1 && listed.contains("shop.pcapng.zst"), "{listed}");
+    // The second answer comes from the cache: its files stay as they are.
+    let made = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let index = desk.at("cache").join(listed.split_whitespace().next().unwrap()).join("index.json");
+    let before = made(&index);
+    assert_eq!((ask(), made(&index)), (first, before));
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(desk.at("cache")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700, "it holds payloads");
+    let cleared = printed(desk.sharkq().args(["cache", "clear"]));
+    assert!(cleared.starts_with("removed 1 indexes, "), "{cleared}");
+    assert_eq!((list(), index.exists()), (String::new(), false));
+}
+
+#[test]
+fn completions_of_every_shell() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = printed(desk.sharkq().args(["completions", shell]));
+        assert!(["sql", "index", "pcap", "verify"].iter().all(|verb| script.contains(verb)), "{shell}");
+    }
+}
+
+/// Standard output of `sharkq` with these bytes on its standard input.
+fn given(desk: &Desk, arguments: &[&str], input: &[u8]) -> String {
+    let mut command = desk.sharkq();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn capture() -> String {
+    format!("{FIXTURES}/shop/shop.pcapng.zst")
+}
