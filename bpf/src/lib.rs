@@ -1,1 +1,35 @@
-//! Placeholder.
+//! BPF programs of the recorder and what loads them: one object a feature, so that one that cannot run takes no other along.
+//! In: the kernel's permission. Out: loaded programs with their maps, or the reason why not.
+//! Nothing here reads packets or blocks.
+
+pub mod any_socket;
+
+/// Why a feature cannot be used here; said to a person, who can do something about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    #[error("loading BPF programs is not permitted: run as root or give CAP_BPF and CAP_NET_RAW")]
+    NotPermitted,
+    #[error("this kernel has no BPF, or not the part that is needed: {0}")]
+    Unsupported(String),
+    #[error("the BPF program was refused: {0}")]
+    Refused(String),
+}
+
+impl Reason {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Reason {
+        let mut texts = Vec::new();
+        let mut errno = None;
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            texts.push(cause.to_string());
+            errno = errno.or(cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error));
+            next = cause.source();
+        }
+        let text = texts.join(": ");
+        match errno {
+            Some(libc::EPERM | libc::EACCES) => Reason::NotPermitted,
+            Some(libc::ENOSYS) => Reason::Unsupported(text),
+            _ => Reason::Refused(text),
+        }
+    }
+}

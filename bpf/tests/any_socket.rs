@@ -1,0 +1,148 @@
+//! The any-socket filter in the kernel: real packets through veth pairs in a namespace of this test's own.
+//! Needs root; otherwise it says that it skips.
+
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+use shark_bpf::any_socket::{AnySocket, can_run};
+
+const MARK: u32 = 0x5ec;
+/// Ethernet, IPv4 and UDP headers.
+const HEADERS: usize = 14 + 20 + 8;
+static PREBUILT: &[u8] = aya::include_bytes_aligned!("../prebuilt/any_socket.bpf.o");
+
+#[test]
+fn only_listed_interfaces_are_seen_and_edits_are_live() {
+    let Some(wires) = Wires::new() else { return };
+    let mut filter = AnySocket::load().expect("the program loads");
+    check_edits(&wires, &mut filter);
+}
+
+#[test]
+fn the_prebuilt_object_behaves_alike() {
+    let Some(wires) = Wires::new() else { return };
+    let mut filter = AnySocket::load_object(PREBUILT).expect("the prebuilt program loads");
+    check_edits(&wires, &mut filter);
+    check_marks(&wires, &mut filter);
+}
+
+#[test]
+fn packets_of_marked_sockets_are_not_seen() {
+    let Some(wires) = Wires::new() else { return };
+    let mut filter = AnySocket::load().expect("the program loads");
+    filter.list(wires.ifindex("v0"), 4096).expect("there is room");
+    filter.attach(&wires.socket).expect("a filter can be attached");
+    check_marks(&wires, &mut filter);
+}
+
+#[test]
+fn what_is_no_object_is_refused() {
+    let broken = AnySocket::load_object(b"not an object").expect_err("that is no object");
+    assert!(broken.to_string().contains("refused"), "{broken}");
+}
+
+fn check_edits(wires: &Wires, filter: &mut AnySocket) {
+    filter.attach(&wires.socket).expect("a filter can be attached");
+    wires.drain();
+    let (v0, w0) = (wires.ifindex("v0"), wires.ifindex("w0"));
+    assert_eq!(wires.send_and_see(None), [], "nothing is listed yet");
+    filter.list(v0, 60).expect("there is room");
+    assert_eq!(wires.send_and_see(None), [("v0", 60)], "one interface is listed");
+    filter.list(w0, 4096).expect("there is room");
+    assert_eq!(wires.send_and_see(None), [("v0", 60), ("w0", HEADERS + 500)], "a second one is");
+    filter.list(v0, 100).expect("there is room");
+    assert_eq!(wires.send_and_see(None), [("v0", 100), ("w0", HEADERS + 500)], "its length was changed");
+    filter.unlist(w0);
+    filter.unlist(w0);
+    assert_eq!(wires.send_and_see(None), [("v0", 100)], "the second one is gone");
+}
+
+fn check_marks(wires: &Wires, filter: &mut AnySocket) {
+    filter.list(wires.ifindex("v0"), 4096).expect("there is room");
+    wires.drain();
+    let seen = [("v0", HEADERS + 500)];
+    assert_eq!(wires.send_and_see(Some(MARK)), seen, "no mark is ignored yet");
+    filter.ignore_mark(MARK).expect("there is room");
+    assert_eq!(wires.send_and_see(Some(MARK)), []);
+    assert_eq!(wires.send_and_see(Some(MARK + 1)), seen, "another mark is nobody's");
+    assert_eq!(wires.send_and_see(None), seen);
+}
+
+/// This thread's own network namespace with two veth pairs, and a packet socket bound to nothing. The namespace ends with the thread.
+struct Wires {
+    socket: OwnedFd,
+}
+
+impl Wires {
+    fn new() -> Option<Wires> {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: network namespaces and BPF need root");
+            return None;
+        }
+        if let Err(reason) = can_run() {
+            println!("skipped: {reason}");
+            return None;
+        }
+        unshare(CloneFlags::CLONE_NEWNET).expect("root makes a namespace");
+        for (name, net) in [("v", "10.99.0"), ("w", "10.98.0")] {
+            ip(&format!("link add {name}0 type veth peer name {name}1"));
+            for end in [0, 1] {
+                // Without it the kernel sends router solicitations of its own.
+                ip(&format!("link set {name}{end} addrgenmode none"));
+                ip(&format!("link set {name}{end} up"));
+            }
+            ip(&format!("addr add {net}.1/24 dev {name}0"));
+            ip(&format!("neigh add {net}.9 lladdr 02:00:00:00:00:09 dev {name}0"));
+        }
+        let family = AddressFamily::Packet;
+        let socket =
+            socket(family, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll).expect("packet socket");
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 200_000)).expect("time-out");
+        Some(Wires { socket })
+    }
+
+    fn ifindex(&self, name: &str) -> u32 {
+        nix::net::if_::if_nametoindex(name).expect("the interface was made")
+    }
+
+    fn drain(&self) {
+        let mut buffer = [0; 2048];
+        while recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok() {}
+    }
+
+    /// Sends a numbered datagram of 500 bytes over each wire; which came to be seen, and how much of it.
+    fn send_and_see(&self, mark: Option<u32>) -> Vec<(&'static str, usize)> {
+        for (net, name) in [("10.99.0", "v0"), ("10.98.0", "w0")] {
+            let sender = UdpSocket::bind((format!("{net}.1"), 0)).expect("an address of this namespace");
+            if let Some(mark) = mark {
+                setsockopt(&sender, sockopt::Mark, &mark).expect("root sets marks");
+            }
+            let sent = sender.send_to(&[name.as_bytes()[0]; 500], (format!("{net}.9"), 9));
+            assert_eq!(sent.expect("the wire is up"), 500);
+        }
+        let (mut seen, mut buffer) = (Vec::new(), [0; 2048]);
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(length) => seen.push((if buffer[HEADERS] == b'v' { "v0" } else { "w0" }, length)),
+                Err(errno) if std::io::Error::from(errno).kind() == ErrorKind::WouldBlock => break,
+                Err(errno) => panic!("recv: {errno}"),
+            }
+        }
+        seen.sort_unstable();
+        seen
+    }
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("ip is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
