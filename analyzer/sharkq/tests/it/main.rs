@@ -7,6 +7,8 @@ mod captures;
 mod corpus;
 mod desk;
 mod determinism;
+mod dns;
+mod duckdb;
 mod errors;
 mod evidence;
 mod hostile;

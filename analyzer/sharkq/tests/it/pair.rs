@@ -19,7 +19,7 @@ impl Pair<'_> {
         built("sharkrec");
         let record = "\"$BIN/sharkrec\" record --ring \"$DESK/ring\" --ring-size 1GiB --iface $SHOP_IFACES";
         let then = "\"$BIN/sharkrec\" snapshot --since 10m --ring \"$DESK/ring\" --to \"$DESK/snapshots\" >\"$DESK/url\"";
-        let mut pair = within(240, built("shark-shop"));
+        let mut pair = within(120, built("shark-shop"));
         pair.arg("pair").args(self.port.map(|port| format!("--port={port}")));
         pair.args(["--server", self.server, "--client", self.client])
             .args(["--record", record, "--ready", READY, "--then", then])
