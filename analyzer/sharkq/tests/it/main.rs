@@ -17,6 +17,7 @@ mod output;
 mod packets;
 mod pair;
 mod programs;
+mod s3;
 mod same;
 mod shop;
 mod truth;
