@@ -23,8 +23,11 @@ use crate::rounds::{FileStats, Round, Rounds};
 use crate::runs;
 use crate::source::Sources;
 
+/// Runs written at a time: each holds its rows twice, as they came and sorted.
+const WRITERS: usize = 2;
+
 /// Bytes of rows after which a run is cut.
-const RUN_BYTES: usize = 32 << 20;
+const RUN_BYTES: usize = 24 << 20;
 
 /// How an index is made.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +140,7 @@ fn build_in(
         let tables = &tables;
         let runs = &runs;
         let writers: Vec<_> =
-            (0..threads.min(4)).map(|_| scope.spawn(|| write_runs(runs, tables, identities))).collect();
+            (0..threads.min(WRITERS)).map(|_| scope.spawn(|| write_runs(runs, tables, identities))).collect();
         let mut cutter =
             Cutter { folder, next: vec![0; tables.len()], send: &mut |run| run_sender.send(run).is_ok() };
         for round in rounds {

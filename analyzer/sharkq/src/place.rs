@@ -5,10 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -62,24 +66,19 @@ pub fn is_url(text: &str) -> bool {
 impl Folder {
     /// A folder or file on this machine, or a prefix in a bucket.
     pub fn open(text: &str, runtime: &Handle) -> Result<Folder, PlaceError> {
-        if let Some(path) = text.strip_prefix("file://") {
-            return Ok(Folder::Local(PathBuf::from(path)));
-        }
         if !is_url(text) {
             return Ok(Folder::Local(PathBuf::from(text)));
         }
         let failed = |why: String| PlaceError::Store { url: text.into(), why };
         let url = Url::parse(text).map_err(|error| failed(format!("not a URL: {error}")))?;
-        let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
-        let options: Vec<_> = options.filter(|(name, _)| is_store_option(name)).collect();
-        let (store, prefix) =
-            object_store::parse_url_opts(&url, options).map_err(|error| failed(reason(&error)))?;
-        Ok(Folder::Remote {
-            store: store.into(),
-            prefix,
-            url: text.trim_end_matches('/').into(),
-            runtime: runtime.clone(),
-        })
+        if url.scheme() == "file" {
+            let path = url.to_file_path().map_err(|()| failed("not a file on this machine".into()))?;
+            return Ok(Folder::Local(path));
+        }
+        let store = store(&url).map_err(|error| failed(reason(&error)))?;
+        let prefix = Key::from_url_path(url.path()).map_err(|error| failed(error.to_string()))?;
+        let url = text.trim_end_matches('/').into();
+        Ok(Folder::Remote { store, prefix, url, runtime: runtime.clone() })
     }
 
     /// As a person would type it.
@@ -184,8 +183,40 @@ impl Folder {
     }
 }
 
-fn is_store_option(name: &str) -> bool {
-    ["aws_", "google_", "azure_", "allow_", "proxy_"].iter().any(|prefix| name.starts_with(prefix))
+/// A bucket, with the credentials and the address that the environment has. Someone waits for the answer: a store that
+/// does not answer is given up within seconds.
+fn store(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let retry =
+        RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(8), ..RetryConfig::default() };
+    let http =
+        std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "TRUE"));
+    let client = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_timeout(Duration::from_secs(60))
+        .with_allow_http(http);
+    Ok(match url.scheme() {
+        "gs" => Arc::new(
+            GoogleCloudStorageBuilder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retry)
+                .with_client_options(client)
+                .build()?,
+        ),
+        "az" => Arc::new(
+            MicrosoftAzureBuilder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retry)
+                .with_client_options(client)
+                .build()?,
+        ),
+        _ => Arc::new(
+            AmazonS3Builder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retry)
+                .with_client_options(client)
+                .build()?,
+        ),
+    })
 }
 
 /// What a store's error means for the person who reads it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use arrow::compute::{SortColumn, SortOptions, concat, interleave_record_batch, lexsort_to_indices};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
@@ -82,6 +82,25 @@ fn properties(table: &Table, schema: &SchemaRef, rows: usize) -> WriterPropertie
         }
     }
     properties.build()
+}
+
+/// Columns of which nobody asks for the smallest or largest value: bodies, and what lies in maps and lists.
+fn leaves_without_bounds(field: &Field) -> Vec<ColumnPath> {
+    let name = field.name().as_str();
+    let below = |parts: &[&str]| {
+        ColumnPath::from([&[name], parts].concat().into_iter().map(String::from).collect::<Vec<String>>())
+    };
+    match field.data_type() {
+        _ if BODIES.contains(&name) => vec![below(&[])],
+        DataType::Map(..) => vec![below(&["key_value", "key"]), below(&["key_value", "value"])],
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(fields) => {
+                fields.iter().map(|part| below(&["list", "item", part.name()])).collect()
+            }
+            _ => vec![below(&["list", "item"])],
+        },
+        _ => Vec::new(),
+    }
 }
 
 fn sort(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<RecordBatch> {
