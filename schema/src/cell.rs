@@ -146,17 +146,10 @@ impl Cell for TextMap {
             Field::new("key", DataType::Utf8, false),
             Field::new("value", DataType::Utf8, true),
         ]);
-        DataType::Map(
-            Arc::new(Field::new("key_value", DataType::Struct(entry), false)),
-            false,
-        )
+        DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
     }
     fn builder() -> Self::Builder {
-        let names = MapFieldNames {
-            entry: "key_value".into(),
-            key: "key".into(),
-            value: "value".into(),
-        };
+        let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
         MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
     }
     fn append(builder: &mut Self::Builder, value: Self::Value<'_>) -> usize {
@@ -166,9 +159,7 @@ impl Cell for TextMap {
             builder.values().append_value(text);
             bytes += 8 + name.len() + text.len();
         }
-        builder
-            .append(value.is_some())
-            .expect("as many keys as values were appended");
+        builder.append(value.is_some()).expect("as many keys as values were appended");
         bytes
     }
     fn finish(builder: &mut Self::Builder) -> ArrayRef {
@@ -192,11 +183,7 @@ impl Cell for PairList {
     type Value<'a> = Option<&'a [(Cow<'a, str>, Cow<'a, str>)]>;
     type Builder = ListBuilder<StructBuilder>;
     fn data_type() -> DataType {
-        DataType::List(Arc::new(Field::new(
-            "item",
-            DataType::Struct(Self::fields()),
-            true,
-        )))
+        DataType::List(Arc::new(Field::new("item", DataType::Struct(Self::fields()), true)))
     }
     fn builder() -> Self::Builder {
         let columns: Vec<Box<dyn ArrayBuilder>> =

@@ -18,17 +18,8 @@ pub fn markdown() -> String {
     columns(&mut text, <CallBlock as Block>::COLUMNS.iter());
     for table in TABLES {
         let _ = write!(text, "\n## `{}`\n\n{}", table.name, paragraph(table.doc));
-        let _ = writeln!(
-            text,
-            " Sorted by `{}`.{}\n",
-            table.sort.join(", "),
-            view_note(table)
-        );
-        let skip = if table.call.is_some() {
-            <CallBlock as Block>::COLUMNS.len()
-        } else {
-            0
-        };
+        let _ = writeln!(text, " Sorted by `{}`.{}\n", table.sort.join(", "), view_note(table));
+        let skip = if table.call.is_some() { <CallBlock as Block>::COLUMNS.len() } else { 0 };
         columns(&mut text, table.columns().skip(skip));
     }
     text.push_str(

@@ -25,10 +25,7 @@ pub struct Column {
 impl Column {
     /// Foreign name of the column under a convention, for example `zeek`.
     pub fn named(&self, convention: &str) -> Option<&'static str> {
-        self.metadata
-            .iter()
-            .find(|(key, _)| *key == convention)
-            .map(|(_, name)| *name)
+        self.metadata.iter().find(|(key, _)| *key == convention).map(|(_, name)| *name)
     }
 }
 
@@ -97,11 +94,8 @@ impl Table {
         let mut fields = Vec::new();
         for (block, columns) in self.blocks.iter().enumerate() {
             for (position, column) in columns.iter().enumerate() {
-                let mut metadata: HashMap<String, String> = column
-                    .metadata
-                    .iter()
-                    .map(|(key, name)| (key.to_string(), name.to_string()))
-                    .collect();
+                let mut metadata: HashMap<String, String> =
+                    column.metadata.iter().map(|(key, name)| (key.to_string(), name.to_string())).collect();
                 metadata.insert("doc".into(), column.doc.into());
                 let field_id = block * BLOCK_FIELD_IDS + position + 1;
                 metadata.insert("PARQUET:field_id".into(), field_id.to_string());

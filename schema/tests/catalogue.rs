@@ -10,24 +10,13 @@ fn every_table_is_well_formed() {
     for table in TABLES {
         let mut seen = HashSet::new();
         for column in table.columns() {
-            assert!(
-                seen.insert(column.name),
-                "{}.{} is defined twice",
-                table.name,
-                column.name
-            );
-            let plain = column
-                .name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            assert!(seen.insert(column.name), "{}.{} is defined twice", table.name, column.name);
+            let plain =
+                column.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             assert!(plain, "{}.{} is not flat snake case", table.name, column.name);
         }
         for name in table.sort {
-            assert!(
-                table.column(name).is_some(),
-                "{} sorts by an unknown column {name}",
-                table.name
-            );
+            assert!(table.column(name).is_some(), "{} sorts by an unknown column {name}", table.name);
         }
         let ids: HashSet<_> = table
             .schema()
@@ -35,12 +24,7 @@ fn every_table_is_well_formed() {
             .iter()
             .map(|field| field.metadata()["PARQUET:field_id"].clone())
             .collect();
-        assert_eq!(
-            ids.len(),
-            table.columns().count(),
-            "{} has a field id twice",
-            table.name
-        );
+        assert_eq!(ids.len(), table.columns().count(), "{} has a field id twice", table.name);
     }
 }
 
