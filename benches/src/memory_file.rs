@@ -5,7 +5,7 @@ use anyhow::Result;
 use shark_dissect::frame::Frame;
 use shark_schema::segment::LINKTYPE_ETHERNET;
 
-use crate::mix::{Counts, Shares, play};
+use crate::mix::{Counts, GAP_NS, Shares, play};
 
 #[derive(Default)]
 pub struct MemoryFile {
@@ -18,7 +18,7 @@ pub struct MemoryFile {
 impl MemoryFile {
     pub fn of(seed: u64, bytes: u64, shares: Shares) -> Result<MemoryFile> {
         let mut file = MemoryFile::default();
-        let counts = play(seed, bytes, shares, &mut |ts_ns, data| {
+        let counts = play(seed, bytes, shares, GAP_NS, &mut |ts_ns, data| {
             file.bytes.extend_from_slice(data);
             file.frames.push((ts_ns, file.bytes.len()));
             Ok(())

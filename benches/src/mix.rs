@@ -44,9 +44,13 @@ impl Shares {
 pub const START_NS: i64 = 1_767_225_600_000_000_000;
 const AT_ONCE: usize = 64;
 
-/// Hands `sink` frames of at least `bytes` bytes.
-pub fn play(seed: u64, bytes: u64, shares: Shares, sink: &mut Sink<'_>) -> Result<Counts> {
-    let mut mix = Mix { draw: Draw::new(seed, "mix"), shares, now_ns: START_NS, counts: Counts::default() };
+/// Mean time between two frames: about a gigabit a second.
+pub const GAP_NS: u64 = 4000;
+
+/// Hands `sink` frames of at least `bytes` bytes, on average `gap_ns` apart.
+pub fn play(seed: u64, bytes: u64, shares: Shares, gap_ns: u64, sink: &mut Sink<'_>) -> Result<Counts> {
+    let counts = Counts::default();
+    let mut mix = Mix { draw: Draw::new(seed, "mix"), shares, gap_ns, now_ns: START_NS, counts };
     let mut talks: Vec<Talk> = (0..AT_ONCE).map(|_| mix.begin()).collect::<Result<_>>()?;
     while !talks.is_empty() {
         let at = mix.draw.between(0, talks.len() as u64 - 1) as usize;
@@ -68,6 +72,7 @@ pub fn play(seed: u64, bytes: u64, shares: Shares, sink: &mut Sink<'_>) -> Resul
 struct Mix {
     draw: Draw,
     shares: Shares,
+    gap_ns: u64,
     now_ns: i64,
     counts: Counts,
 }
@@ -162,7 +167,7 @@ impl Mix {
     }
 
     fn pass(&mut self, frame: &[u8], sink: &mut Sink<'_>) -> Result<()> {
-        self.now_ns += self.draw.between(500, 8000) as i64;
+        self.now_ns += self.draw.between(1, 2 * self.gap_ns) as i64;
         self.counts.frames += 1;
         self.counts.bytes += frame.len() as u64;
         sink(self.now_ns, frame)
@@ -181,7 +186,7 @@ mod tests {
             }
             Ok(())
         };
-        let counts = play(seed, 300_000, Shares::MIXED, &mut sink).expect("memory takes everything");
+        let counts = play(seed, 300_000, Shares::MIXED, GAP_NS, &mut sink).expect("memory takes everything");
         (counts, sum)
     }
 

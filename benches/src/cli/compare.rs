@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use shark_benches::measure::Cost;
-use shark_benches::mix::Counts;
+use shark_benches::mix::{Counts, GAP_NS};
 
 use super::generate::{Shape, make};
 
@@ -131,7 +131,7 @@ impl Arguments {
         let capture = |name: &str, bytes| {
             eprintln!("shark-bench: making a capture of {} MB", bytes / 1_000_000);
             let path = room.join(name);
-            let counts = make(Shape::Mixed, bytes, self.seed, &path)?;
+            let counts = make(Shape::Mixed, bytes, self.seed, GAP_NS, &path)?;
             let file_bytes = std::fs::metadata(&path)?.len();
             anyhow::Ok(Capture { path, file_bytes, counts })
         };

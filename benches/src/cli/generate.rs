@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use shark_benches::mix::{Counts, Shares, play};
+use shark_benches::mix::{Counts, GAP_NS, Shares, play};
 use shark_benches::pcap::PcapFile;
 use shark_benches::shapes;
 
@@ -19,6 +19,9 @@ pub struct Arguments {
     /// Of the mixed shape
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Mean time between two frames of the mixed shape, in ns
+    #[arg(long, default_value_t = GAP_NS, value_parser = clap::value_parser!(u64).range(1..1_000_000_000))]
+    gap_ns: u64,
     /// File to write
     #[arg(short = 'w', long, value_name = "FILE")]
     write: PathBuf,
@@ -38,17 +41,17 @@ pub enum Shape {
 
 impl Arguments {
     pub fn run(self) -> Result<()> {
-        let counts = make(self.shape, self.bytes, self.seed, &self.write)?;
+        let counts = make(self.shape, self.bytes, self.seed, self.gap_ns, &self.write)?;
         println!("{}", serde_json::to_string(&counts)?);
         Ok(())
     }
 }
 
-pub fn make(shape: Shape, size: u64, seed: u64, path: &Path) -> Result<Counts> {
+pub fn make(shape: Shape, size: u64, seed: u64, gap_ns: u64, path: &Path) -> Result<Counts> {
     let mut file = PcapFile::create(path)?;
     let mut sink = |ts_ns, data: &[u8]| file.frame(ts_ns, data);
     let counts = match shape {
-        Shape::Mixed => play(seed, size, Shares::MIXED, &mut sink),
+        Shape::Mixed => play(seed, size, Shares::MIXED, gap_ns, &mut sink),
         Shape::OneFlow => shapes::one_flow(size, &mut sink),
         Shape::OpenFlows => shapes::open_flows(size, &mut sink),
         Shape::OneBody => shapes::one_body(size, &mut sink),

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shark_benches::measure::{Cost, Job, once};
+use shark_benches::mix::GAP_NS;
 
 use super::generate::{Shape, make};
 
@@ -25,6 +26,10 @@ pub struct Arguments {
     /// Only these captures
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Strain>,
+    /// Mean time between two frames of mixed traffic: flows end by the time of the capture, so its speed decides how many
+    /// are open at once
+    #[arg(long, default_value_t = GAP_NS, value_parser = clap::value_parser!(u64).range(1..1_000_000_000))]
+    gap_ns: u64,
     /// Most memory that a run may take
     #[arg(long, value_parser = super::bytes, default_value = "1GiB")]
     limit: u64,
@@ -68,7 +73,7 @@ impl Arguments {
             let capture = room.path().join("capture.pcap");
             let (shape, size) = strain.shape();
             eprintln!("shark-bench: making {strain:?}");
-            make(shape, size, 1, &capture)?;
+            make(shape, size, 1, self.gap_ns, &capture)?;
             for &threads in &self.threads {
                 let outcome = index(&sharkq, &capture, threads, strain, &room.path().join("index"))?;
                 self.print(&outcome)?;
