@@ -258,7 +258,8 @@ pub fn begins(bytes: &[u8]) -> Probe {
             Some(end) if is_request_line(&bytes[..end]) => Probe::Yes,
             Some(end) if is_method(&bytes[..token]) => begins_field(&bytes[end + 1..]),
             Some(_) => Probe::No,
-            None if !printable(&bytes[token..]) => Probe::No,
+            // The line end may be cut in two.
+            None if !printable(bytes[token..].strip_suffix(b"\r").unwrap_or(&bytes[token..])) => Probe::No,
             None if is_method(&bytes[..token]) => Probe::Yes,
             None => Probe::More,
         },
