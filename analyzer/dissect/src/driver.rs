@@ -218,7 +218,10 @@ impl<D: Dissector> Talk<D> {
                 side.began.get_or_insert(began);
                 Some(len)
             }
-            Parsed::Skip(len) if len > 0 && len <= rest.len() => Some(len),
+            Parsed::Skip(len) if len > 0 && len <= rest.len() => {
+                side.began = None;
+                Some(len)
+            }
             Parsed::More(at_least) if rest.len() < limits::STREAM_BUFFER => {
                 side.need = at_least.max(rest.len() + 1);
                 side.began.get_or_insert(began);
@@ -367,7 +370,11 @@ impl<D: Dissector> Talk<D> {
             .max_by_key(|mark| mark.ts_ns)
             .expect("a call has at least one half");
         let times = CallTimes {
-            think_ns: request.zip(response).map(|(asked, answered)| answered.began.ts_ns - asked.ended.ts_ns),
+            // Nothing was thought about where the answer came before the end of the request.
+            think_ns: request
+                .zip(response)
+                .map(|(asked, answered)| answered.began.ts_ns - asked.ended.ts_ns)
+                .filter(|ns| *ns >= 0),
             duration_ns: request
                 .zip(response)
                 .map(|(asked, answered)| answered.ended.ts_ns - asked.began.ts_ns),

@@ -38,10 +38,10 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
     }
 
     fn probe(bytes: &[u8]) -> Probe {
-        let Some(message) = unframed::<TCP>(bytes) else {
+        let Some((message, announced)) = unframed::<TCP>(bytes) else {
             return if TCP { Probe::More } else { Probe::No };
         };
-        record::plausible(message, TCP)
+        record::plausible(message, TCP, announced)
     }
 
     fn parse(&mut self, _: Direction, bytes: &[u8], _: Option<&Message>) -> Parsed<Message> {
@@ -77,7 +77,7 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
             let len = u16::from_be_bytes([bytes[at], bytes[at + 1]]) as usize;
             let message = &bytes[at + 2..];
             let message = &message[..len.min(message.len())];
-            len > HEADER && record::plausible(message, TCP) == Probe::Yes
+            len > HEADER && record::plausible(message, TCP, message.len()) == Probe::Yes
         })
     }
 
@@ -109,13 +109,13 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
 }
 
 /// The first message, as far as it is at hand.
-fn unframed<const TCP: bool>(bytes: &[u8]) -> Option<&[u8]> {
+fn unframed<const TCP: bool>(bytes: &[u8]) -> Option<(&[u8], usize)> {
     if !TCP {
-        return Some(bytes);
+        return Some((bytes, bytes.len()));
     }
     let [high, low, rest @ ..] = bytes else {
         return None;
     };
     let len = u16::from_be_bytes([*high, *low]) as usize;
-    (rest.len() >= len.min(HEADER + 5)).then(|| &rest[..rest.len().min(len)])
+    (rest.len() >= len.min(HEADER + 5)).then(|| (&rest[..rest.len().min(len)], len))
 }

@@ -100,7 +100,7 @@ fn header(bytes: &[u8]) -> Option<Header> {
 }
 
 /// Could this be DNS? A known kind of request, a sane question count, and a first name that can be read.
-pub fn plausible(bytes: &[u8], stream: bool) -> Probe {
+pub fn plausible(bytes: &[u8], stream: bool, announced: usize) -> Probe {
     let Some(header) = header(bytes) else {
         return if stream { Probe::More } else { Probe::No };
     };
@@ -125,6 +125,8 @@ pub fn plausible(bytes: &[u8], stream: bool) -> Probe {
         Some(_) => Probe::No,
         // Broken names are evidence where the rest of the header is sound.
         None if !stream && questions == 1 && header.counts[1..].iter().all(|count| *count < 64) => Probe::Yes,
+        // What is to come may complete the name.
+        None if stream && bytes.len() < announced => Probe::More,
         None => Probe::No,
     }
 }
