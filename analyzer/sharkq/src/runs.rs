@@ -68,6 +68,9 @@ fn properties(table: &Table, schema: &SchemaRef, rows: usize) -> WriterPropertie
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_max_ndv(path.clone(), rows as u64);
         }
+        for leaf in leaves_without_bounds(field) {
+            properties = properties.set_column_statistics_enabled(leaf, EnabledStatistics::None);
+        }
         if BODIES.contains(&field.name().as_str()) {
             properties =
                 properties.set_column_dictionary_page_size_limit(path.clone(), BODY_DICTIONARY_BYTES);
