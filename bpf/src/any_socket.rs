@@ -4,7 +4,8 @@
 //!
 //! A mark is what a packet filter can know of a local sender: SO_MARK stays on a packet from its socket to the device, whatever
 //! rewrites its addresses on the way. It does not travel to another network namespace, nor to what comes back from the wire: the
-//! answers to a marked socket are seen.
+//! answers to a marked socket are seen. Whoever else sets marks on the host defeats it, for the whole mark is compared: kube-proxy
+//! adds 0x4000 to what it masquerades.
 
 use std::fmt;
 use std::os::fd::AsFd;
