@@ -14,6 +14,8 @@ use crate::stream::Mark;
 
 /// A conversation of some protocol, erased.
 pub trait Conversation: Send {
+    /// Where in each stream the first bytes it gets lie.
+    fn begin(&mut self, starts: [u64; 2]);
     /// Takes the next bytes of a direction. `quiet` says that before them all bytes of both directions had been
     /// acknowledged.
     fn data(
@@ -425,6 +427,12 @@ impl Side {
 }
 
 impl<D: Dissector> Conversation for Talk<D> {
+    fn begin(&mut self, starts: [u64; 2]) {
+        for (side, start) in self.sides.iter_mut().zip(starts) {
+            side.start = start;
+        }
+    }
+
     fn data(
         &mut self,
         cx: &mut Context<'_>,

@@ -44,6 +44,10 @@ pub struct Flow {
     app: App,
     /// The start of the application's bytes was captured.
     aligned: bool,
+    /// Bytes are missing before the first that a protocol took.
+    gapped: bool,
+    /// Offset in each stream behind what was handed out.
+    handed: [u64; 2],
 }
 
 /// Counters of one interface.
@@ -119,6 +123,8 @@ impl Flow {
             copies: Copies::default(),
             app: App::Undecided(None),
             aligned: packet.key.protocol != 6,
+            gapped: false,
+            handed: [0; 2],
         }
     }
 
@@ -202,7 +208,10 @@ impl Flow {
             mark.acked = self.streams[other as usize].offset(ack);
             self.stream(scope, other, false, |stream, out| stream.acknowledge(ack, out));
         }
-        let quiet = self.streams.iter().all(Stream::quiet);
+        // What was overtaken was sent before the point that looks quiet.
+        let in_order = self.streams[direction as usize].is_latest(Some(seq))
+            && self.streams[other as usize].is_latest(tcp.ack);
+        let quiet = in_order && self.streams.iter().all(Stream::quiet);
         if tcp.payload_len > 0 && !self.closed {
             self.has_payload = true;
             let piece = Piece { seq, bytes: tcp.payload, len: tcp.payload_len, mark };
@@ -234,7 +243,7 @@ impl Flow {
     ) {
         let mut stream = std::mem::take(&mut self.streams[direction as usize]);
         work(&mut stream, &mut |event| {
-            if matches!(event, Event::Gap(_)) {
+            if matches!(event, Event::Gap(1..)) {
                 self.connection.gap(direction);
             }
             self.application(scope, direction, event, quiet);
@@ -243,12 +252,21 @@ impl Flow {
     }
 
     fn application(&mut self, scope: &mut Scope<'_>, direction: Direction, event: Event<'_>, quiet: bool) {
+        self.handed[direction as usize] += match event {
+            Event::Data(bytes, _) => bytes.len() as u64,
+            Event::Gap(len) => len,
+        };
+        self.hand(scope, direction, event, quiet);
+    }
+
+    fn hand(&mut self, scope: &mut Scope<'_>, direction: Direction, event: Event<'_>, quiet: bool) {
         match std::mem::replace(&mut self.app, App::Opaque) {
             App::Opaque => {}
             App::Talk(talk) => self.talk(scope, talk, direction, event, quiet),
             App::Undecided(held) => match event {
                 Event::Gap(_) => {
                     self.aligned = false;
+                    self.gapped = true;
                     self.app = App::Undecided(None);
                 }
                 Event::Data(bytes, mark) => self.decide(scope, held, direction, bytes, mark),
@@ -285,7 +303,7 @@ impl Flow {
                 for direction in [Direction::Forward, Direction::Backward] {
                     let (rest, mark) = talk.take_rest(direction);
                     if !rest.is_empty() {
-                        self.application(scope, direction, Event::Data(&rest, mark), false);
+                        self.hand(scope, direction, Event::Data(&rest, mark), false);
                     }
                 }
             }
@@ -328,17 +346,26 @@ impl Flow {
         }
         if let Some((number, aligned)) = found {
             let table = scope.table_numbers[number];
-            let talk = (PROTOCOLS[number].talk)(table, *scope.options, aligned);
-            let l7 = &mut self.context(scope).flow.l7;
-            if !l7.contains(&talk.name()) {
-                l7.push(talk.name());
+            let mut talk = (PROTOCOLS[number].talk)(table, *scope.options, aligned);
+            let gapped = self.gapped;
+            let mut starts = self.handed;
+            starts[direction as usize] -= bytes.len() as u64;
+            starts[direction.opposite() as usize] -= held.sides[direction.opposite() as usize].0.len() as u64;
+            talk.begin(starts);
+            let mut cx = self.context(scope);
+            if !cx.flow.l7.contains(&talk.name()) {
+                cx.flow.l7.push(talk.name());
+            }
+            if gapped {
+                // Whether what is missing asked or answered, nobody knows.
+                talk.gap(&mut cx, direction, 0);
             }
             self.app = App::Talk(talk);
             let (other, other_mark) = std::mem::take(&mut held.sides[direction.opposite() as usize]);
             if !other.is_empty() {
-                self.application(scope, direction.opposite(), Event::Data(&other, other_mark), false);
+                self.hand(scope, direction.opposite(), Event::Data(&other, other_mark), false);
             }
-            self.application(scope, direction, Event::Data(bytes, mark), false);
+            self.hand(scope, direction, Event::Data(bytes, mark), false);
         } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes)) {
             self.context(scope).flow.l7.push(name);
         } else if wait && bytes.len() < limits::PROBE_BUFFER {

@@ -108,6 +108,11 @@ impl Stream {
         self.early.is_empty() && self.acked >= self.sent
     }
 
+    /// True unless more than this was acknowledged before: then the packet that names it was overtaken on its way.
+    pub fn is_latest(&self, seq: Option<u32>) -> bool {
+        seq.and_then(|seq| self.offset(seq)).is_some_and(|offset| offset >= self.acked)
+    }
+
     /// True when everything up to the FIN was handed out.
     pub fn ended(&self) -> bool {
         self.fin.is_some_and(|fin| self.next >= fin)
@@ -139,6 +144,7 @@ impl Stream {
 
     /// Takes a segment.
     pub fn segment(&mut self, piece: Piece<'_>, out: &mut dyn FnMut(Event<'_>)) {
+        self.begin_earlier(piece.seq, piece.len, out);
         let Some(offset) = self.offset(piece.seq) else {
             return;
         };
@@ -156,6 +162,24 @@ impl Stream {
         let cut = end - self.next - fresh.len() as u64;
         self.hand_out(fresh, piece.mark, cut, out);
         self.drain(out);
+    }
+
+    /// A packet that was overtaken by an acknowledgement may show that the stream began before it. Nothing was handed out,
+    /// so the start is moved. A single byte there is a keep-alive (RFC 9293 section 3.8.4).
+    fn begin_earlier(&mut self, seq: u32, len: u32, out: &mut dyn FnMut(Event<'_>)) {
+        let distance = self.base.wrapping_sub(seq);
+        if self.next > 0 || len < 2 || distance == 0 || distance as usize > limits::OUT_OF_ORDER_BYTES {
+            return;
+        }
+        let by = u64::from(distance);
+        self.base = seq;
+        self.acked += by;
+        self.sent += by;
+        self.fin = self.fin.map(|fin| fin + by);
+        self.early =
+            std::mem::take(&mut self.early).into_iter().map(|(at, early)| (at + by, early)).collect();
+        // The other direction may have gone on meanwhile.
+        out(Event::Gap(0));
     }
 
     /// Hands out what is held, with gaps where bytes are missing.
