@@ -1,0 +1,8 @@
+//! Protocols against captures of real servers: golden rows, tshark's word, other cuts of the same streams, and the registry
+//! that keeps tables, dissectors and fixtures together.
+
+mod cutting;
+mod golden;
+mod outside;
+mod recording;
+mod registry;

@@ -1,0 +1,94 @@
+//! tshark's word on the fixtures: the same methods, targets and statuses, the same questions and response codes.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int32Type;
+
+use crate::recording::{analysed, captures, read};
+
+#[test]
+fn tshark_reads_the_same_http() {
+    if !is_installed() {
+        return;
+    }
+    for capture in captures("http") {
+        let rows = analysed(&read(&capture)).remove("http").expect("the table");
+        let requests = sorted(&rows, |batch, row| {
+            let text = |name: &str| batch[name].as_string::<i32>();
+            let query = text("query").is_valid(row).then(|| format!("?{}", text("query").value(row)));
+            let uri = format!("{}{}", text("path").value(row), query.unwrap_or_default());
+            format!("{}\t{uri}", text("method").value(row))
+        });
+        assert_eq!(requests, tshark(&capture, "http.request", &["http.request.method", "http.request.uri"]));
+        let statuses = sorted(&rows, |batch, row| {
+            batch["status_code"].as_primitive::<Int32Type>().value(row).to_string()
+        });
+        assert_eq!(statuses, tshark(&capture, "http.response.code >= 200", &["http.response.code"]));
+    }
+}
+
+#[test]
+fn tshark_reads_the_same_dns() {
+    if !is_installed() {
+        return;
+    }
+    for capture in captures("dns") {
+        let rows = analysed(&read(&capture)).remove("dns").expect("the table");
+        let seen = sorted(&rows, |batch, row| {
+            let number = |name: &str| batch[name].as_primitive::<Int32Type>().value(row);
+            let query = batch["query"].as_string::<i32>().value(row);
+            format!("0x{:04x}\t{query}\t{}", number("trans_id"), number("n_answers"))
+        });
+        let fields = ["dns.id", "dns.qry.name", "dns.count.answers"];
+        let mut told: Vec<String> = tshark(&capture, "dns.flags.response == 1", &fields)
+            .iter()
+            .map(|line| line.to_lowercase())
+            .collect();
+        told.sort();
+        assert_eq!(seen, told);
+        let rcodes =
+            sorted(&rows, |batch, row| batch["rcode_num"].as_primitive::<Int32Type>().value(row).to_string());
+        assert_eq!(rcodes, tshark(&capture, "dns.flags.response == 1", &["dns.flags.rcode"]));
+    }
+}
+
+fn sorted(batches: &[RecordBatch], line: impl Fn(&RecordBatch, usize) -> String) -> Vec<String> {
+    let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));
+    let mut lines: Vec<String> = rows.map(|(batch, row)| line(batch, row)).collect();
+    lines.sort();
+    assert!(!lines.is_empty(), "no row");
+    lines
+}
+
+/// Values of fields, one line a message: several messages of a frame come in one line of tshark's, comma by comma.
+fn tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<String> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(capture).args(["-Y", filter, "-T", "fields"]).stderr(Stdio::null());
+    fields.iter().for_each(|field| {
+        command.args(["-e", field]);
+    });
+    let output = command.output().expect("tshark starts");
+    assert!(output.status.success(), "{command:?}");
+    let mut lines = Vec::new();
+    for line in String::from_utf8(output.stdout).expect("text").lines() {
+        let columns: Vec<Vec<&str>> = line.split('\t').map(|column| column.split(',').collect()).collect();
+        let messages = columns.iter().map(Vec::len).max().expect("a field");
+        for at in 0..messages {
+            let message: Vec<&str> = columns.iter().map(|column| column[at.min(column.len() - 1)]).collect();
+            lines.push(message.join("\t"));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn is_installed() -> bool {
+    let found = Command::new("tshark").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found = found.is_ok_and(|status| status.success());
+    if !found {
+        eprintln!("skipped: tshark is not installed");
+    }
+    found
+}
