@@ -14,10 +14,7 @@ fn main() {
 
 fn add(path: &Path, hash: &mut DefaultHasher) {
     if path.is_dir() {
-        let mut entries: Vec<_> = std::fs::read_dir(path)
-            .expect("a source folder")
-            .flatten()
-            .collect();
+        let mut entries: Vec<_> = std::fs::read_dir(path).expect("a source folder").flatten().collect();
         entries.sort_by_key(|entry| entry.file_name());
         entries.iter().for_each(|entry| add(&entry.path(), hash));
     } else {

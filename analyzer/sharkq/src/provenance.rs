@@ -227,8 +227,8 @@ fn was_idle(sources: &Sources, node: &str, facts: &[&Record], bucket_ns: i64) ->
         sources.files.iter().filter_map(|file| file.sidecar.as_ref()).filter(|side| side.node == node);
     let next = of_node.filter(|side| side.sealed_at_ns > bucket_ns).min_by_key(|side| side.sealed_at_ns);
     let began = |record: &Record| matches!(record.fact, Fact::Start(_));
-    let before = facts.iter().filter(|record| record.ts_ns < end_ns);
-    let last = before.filter(|record| began(record) || matches!(record.fact, Fact::Stop(_))).next_back();
+    let mut before = facts.iter().filter(|record| record.ts_ns < end_ns);
+    let last = before.rfind(|record| began(record) || matches!(record.fact, Fact::Stop(_)));
     last.is_some_and(|record| began(record))
         && next.is_some_and(|side| {
             let again =
