@@ -47,7 +47,7 @@ python() {
 }
 
 s3() {
-  [ ! -x "$here/deploy/install-s3s.sh" ] || "$here/deploy/install-s3s.sh" >&2 ||
+  SHARK_S3S_FS=$("$here/deploy/install-s3s.sh") && export SHARK_S3S_FS ||
     echo "test.sh: no S3 server; the tests that need it skip and say so" >&2
 }
 
@@ -59,5 +59,6 @@ if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --locked --workspace "$@"
   [ $# -gt 0 ] || cargo test --locked --workspace --doc
 else
-  cargo test --locked --workspace "$@"
+  # One at a time, as .config/nextest.toml has it for those that need it.
+  RUST_TEST_THREADS=1 cargo test --locked --workspace "$@"
 fi
