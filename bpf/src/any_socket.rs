@@ -1,17 +1,18 @@
 //! The filter of a packet socket that is bound to no interface: only listed interfaces pass, each cut to its own length, and
-//! packets of marked sockets do not pass. In: a socket, interfaces, marks. Out: nothing; the kernel does the rest.
+//! TCP connections of marked sockets do not pass. In: a socket, interfaces, marks. Out: nothing; the kernel does the rest.
 //! Edits take effect at once and cost the packets in flight nothing.
 //!
 //! A mark is what a packet filter can know of a local sender: SO_MARK stays on a packet from its socket to the device, whatever
-//! rewrites its addresses on the way. It does not travel to another network namespace, nor to what comes back from the wire: the
-//! answers to a marked socket are seen. Whoever else sets marks on the host defeats it, for the whole mark is compared: kube-proxy
-//! adds 0x4000 to what it masquerades.
+//! rewrites its addresses on the way. What comes back from the wire has none, so the filter remembers the ends of connections
+//! that it saw marked packets on, as they are on that wire, and leaves out the other direction too. A mark does not travel to
+//! another network namespace. Whoever else changes marks on the host defeats it, for the whole mark is compared: kube-proxy adds
+//! 0x4000 to what it masquerades, and takes it off again before the packet leaves.
 
 use std::fmt;
 use std::os::fd::AsFd;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::programs::SocketFilter;
 
 use crate::Reason;
@@ -21,9 +22,16 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/an
 /// Loaded and not yet, or already, attached. The socket keeps the program alive; this value keeps the maps editable.
 pub struct AnySocket {
     program: Ebpf,
-    interfaces: HashMap<MapData, u32, u32>,
+    interfaces: HashMap<MapData, u32, Listed>,
     own_marks: HashMap<MapData, u32, u32>,
+    left_out: Array<MapData, u64>,
 }
+
+/// Bytes kept of a packet, and whether outgoing ones are left out: `struct listed` of the program.
+type Listed = [u32; 2];
+
+/// The mark that the uploads of every recorder carry.
+pub const OWN_MARK: u32 = 0x5ec0_71d3;
 
 /// Tries everything but the attachment, and leaves nothing behind.
 pub fn can_run() -> Result<(), Reason> {
@@ -39,20 +47,26 @@ impl AnySocket {
     /// As [`AnySocket::load`], from the bytes of an object that is built from the same source.
     pub fn load_object(object: &[u8]) -> Result<AnySocket, Reason> {
         let mut program = Ebpf::load(object).map_err(|error| Reason::of(&error))?;
-        let interfaces = map(&mut program, "interfaces")?;
-        let own_marks = map(&mut program, "own_marks")?;
+        let interfaces = HashMap::try_from(map(&mut program, "interfaces")?).map_err(|e| Reason::of(&e))?;
+        let own_marks = HashMap::try_from(map(&mut program, "own_marks")?).map_err(|e| Reason::of(&e))?;
+        let left_out = Array::try_from(map(&mut program, "left_out")?).map_err(|e| Reason::of(&e))?;
         filter(&mut program)?.load().map_err(|error| Reason::of(&error))?;
-        Ok(AnySocket { program, interfaces, own_marks })
+        Ok(AnySocket { program, interfaces, own_marks, left_out })
     }
 
-    /// Puts the filter in place of whatever filter the socket has.
+    /// Puts the filter in place of whatever filter the socket has. Sockets may share it.
     pub fn attach(&mut self, socket: impl AsFd) -> Result<(), Reason> {
         filter(&mut self.program)?.attach(socket).map_err(|error| Reason::of(&error))
     }
 
     /// Lets packets of an interface in, or changes how many of their bytes are kept.
     pub fn list(&mut self, ifindex: u32, snaplen_bytes: u32) -> Result<(), Full> {
-        self.interfaces.insert(ifindex, snaplen_bytes, 0).map_err(Full::from)
+        self.interfaces.insert(ifindex, [snaplen_bytes, 0], 0).map_err(Full::from)
+    }
+
+    /// As [`AnySocket::list`] for a loopback device, where every packet passes twice: the outgoing copy is left out.
+    pub fn list_loopback(&mut self, ifindex: u32, snaplen_bytes: u32) -> Result<(), Full> {
+        self.interfaces.insert(ifindex, [snaplen_bytes, 1], 0).map_err(Full::from)
     }
 
     /// Lets no more packets of an interface in. One that is not listed is fine.
@@ -60,9 +74,14 @@ impl AnySocket {
         let _ = self.interfaces.remove(&ifindex);
     }
 
-    /// Keeps packets out that a socket with this SO_MARK sends.
+    /// Keeps packets out that a socket with this SO_MARK sends, and those of the other end of its TCP connection.
     pub fn ignore_mark(&mut self, mark: u32) -> Result<(), Full> {
         self.own_marks.insert(mark, 1, 0).map_err(Full::from)
+    }
+
+    /// Packets kept out so far because of a mark.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.get(&0, 0).unwrap_or(0)
     }
 }
 
@@ -71,9 +90,8 @@ impl AnySocket {
 #[error("the any-socket filter takes no more entries: {0}")]
 pub struct Full(#[from] MapError);
 
-fn map(program: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, u32, u32>, Reason> {
-    let map = program.take_map(name).ok_or_else(|| missing(name))?;
-    HashMap::try_from(map).map_err(|error| Reason::of(&error))
+fn map(program: &mut Ebpf, name: &'static str) -> Result<Map, Reason> {
+    program.take_map(name).ok_or_else(|| missing(name))
 }
 
 fn filter(program: &mut Ebpf) -> Result<&mut SocketFilter, Reason> {

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Builds the objects in prebuilt/ anew from src/programs, for machines without a clang that can: run it when a program changes.
+# The tests load these objects too and hold them to the same behaviour as fresh ones.
+set -eu
+cd "$(dirname "$0")"
+for source in src/programs/*.bpf.c; do
+    object="prebuilt/$(basename "$source" .c).o"
+    "${CLANG:-clang-14}" -target bpf -g -O2 -Wall -Werror -mcpu=v3 -c "$source" -o "$object"
+    "${LLVM_STRIP:-llvm-strip-14}" -g "$object"
+done
