@@ -143,6 +143,10 @@ impl Served {
         status.started_ns = Some(self.started_ns);
         status.interfaces =
             names.zip(counters).map(|(name, counters)| InterfaceStatus { name, counters }).collect();
+        let socket = stats.socket();
+        if socket != Counters::default() {
+            status.interfaces.push(InterfaceStatus { name: "*".to_owned(), counters: socket });
+        }
         status.totals = stats.totals();
         status.ring_bytes = ring_bytes;
         status.ring_limit_bytes = Some(limit);
@@ -186,7 +190,7 @@ pub fn of_files(ring: &Ring) -> Status {
         status.newest_ns = status.newest_ns.into_iter().chain(sidecar.max_ns).max();
         status.totals += &sidecar.totals;
         for bucket in &sidecar.buckets {
-            let of = sidecar.interfaces.get(bucket.interface as usize).map_or("?", |of| of.name.as_str());
+            let of = sidecar.interfaces.get(bucket.interface as usize).map_or("*", |of| of.name.as_str());
             match status.interfaces.iter_mut().find(|known| known.name == of) {
                 Some(known) => known.counters += &bucket.counters,
                 None => {

@@ -1,86 +1,246 @@
-//! Keeps an eye on the recorded devices: one that goes away is a fact, one that is made anew is recorded again.
-//! In: the names given, looked at once a second. Out: facts, new interfaces, and sockets for the capture threads.
+//! Follows the interfaces that are to be recorded as they come and go: one that goes is a fact, one that comes is recorded.
+//! In: names and patterns, and the kernel's word of changes. Out: facts, interfaces, and news for the capture threads.
 //! A recorder whose only device is gone goes on waiting for it: it never stops silently.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
 
+use shark_bpf::any_socket::{AnySocket, OWN_MARK};
 use shark_schema::identity::{Fact, InterfaceFact, Targeting};
 use shark_schema::segment::SidecarInterface;
 
-use crate::capture::{CaptureError, Line, RingOptions, index_of};
+use crate::capture::{CaptureError, Device, Line, News, Ring, RingOptions};
+use crate::devices::Watch;
 use crate::log::Log;
 use crate::segment::Recording;
+use crate::targets::Targets;
 
 pub struct Attacher {
-    pub recording: Arc<Recording>,
-    pub options: RingOptions,
-    /// By name: the index it is recorded under, None while it is gone.
-    pub known: BTreeMap<String, Option<u32>>,
+    targets: Targets,
+    options: RingOptions,
+    watch: Watch,
+    /// What is recorded now, by index.
+    known: BTreeMap<u32, String>,
+    /// Names that were recorded at some time.
+    seen: BTreeSet<String>,
+    way: Way,
     /// One a worker.
-    pub workers: Vec<Sender<Line>>,
+    workers: Vec<Sender<News>>,
 }
 
+/// How packets of the interfaces, and of no others, get into the rings.
+enum Way {
+    /// One socket a worker, behind this filter.
+    Shared(Box<AnySocket>),
+    /// A socket an interface and worker, because of this.
+    Each(String),
+}
+
+/// Everything that is needed to begin.
+pub struct Begun {
+    pub attacher: Attacher,
+    /// One a worker.
+    pub rings: Vec<Ring>,
+    pub interfaces: Vec<SidecarInterface>,
+}
+
+/// While there is no BPF, every interface that a pattern finds has a kernel's ring of its own: a smaller one, for there may be
+/// hundreds.
+const PATTERN_SHARE: u64 = 16;
+const SMALLEST_BUFFER_BYTES: u64 = 1 << 20;
+const LOOK: Duration = Duration::from_millis(500);
+
 impl Attacher {
-    pub fn look(&mut self, log: &Log) {
-        let names: Vec<String> = self.known.keys().cloned().collect();
-        for name in names {
-            let before = self.known[&name];
-            let now = index_of(&name);
-            if now == before {
+    /// Opens the sockets and lets packets of the interfaces in that are there already.
+    pub fn begin(names: &[String], options: RingOptions, workers: u16) -> Result<Begun, CaptureError> {
+        let watch = Watch::open().map_err(CaptureError::Devices)?;
+        let targets = Targets::new(names);
+        let devices = watch.list().map_err(CaptureError::Devices)?;
+        if let Some(missing) = targets.names().find(|name| devices.iter().all(|of| of.name != **name)) {
+            return Err(CaptureError::UnknownInterface(missing.to_owned()));
+        }
+        let (way, rings, workers) = open(&options, workers)?;
+        let (known, seen) = (BTreeMap::new(), BTreeSet::new());
+        let mut attacher = Attacher { targets, options, watch, known, seen, way, workers };
+        let mut interfaces: Vec<SidecarInterface> = Vec::new();
+        let mut wanted: Vec<&Device> =
+            devices.iter().filter(|device| attacher.targets.why(&device.name).is_some()).collect();
+        // In the order in which they were named; what patterns find comes behind.
+        let place = |device: &Device| names.iter().position(|name| *name == device.name);
+        wanted.sort_by_key(|device| (place(device).is_none(), place(device)));
+        for device in wanted {
+            match attacher.attach(device, interfaces.len() as u32, |interface| interfaces.push(interface)) {
+                Err(error) if attacher.targets.is_named(&device.name) => return Err(error),
+                Err(error) => tracing::warn!("{error}"),
+                Ok(()) => {}
+            }
+        }
+        Ok(Begun { attacher, rings, interfaces })
+    }
+
+    /// Why every interface has sockets of its own; None where they share one a worker.
+    pub fn why_not_shared(&self) -> Option<&str> {
+        match &self.way {
+            Way::Shared(_) => None,
+            Way::Each(why) => Some(why),
+        }
+    }
+
+    /// Why a device is recorded.
+    pub fn why(&self, device: &str) -> String {
+        self.targets.why(device).unwrap_or_default()
+    }
+
+    /// Looks whenever the kernel tells of a change, until `stop` is set.
+    pub fn follow(mut self, recording: Arc<Recording>, log: Arc<Log>, stop: Arc<AtomicBool>) {
+        let work = move || {
+            while !stop.load(Ordering::Relaxed) {
+                // Also without a change: what could not be attached is tried again.
+                self.watch.wait(LOOK);
+                self.look(&recording, &log);
+            }
+        };
+        thread::Builder::new().name("devices".into()).spawn(work).expect("a thread can be started");
+    }
+
+    fn look(&mut self, recording: &Recording, log: &Log) {
+        let devices = match self.watch.list() {
+            Ok(devices) => devices,
+            Err(error) => return tracing::warn!("the devices cannot be listed: {error}"),
+        };
+        let is_there = |index: &u32, name: &String| {
+            devices.iter().any(|device| device.ifindex == *index && device.name == *name)
+        };
+        let gone: Vec<(u32, String)> =
+            self.known.iter().filter(|(i, n)| !is_there(i, n)).map(|(i, n)| (*i, n.clone())).collect();
+        for (ifindex, name) in gone {
+            self.detach(ifindex);
+            note(log, &name, Some(ifindex), Targeting::NotTargeted, "the device is gone");
+        }
+        for device in &devices {
+            if self.known.contains_key(&device.ifindex) {
                 continue;
             }
-            if before.is_some() {
-                self.note(log, &name, before, Targeting::NotTargeted, "the device is gone");
-                self.known.insert(name.clone(), None);
-            }
-            let Some(index) = now else { continue };
-            match self.attach(&name) {
-                Ok(()) => {
-                    self.note(log, &name, now, Targeting::Targeted, "the device was made anew");
-                    self.known.insert(name, Some(index));
-                }
+            let Some(why) = self.targets.why(&device.name) else { continue };
+            let why = if self.seen.contains(&device.name) { "the device was made anew" } else { &why };
+            let id = recording.interfaces().len() as u32;
+            let add = |interface| {
+                recording.add(interface);
+            };
+            match self.attach(device, id, add) {
+                Ok(()) => note(log, &device.name, Some(device.ifindex), Targeting::Targeted, why),
                 // Tried again at the next look.
                 Err(error) => tracing::warn!("{error}"),
             }
         }
     }
 
-    fn attach(&self, name: &str) -> Result<(), CaptureError> {
-        let id = self.recording.interfaces().len() as u32;
-        // A new device needs a new group: sockets of one group must be bound alike.
-        let fanout = (self.workers.len() > 1).then(|| (std::process::id() as u16).wrapping_add(id as u16));
-        let open = |_| Line::open(id, name, &self.options, fanout);
-        let mut lines = self.workers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        for line in &mut lines {
-            line.start(&self.options.filter)?;
-        }
-        let Some(device) = lines.first().map(|line| line.device().clone()) else {
-            return Ok(());
-        };
-        self.recording.add(SidecarInterface {
+    /// `add` makes the interface known to the writers, before the first packet of it comes.
+    fn attach(
+        &mut self,
+        device: &Device,
+        id: u32,
+        add: impl FnOnce(SidecarInterface),
+    ) -> Result<(), CaptureError> {
+        let interface = SidecarInterface {
             id,
-            name: device.name,
+            name: device.name.clone(),
             ifindex: Some(device.ifindex),
             snaplen: self.options.snaplen,
             synthetic_ethernet: device.synthetic_ethernet,
             pod: None,
-        });
-        for (worker, line) in self.workers.iter().zip(lines) {
-            // A worker that has ended takes nothing any more.
-            let _ = worker.send(line);
+        };
+        let options = self.options_of(&device.name);
+        // A worker that has ended takes no news any more.
+        match &mut self.way {
+            Way::Shared(filter) => {
+                add(interface);
+                for worker in &self.workers {
+                    let (device, promiscuous) = (device.clone(), options.promiscuous);
+                    let _ = worker.send(News::Device { id, device, promiscuous });
+                }
+                let list = if device.loopback { AnySocket::list_loopback } else { AnySocket::list };
+                list(filter, device.ifindex, options.snaplen)
+                    .map_err(|full| CaptureError::Full(device.name.clone(), full))?;
+            }
+            Way::Each(_) => {
+                // Sockets of a fanout group must be bound alike: one group an interface.
+                let fanout = (self.workers.len() > 1).then(|| group(id));
+                let open = |_| Line::open(id, &device.name, &options, fanout);
+                let mut lines = self.workers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+                for line in &mut lines {
+                    line.start(&options.filter)?;
+                }
+                add(interface);
+                for (worker, line) in self.workers.iter().zip(lines) {
+                    let _ = worker.send(News::Line(Box::new(line)));
+                }
+            }
         }
+        self.known.insert(device.ifindex, device.name.clone());
+        self.seen.insert(device.name.clone());
         Ok(())
     }
 
-    fn note(&self, log: &Log, name: &str, ifindex: Option<u32>, state: Targeting, why: &str) {
-        tracing::warn!("{name}: {why}");
-        log.write(Fact::Interface(InterfaceFact {
-            name: name.to_owned(),
-            ifindex,
-            state,
-            why: why.to_owned(),
-        }));
+    fn detach(&mut self, ifindex: u32) {
+        self.known.remove(&ifindex);
+        if let Way::Shared(filter) = &mut self.way {
+            filter.unlist(ifindex);
+        }
+        for worker in &self.workers {
+            let _ = worker.send(News::Gone { ifindex });
+        }
     }
+
+    fn options_of(&self, name: &str) -> RingOptions {
+        let mut options = self.options.clone();
+        if !self.targets.is_named(name) {
+            options.buffer_bytes = (options.buffer_bytes / PATTERN_SHARE).max(SMALLEST_BUFFER_BYTES);
+        }
+        options
+    }
+}
+
+type Opened = (Way, Vec<Ring>, Vec<Sender<News>>);
+
+fn open(options: &RingOptions, workers: u16) -> Result<Opened, CaptureError> {
+    let mut rings = Vec::new();
+    let mut filter = match filter(options) {
+        Ok(filter) => filter,
+        Err(why) => {
+            rings.extend((0..workers).map(|_| Ring::empty()));
+            let (rings, workers) = rings.into_iter().unzip();
+            return Ok((Way::Each(why), rings, workers));
+        }
+    };
+    let fanout = (workers > 1).then(|| group(0));
+    for _ in 0..workers {
+        rings.push(Ring::shared(options, fanout, &mut filter)?);
+    }
+    let (rings, workers) = rings.into_iter().unzip();
+    Ok((Way::Shared(filter), rings, workers))
+}
+
+fn filter(options: &RingOptions) -> Result<Box<AnySocket>, String> {
+    // A socket has one filter: classic code cannot stand behind the program.
+    if options.filter.text().is_some() {
+        return Err("--filter needs a socket of its own for every interface".to_owned());
+    }
+    let mut filter = AnySocket::load().map_err(|reason| reason.to_string())?;
+    filter.ignore_mark(OWN_MARK).map_err(|full| full.to_string())?;
+    Ok(Box::new(filter))
+}
+
+/// A number for a fanout group that no other recorder of this namespace is likely to have.
+fn group(id: u32) -> u16 {
+    (std::process::id() as u16).wrapping_add(id as u16)
+}
+
+fn note(log: &Log, name: &str, ifindex: Option<u32>, state: Targeting, why: &str) {
+    tracing::info!("{name}: {why}");
+    log.write(Fact::Interface(InterfaceFact { name: name.to_owned(), ifindex, state, why: why.to_owned() }));
 }

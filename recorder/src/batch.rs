@@ -1,5 +1,5 @@
 //! The hand-over from a capture thread to its writer: a fixed number of buffers that go round in a circle.
-//! In: encoded packets of one interface. Out: the same, in order, with what was lost meanwhile.
+//! In: encoded packets. Out: the same, in order, with what was lost meanwhile.
 //! The capture side never waits and never allocates: without a free buffer it counts instead.
 
 use std::sync::Arc;
@@ -18,12 +18,19 @@ pub struct Losses {
     pub overload_bytes: u64,
 }
 
-/// Encoded packets of one interface within one stretch of 10 s. Without packets it only carries losses.
+/// Encoded packets within one stretch of 10 s, with what there is to say of each interface that had any. A batch without
+/// packets only carries losses.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub data: Vec<u8>,
-    pub interface: u32,
     pub bucket_ns: i64,
+    pub tallies: Vec<Tally>,
+}
+
+/// One interface's part of a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    pub interface: u32,
     pub packets: u64,
     pub wire_bytes: u64,
     pub policy_bytes: u64,
@@ -33,12 +40,28 @@ pub struct Batch {
     pub losses: Losses,
 }
 
+impl Tally {
+    pub fn new(interface: u32) -> Tally {
+        Tally { interface, min_ns: i64::MAX, max_ns: i64::MIN, ..Tally::default() }
+    }
+}
+
 impl Batch {
     /// Empties the batch and keeps its memory.
-    pub fn reset(&mut self, interface: u32, bucket_ns: i64) {
-        let mut data = std::mem::take(&mut self.data);
-        data.clear();
-        *self = Batch { data, interface, bucket_ns, min_ns: i64::MAX, max_ns: i64::MIN, ..Batch::default() };
+    pub fn reset(&mut self, bucket_ns: i64) {
+        self.data.clear();
+        self.tallies.clear();
+        self.bucket_ns = bucket_ns;
+    }
+
+    /// Earliest stamp; None without packets.
+    pub fn min_ns(&self) -> Option<i64> {
+        self.tallies.iter().filter(|tally| tally.packets > 0).map(|tally| tally.min_ns).min()
+    }
+
+    /// Highest number of an interface that has packets.
+    pub fn last_interface(&self) -> Option<u32> {
+        self.tallies.iter().filter(|tally| tally.packets > 0).map(|tally| tally.interface).max()
     }
 }
 
@@ -57,12 +80,19 @@ pub struct Sink {
     count: usize,
 }
 
+/// Interfaces with packets in one batch, before its list of them has to grow once.
+const USUAL_INTERFACES: usize = 64;
+
 /// Makes `count` buffers of `size` bytes. Both channels hold them all, so neither side ever waits for room.
 pub fn circle(count: usize, size: usize) -> (Source, Sink) {
     let (free_in, free_out) = sync_channel(count);
     let (full_in, full_out) = sync_channel(count);
     for _ in 0..count {
-        let batch = Batch { data: Vec::with_capacity(size), ..Batch::default() };
+        let batch = Batch {
+            data: Vec::with_capacity(size),
+            bucket_ns: 0,
+            tallies: Vec::with_capacity(USUAL_INTERFACES),
+        };
         free_in.send(batch).expect("the channel was made for them");
     }
     let waiting = Arc::new(AtomicUsize::new(0));

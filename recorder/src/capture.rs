@@ -5,6 +5,7 @@
 mod block;
 mod filter;
 mod lane;
+mod line;
 mod link;
 mod pcap;
 mod replay;
@@ -14,8 +15,9 @@ mod socket;
 pub use filter::{Filter, FilterError, Instruction};
 pub use lane::{Frame, Lane};
 pub use replay::{Replay, ReplayError};
-pub use ring::{Line, Ring, RingOptions};
-pub use socket::{CaptureError, Device, index_of};
+pub use line::Line;
+pub use ring::{News, Ring, RingOptions};
+pub use socket::{CaptureError, Device};
 
 use std::sync::atomic::AtomicBool;
 

@@ -14,9 +14,9 @@ use shark_schema::segment::{SidecarInterface, Versions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::api;
-use crate::attach::Attacher;
+use crate::attach::{Attacher, Begun};
 use crate::batch::circle;
-use crate::capture::{Capture, Device, Filter, Line, Replay, ReplayError, Ring as CaptureRing, RingOptions};
+use crate::capture::{Capture, Device, Filter, Replay, ReplayError, RingOptions};
 use crate::config::Settings;
 use crate::log::Log;
 use crate::ring::Ring;
@@ -30,7 +30,7 @@ use crate::time::{now_ns, watch_clock};
 const BATCH_BYTES: usize = (1 << 20) + (128 << 10);
 
 pub fn record(settings: &Settings) -> anyhow::Result<()> {
-    let Opened { captures, devices, attachments } = open_captures(settings)?;
+    let Opened { captures, interfaces, attacher } = open_captures(settings)?;
     let (ring, _lock) = Ring::create(&settings.ring, &settings.node, &settings.cluster)?;
     let versions = versions();
     let found = recover(&ring, &versions).context("recovery of the ring")?;
@@ -38,10 +38,10 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let shared = Shared {
         budget: Arc::new(Mutex::new(Budget::scan(&ring, settings.ring_bytes)?)),
         log: Arc::new(log),
-        stats: Arc::new(Stats::new(devices.len())),
+        stats: Arc::new(Stats::new(interfaces.len())),
     };
-    let recording = Arc::new(recording(settings, &ring, &devices, versions));
-    write_first_facts(&shared.log, settings, &recording, &found);
+    let recording = Arc::new(recording(settings, &ring, interfaces, versions));
+    write_first_facts(&shared.log, settings, &recording, &found, attacher.as_ref());
 
     let stop = Arc::new(AtomicBool::new(false));
     let (events, happened) = channel();
@@ -63,15 +63,11 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         started_ns: now_ns(),
     };
     api::serve(&ring, served)?;
-    announce(settings, &devices);
-
-    let attacher = attachments.map(|(options, workers)| Attacher {
-        recording: recording.clone(),
-        options,
-        known: devices.iter().map(|device| (device.name.clone(), Some(device.ifindex))).collect(),
-        workers,
-    });
-    let why = wait(&happened, &shared.log, attacher, workers.len());
+    announce(settings, &recording);
+    if let Some(attacher) = attacher {
+        attacher.follow(recording.clone(), shared.log.clone(), stop.clone());
+    }
+    let why = wait(&happened, &shared.log, workers.len());
     stop.store(true, Ordering::Relaxed);
     let mut result = Ok(());
     for threads in workers {
@@ -87,19 +83,27 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     result
 }
 
-/// One capture a worker, and for live ones the way to give them new sockets.
+/// One capture a worker, and for live ones what follows their interfaces.
 struct Opened {
     captures: Vec<Capture>,
-    devices: Vec<Device>,
-    attachments: Option<(RingOptions, Vec<Sender<Line>>)>,
+    interfaces: Vec<SidecarInterface>,
+    attacher: Option<Attacher>,
 }
 
 fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
     let filter = Filter::compile(settings.filter.as_deref(), settings.snaplen)?;
     if let Some(file) = &settings.read {
         let replay = Replay::open(file, settings.snaplen, filter)?;
-        let devices = replay.devices().to_vec();
-        return Ok(Opened { captures: vec![Capture::Replay(replay)], devices, attachments: None });
+        let interface = |(id, device): (usize, &Device)| SidecarInterface {
+            id: id as u32,
+            name: device.name.clone(),
+            ifindex: None,
+            snaplen: settings.snaplen,
+            synthetic_ethernet: device.synthetic_ethernet,
+            pod: None,
+        };
+        let interfaces = replay.devices().iter().enumerate().map(interface).collect();
+        return Ok(Opened { captures: vec![Capture::Replay(replay)], interfaces, attacher: None });
     }
     let options = RingOptions {
         buffer_bytes: settings.capture_buffer_bytes,
@@ -107,35 +111,21 @@ fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
         promiscuous: settings.promiscuous,
         filter,
     };
-    // Sockets of a fanout group must be bound alike: one group an interface.
-    let group = |id| (std::process::id() as u16).wrapping_add(id);
-    let fanouts: Vec<u16> = match settings.workers {
-        1 => Vec::new(),
-        _ => (0..settings.interfaces.len() as u16).map(group).collect(),
-    };
-    let (mut captures, mut devices, mut attachments) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..settings.workers {
-        let mut ring = CaptureRing::open(&settings.interfaces, &options, &fanouts)?;
-        ring.start()?;
-        devices = ring.devices();
-        attachments.push(ring.attachments());
-        captures.push(Capture::Ring(ring));
-    }
-    Ok(Opened { captures, devices, attachments: Some((options, attachments)) })
+    let Begun { attacher, rings, interfaces } =
+        Attacher::begin(&settings.interfaces, options, settings.workers)?;
+    let captures = rings.into_iter().map(Capture::Ring).collect();
+    Ok(Opened { captures, interfaces, attacher: Some(attacher) })
 }
 
-fn recording(settings: &Settings, ring: &Ring, devices: &[Device], versions: Versions) -> Recording {
-    let interface = |(id, device): (usize, &Device)| SidecarInterface {
-        id: id as u32,
-        name: device.name.clone(),
-        ifindex: settings.read.is_none().then_some(device.ifindex),
-        snaplen: settings.snaplen,
-        synthetic_ethernet: device.synthetic_ethernet,
-        pod: None,
-    };
+fn recording(
+    settings: &Settings,
+    ring: &Ring,
+    interfaces: Vec<SidecarInterface>,
+    versions: Versions,
+) -> Recording {
     Recording {
         ring: ring.clone(),
-        interfaces: Mutex::new(devices.iter().enumerate().map(interface).collect()),
+        interfaces: Mutex::new(interfaces),
         compress: settings.compress,
         segment_bytes: settings.segment_bytes,
         segment_age: settings.segment_age,
@@ -223,35 +213,28 @@ fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-const LOOK: Duration = Duration::from_secs(1);
-/// Looks between two readings of the clock.
-const CLOCK_LOOKS: u32 = 10;
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 
-/// Watches devices and clock until a signal comes or every capture has ended.
-fn wait(
-    happened: &Receiver<Event>,
-    log: &Log,
-    mut attacher: Option<Attacher>,
-    mut running: usize,
-) -> &'static str {
+/// Watches the clock until a signal comes or every capture has ended.
+fn wait(happened: &Receiver<Event>, log: &Log, mut running: usize) -> &'static str {
     let mut clock = watch_clock(None, log);
-    for look in 1u32.. {
-        match happened.recv_timeout(LOOK) {
+    loop {
+        match happened.recv_timeout(CLOCK_LOOK) {
             Ok(Event::Signal) => return "signal",
             Ok(Event::CaptureEnded) if running <= 1 => return "end of the replayed file",
             Ok(Event::CaptureEnded) => running -= 1,
-            Err(_) => {
-                attacher.iter_mut().for_each(|attacher| attacher.look(log));
-                if look % CLOCK_LOOKS == 0 {
-                    clock = watch_clock(Some(clock), log);
-                }
-            }
+            Err(_) => clock = watch_clock(Some(clock), log),
         }
     }
-    "end of time"
 }
 
-fn write_first_facts(log: &Log, settings: &Settings, recording: &Recording, found: &Found) {
+fn write_first_facts(
+    log: &Log,
+    settings: &Settings,
+    recording: &Recording,
+    found: &Found,
+    attacher: Option<&Attacher>,
+) {
     log.write(Fact::Start(Start {
         recorder_version: recording.versions.recorder.clone(),
         kernel: recording.versions.kernel.clone(),
@@ -265,23 +248,27 @@ fn write_first_facts(log: &Log, settings: &Settings, recording: &Recording, foun
         snaplen: settings.snaplen,
     }));
     for of in recording.interfaces() {
-        let why = if settings.read.is_some() { "replayed from a file" } else { "named by --iface" };
-        let (name, ifindex, state) = (of.name.clone(), of.ifindex, Targeting::Targeted);
-        log.write(Fact::Interface(InterfaceFact { name, ifindex, state, why: why.to_owned() }));
+        let why = attacher.map_or("replayed from a file".to_owned(), |attacher| attacher.why(&of.name));
+        let (name, ifindex, state) = (of.name, of.ifindex, Targeting::Targeted);
+        log.write(Fact::Interface(InterfaceFact { name, ifindex, state, why }));
     }
     for recovered in &found.recovered {
         log.write(Fact::Recovered(recovered.clone()));
     }
-    let off =
-        |name: &str, why: &str| Fact::Feature(Feature { name: name.into(), on: false, why: why.into() });
-    log.write(off(
-        "own_uploads_excluded",
-        "needs a socket filter in BPF; leave the uplink out, or exclude it by --filter",
-    ));
+    let why_not = attacher.map_or(Some("replayed from a file"), Attacher::why_not_shared);
+    let feature = |name: &str, yes: &str| {
+        let why = why_not.unwrap_or(yes).to_owned();
+        log.write(Fact::Feature(Feature { name: name.into(), on: why_not.is_none(), why }));
+    };
+    feature("any_socket", "one socket a worker for all interfaces, behind a BPF filter");
+    feature("own_uploads_excluded", "connections that a snapshot marks are left out, in both directions");
 }
 
-fn announce(settings: &Settings, devices: &[Device]) {
-    let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+fn announce(settings: &Settings, recording: &Recording) {
+    let mut names: Vec<String> = recording.interfaces().into_iter().map(|of| of.name).collect();
+    if names.is_empty() {
+        names = settings.interfaces.iter().map(|pattern| format!("{pattern} (none yet)")).collect();
+    }
     tracing::info!("recording {} into {}", names.join(", "), settings.ring.display());
 }
 

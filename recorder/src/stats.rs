@@ -5,11 +5,13 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use shark_schema::segment::Counters;
+use shark_schema::segment::{Counters, SHARED_SOCKET};
 
 #[derive(Default)]
 pub struct Stats {
     interfaces: Mutex<Vec<Counters>>,
+    /// Of a socket that interfaces share: what is of no one of them.
+    socket: Mutex<Counters>,
     /// Compression in force, by the number of steps given up.
     pub steps_down: AtomicU64,
     pub queue_fill_percent: AtomicU64,
@@ -24,6 +26,10 @@ impl Stats {
     }
 
     pub fn add(&self, interface: u32, more: &Counters) {
+        if interface == SHARED_SOCKET {
+            *self.socket.lock().unwrap_or_else(|e| e.into_inner()) += more;
+            return;
+        }
         let mut all = self.interfaces.lock().unwrap_or_else(|e| e.into_inner());
         let at = interface as usize;
         if all.len() <= at {
@@ -36,8 +42,12 @@ impl Stats {
         self.interfaces.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    pub fn socket(&self) -> Counters {
+        *self.socket.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     pub fn totals(&self) -> Counters {
-        let mut sum = Counters::default();
+        let mut sum = self.socket();
         self.interfaces().iter().for_each(|counters| sum += counters);
         sum
     }

@@ -15,7 +15,9 @@ pub use encode::{
     statistics,
 };
 pub use name::{Name, NameError};
-pub use sidecar::{Bucket, CloseReason, Counters, PodRef, Sidecar, SidecarError, SidecarInterface, Versions};
+pub use sidecar::{
+    Bucket, CloseReason, Counters, PodRef, SHARED_SOCKET, Sidecar, SidecarError, SidecarInterface, Versions,
+};
 pub use slice::Blocks;
 
 /// Version of the file format and of its sidecar; a reader accepts every version up to its own.

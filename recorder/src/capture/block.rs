@@ -1,5 +1,5 @@
 //! Reads one block of a TPACKET_V3 ring (linux/if_packet.h: tpacket_block_desc, tpacket3_hdr, sockaddr_ll).
-//! In: the bytes of a block the kernel has handed over. Out: its frames.
+//! In: the bytes of a block the kernel has handed over. Out: its frames, each with the index of its device.
 //! Offsets come from the kernel and are checked all the same: a wrong one ends the block, it never panics.
 
 use shark_schema::segment::flags;
@@ -17,19 +17,22 @@ const PACKET_OUTGOING: u8 = 4;
 const HEADER_BYTES: usize = 48;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 
-/// The frames of a block. `synthetic` says that the device has no link layer.
+/// linux/if_arp.h: devices with an Ethernet header.
+pub const ARPHRD_ETHER: u16 = 1;
+pub const ARPHRD_LOOPBACK: u16 = 772;
+
+/// The frames of a block.
 pub struct Frames<'a> {
     block: &'a [u8],
     at: usize,
     left: u32,
-    synthetic: bool,
 }
 
 impl<'a> Frames<'a> {
-    pub fn new(block: &'a [u8], synthetic: bool) -> Frames<'a> {
+    pub fn new(block: &'a [u8]) -> Frames<'a> {
         let left = u32_at(block, 12).unwrap_or(0);
         let at = u32_at(block, 16).unwrap_or(0) as usize;
-        Frames { block, at, left, synthetic }
+        Frames { block, at, left }
     }
 
     /// The kernel has lost packets, before those of this block, and its statistics tell how many.
@@ -39,10 +42,10 @@ impl<'a> Frames<'a> {
 }
 
 impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
+    type Item = (u32, Frame<'a>);
 
     #[inline]
-    fn next(&mut self) -> Option<Frame<'a>> {
+    fn next(&mut self) -> Option<(u32, Frame<'a>)> {
         if self.left == 0 {
             return None;
         }
@@ -57,34 +60,38 @@ impl<'a> Iterator for Frames<'a> {
             data,
             original_len: u32_at(fixed, 16)?,
             flags: epb_flags(status, fixed[HEADER_BYTES + 10]),
-            splice: self.splice(fixed, status),
+            splice: splice(fixed, status),
         };
         self.left -= 1;
         self.at += u32_at(fixed, 0)? as usize;
-        Some(frame)
+        Some((u32_at(fixed, HEADER_BYTES + 4)?, frame))
     }
 }
 
-impl Frames<'_> {
-    #[inline]
-    fn splice(&self, fixed: &[u8; HEADER_BYTES + 20], status: u32) -> Splice {
-        if self.synthetic {
-            let mut header = [0; 14];
-            // sll_protocol is in network order, as the EtherType of the header it stands in for.
-            header[12..].copy_from_slice(&fixed[HEADER_BYTES + 2..HEADER_BYTES + 4]);
-            return Splice::Ethernet(header);
-        }
-        if status & STATUS_VLAN_VALID == 0 {
-            return Splice::Nothing;
-        }
-        let tci = u32_at(fixed, 32).unwrap_or(0) as u16;
-        let tpid = match status & STATUS_VLAN_TPID_VALID {
-            0 => ETHERTYPE_VLAN,
-            _ => u16_at(fixed, 36).unwrap_or(ETHERTYPE_VLAN),
-        };
-        let ([a, b], [c, d]) = (tpid.to_be_bytes(), tci.to_be_bytes());
-        Splice::Tag([a, b, c, d])
+#[inline]
+fn splice(fixed: &[u8; HEADER_BYTES + 20], status: u32) -> Splice {
+    let link_type = u16::from_ne_bytes([fixed[HEADER_BYTES + 8], fixed[HEADER_BYTES + 9]]);
+    if !has_ethernet(link_type) {
+        let mut header = [0; 14];
+        // sll_protocol is in network order, as the EtherType of the header it stands in for.
+        header[12..].copy_from_slice(&fixed[HEADER_BYTES + 2..HEADER_BYTES + 4]);
+        return Splice::Ethernet(header);
     }
+    if status & STATUS_VLAN_VALID == 0 {
+        return Splice::Nothing;
+    }
+    let tci = u32_at(fixed, 32).unwrap_or(0) as u16;
+    let tpid = match status & STATUS_VLAN_TPID_VALID {
+        0 => ETHERTYPE_VLAN,
+        _ => u16_at(fixed, 36).unwrap_or(ETHERTYPE_VLAN),
+    };
+    let ([a, b], [c, d]) = (tpid.to_be_bytes(), tci.to_be_bytes());
+    Splice::Tag([a, b, c, d])
+}
+
+/// Whether a device of this ARPHRD type has a link layer we keep.
+pub fn has_ethernet(link_type: u16) -> bool {
+    matches!(link_type, ARPHRD_ETHER | ARPHRD_LOOPBACK)
 }
 
 #[inline]

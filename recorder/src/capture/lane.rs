@@ -1,11 +1,11 @@
-//! The way of one interface's packets into batches.
+//! The way of one socket's packets into batches.
 //! In: frames as the kernel or a file gives them. Out: encoded packets; without a free buffer, a count.
 //! This is the hot path: no allocation, no lock, no system call.
 
 use shark_schema::segment::{BUCKET_NS, PacketHead, packet_spliced};
 
 use super::socket::KernelCounters;
-use crate::batch::{Batch, Losses, Source};
+use crate::batch::{Batch, Losses, Source, Tally};
 
 /// A packet as it came, with the bytes that have to be put back in.
 #[derive(Debug, Clone, Copy)]
@@ -40,74 +40,124 @@ impl Splice {
 /// Room a packet block needs beside its data: fixed fields, padding, both options.
 const BLOCK_OVERHEAD: usize = 64;
 
+/// Where the packets of one socket, or of one file, go.
 pub struct Lane {
-    interface: u32,
     snaplen: usize,
     /// A replay waits for the writer; a live capture counts a loss.
     patient: bool,
     current: Option<Batch>,
-    /// Not told to the writer yet.
-    pub losses: Losses,
+    members: Vec<Member>,
     /// Not told to the reader of the file yet, by `epb_dropcount`.
     unseen_drops: u64,
     /// The last attempt to get a buffer failed; tried again after the next hand-over.
     starved: bool,
 }
 
+/// An interface of a lane, or the socket that several share.
+struct Member {
+    interface: u32,
+    /// The kernel's counters are about this one.
+    asked: bool,
+    /// Not told to the writer yet.
+    losses: Losses,
+    /// Its place in the current batch.
+    tally: Option<usize>,
+}
+
+impl Member {
+    fn nothing(&self) -> Losses {
+        Losses { kernel_received: self.asked.then_some(0), ..Losses::default() }
+    }
+}
+
 impl Lane {
-    pub fn new(interface: u32, snaplen: u32, patient: bool) -> Lane {
-        let losses = Losses { kernel_received: (!patient).then_some(0), ..Losses::default() };
+    pub fn new(snaplen: u32, patient: bool) -> Lane {
         Lane {
-            interface,
             snaplen: snaplen as usize,
             patient,
             current: None,
-            losses,
+            members: Vec::new(),
             unseen_drops: 0,
             starved: false,
         }
     }
 
+    /// Adds an interface; gives its place, for [`Lane::push`].
+    pub fn add(&mut self, interface: u32) -> usize {
+        self.members.push(Member { interface, asked: false, losses: Losses::default(), tally: None });
+        self.members.len() - 1
+    }
+
+    /// Number of places.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Says of whom the kernel's counters are from now on.
+    pub fn ask(&mut self, place: usize) {
+        for (at, member) in self.members.iter_mut().enumerate() {
+            member.asked = at == place;
+            if member.asked && member.losses.kernel_received.is_none() {
+                member.losses.kernel_received = Some(0);
+            }
+        }
+    }
+
     /// Takes one packet in. False when the writer is gone.
     #[inline]
-    pub fn push(&mut self, source: &Source, frame: &Frame<'_>) -> bool {
+    pub fn push(&mut self, source: &Source, place: usize, frame: &Frame<'_>) -> bool {
         let (at, splice) = frame.splice.parts();
         let (at, splice) = if frame.data.len() < at { (0, [].as_slice()) } else { (at, splice) };
         let original_len = frame.original_len + splice.len() as u32;
         let keep = (frame.data.len() + splice.len()).min(self.snaplen);
-        let unseen = self.unseen_drops;
-        let Some(batch) = self.room(source, frame.ts_ns, keep) else {
-            self.losses.user_dropped += 1;
-            self.losses.overload_bytes += u64::from(original_len);
-            self.unseen_drops += 1;
+        if !self.has_room(frame.ts_ns, keep) {
+            self.exchange(source, frame.ts_ns);
+        }
+        let Some(member) = self.members.get_mut(place) else { return true };
+        // A packet larger than a whole empty buffer makes it grow once; buffers hold the largest there is.
+        let Some(batch) = &mut self.current else {
+            self.lose(place, frame);
             return true;
         };
-        batch.packets += 1;
-        batch.wire_bytes += u64::from(original_len);
+        let tally = member.tally_in(batch);
+        tally.packets += 1;
+        tally.wire_bytes += u64::from(original_len);
         let cut = u64::from(original_len).saturating_sub(keep as u64);
-        batch.policy_bytes += cut;
-        batch.truncated += u64::from(cut > 0);
-        batch.min_ns = batch.min_ns.min(frame.ts_ns);
-        batch.max_ns = batch.max_ns.max(frame.ts_ns);
+        tally.policy_bytes += cut;
+        tally.truncated += u64::from(cut > 0);
+        tally.min_ns = tally.min_ns.min(frame.ts_ns);
+        tally.max_ns = tally.max_ns.max(frame.ts_ns);
         let head = PacketHead {
-            interface: batch.interface,
+            interface: tally.interface,
             ts_ns: frame.ts_ns,
             original_len,
             flags: frame.flags,
-            dropped: unseen,
+            dropped: std::mem::take(&mut self.unseen_drops),
         };
         packet_spliced(&mut batch.data, &head, frame.data, at, splice, keep);
-        self.unseen_drops = 0;
         true
+    }
+
+    /// Counts a packet that cannot be taken in.
+    pub fn lose(&mut self, place: usize, frame: &Frame<'_>) {
+        let Some(member) = self.members.get_mut(place) else { return };
+        member.losses.user_dropped += 1;
+        member.losses.overload_bytes += u64::from(frame.original_len) + frame.splice.parts().1.len() as u64;
+        self.unseen_drops += 1;
     }
 
     /// Tells the lane that the kernel lost packets before the next one.
     pub fn kernel_lost(&mut self, counters: &KernelCounters) {
-        let before = self.losses.kernel_received.unwrap_or(0);
-        self.losses.kernel_received = Some(before + counters.received);
-        self.losses.kernel_dropped += counters.dropped;
-        self.losses.ring_freezes += counters.freezes;
         self.unseen_drops += counters.dropped;
+        let Some(member) = self.members.iter_mut().find(|member| member.asked) else { return };
+        let before = member.losses.kernel_received.unwrap_or(0);
+        member.losses.kernel_received = Some(before + counters.received);
+        member.losses.kernel_dropped += counters.dropped;
+        member.losses.ring_freezes += counters.freezes;
     }
 
     /// Gives the writer what there is, packets or only losses.
@@ -115,33 +165,29 @@ impl Lane {
         self.starved = false;
         let batch = match self.current.take() {
             Some(batch) => Some(batch),
-            None if self.losses == self.no_losses() => return true,
+            None if self.members.iter().all(|member| member.losses == member.nothing()) => return true,
             None => self.take(source, now_ns),
         };
         // Without a buffer the losses wait for the next one.
         let Some(mut batch) = batch else { return true };
-        let nothing = self.no_losses();
-        batch.losses = std::mem::replace(&mut self.losses, nothing);
+        for member in &mut self.members {
+            let nothing = member.nothing();
+            if member.losses != nothing || (member.asked && member.tally.is_some()) {
+                member.tally_in(&mut batch).losses = std::mem::replace(&mut member.losses, nothing);
+            }
+            member.tally = None;
+        }
         source.send(batch)
     }
 
-    fn no_losses(&self) -> Losses {
-        Losses { kernel_received: (!self.patient).then_some(0), ..Losses::default() }
-    }
-
-    /// A batch of the right 10 s with room for the packet.
+    /// Whether the current batch is of the right 10 s and has room for the packet.
     #[inline]
-    fn room(&mut self, source: &Source, ts_ns: i64, keep: usize) -> Option<&mut Batch> {
-        let fits = |batch: &Batch| {
+    fn has_room(&self, ts_ns: i64, keep: usize) -> bool {
+        self.current.as_ref().is_some_and(|batch| {
             let into = ts_ns.wrapping_sub(batch.bucket_ns);
             (0..BUCKET_NS).contains(&into)
                 && batch.data.capacity() - batch.data.len() >= keep + BLOCK_OVERHEAD
-        };
-        if !self.current.as_ref().is_some_and(fits) {
-            self.exchange(source, ts_ns);
-        }
-        // A packet larger than a whole empty buffer makes it grow once; buffers hold the largest there is.
-        self.current.as_mut()
+        })
     }
 
     #[cold]
@@ -157,7 +203,19 @@ impl Lane {
 
     fn take(&mut self, source: &Source, ts_ns: i64) -> Option<Batch> {
         let mut batch = if self.patient { source.wait() } else { source.try_take() }?;
-        batch.reset(self.interface, crate::segment::bucket_of(ts_ns));
+        batch.reset(crate::segment::bucket_of(ts_ns));
         Some(batch)
+    }
+}
+
+impl Member {
+    /// Its tally in the batch, made where there is none; the vector keeps its memory from batch to batch.
+    #[inline]
+    fn tally_in<'a>(&mut self, batch: &'a mut Batch) -> &'a mut Tally {
+        let at = *self.tally.get_or_insert_with(|| {
+            batch.tallies.push(Tally::new(self.interface));
+            batch.tallies.len() - 1
+        });
+        &mut batch.tallies[at]
     }
 }

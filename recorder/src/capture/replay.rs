@@ -25,7 +25,8 @@ pub enum ReplayError {
 
 pub struct Replay {
     path: PathBuf,
-    lanes: Vec<(Link, Lane)>,
+    links: Vec<Link>,
+    lane: Lane,
     devices: Vec<Device>,
     filter: Filter,
 }
@@ -44,13 +45,16 @@ impl Replay {
             read?;
             return Err(ReplayError::Empty { path: path.into() });
         }
-        let mut replay = Replay { path: path.into(), lanes: Vec::new(), devices: Vec::new(), filter };
+        let lane = Lane::new(snaplen, true);
+        let mut replay = Replay { path: path.into(), links: Vec::new(), lane, devices: Vec::new(), filter };
         for (id, (name, link_type)) in file.interfaces().into_iter().enumerate() {
             let unknown = || ReplayError::LinkType { path: path.into(), interface: id, link_type };
             let link = Link::from_type(link_type).ok_or_else(unknown)?;
-            replay.lanes.push((link, Lane::new(id as u32, snaplen, true)));
+            replay.links.push(link);
+            replay.lane.add(id as u32);
             let name = name.unwrap_or_else(|| format!("replay{id}"));
-            replay.devices.push(Device { name, ifindex: 0, synthetic_ethernet: link.is_synthetic() });
+            let synthetic_ethernet = link.is_synthetic();
+            replay.devices.push(Device { name, ifindex: 0, synthetic_ethernet, loopback: false });
         }
         Ok(replay)
     }
@@ -63,19 +67,16 @@ impl Replay {
         let mut file = CaptureFile::open(&self.path)?;
         let mut last_ns = 0;
         let result = file.read(|_, record| {
-            let Some((link, lane)) = self.lanes.get_mut(record.interface as usize) else {
-                return true;
-            };
+            let place = record.interface as usize;
+            let Some(link) = self.links.get(place) else { return true };
             last_ns = record.ts_ns;
             let frame = link.frame(record.data, record.original_len, record.ts_ns, record.flags);
             if self.filter.takes(view(&frame)) {
-                lane.push(source, &frame);
+                self.lane.push(source, place, &frame);
             }
             !stop.load(Ordering::Relaxed)
         });
-        for (_, lane) in &mut self.lanes {
-            lane.hand_over(source, last_ns);
-        }
+        self.lane.hand_over(source, last_ns);
         Ok(result?)
     }
 }

@@ -1,5 +1,5 @@
 //! A packet socket with its ring: opened by `afpacket`, the rest set through its descriptor (packet(7)).
-//! In: the name of an interface. Out: blocks of frames of that interface and of no other, and the kernel's counters.
+//! In: an interface, or none for all of them. Out: blocks of frames of that interface and of no other, and the kernel's counters.
 //! `afpacket` opens its socket for every protocol and thus every device; a filter that takes nothing closes that door.
 
 #![allow(unsafe_code)]
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use afpacket::sync::RawPacketStream;
 
+use super::block::{ARPHRD_LOOPBACK, has_ethernet};
 use super::filter::Filter;
 
 #[derive(Debug, thiserror::Error)]
@@ -18,17 +19,35 @@ pub enum CaptureError {
     UnknownInterface(String),
     #[error("capturing on '{0}' is not permitted: run as root or give the program CAP_NET_RAW")]
     NotPermitted(String),
+    #[error("the shared packet socket: {0}")]
+    Bpf(shark_bpf::Reason),
+    #[error("interface '{0}': {1}")]
+    Full(String, shark_bpf::any_socket::Full),
+    #[error("the devices of this namespace cannot be listed: {0}")]
+    Devices(io::Error),
     #[error("interface '{interface}': {what}: {source}")]
     Socket { interface: String, what: &'static str, source: io::Error },
 }
 
-/// What is known of an interface once a socket is bound to it.
+/// What is known of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     pub name: String,
     pub ifindex: u32,
     /// It has no link layer (ARPHRD other than Ethernet and loopback).
     pub synthetic_ethernet: bool,
+    pub loopback: bool,
+}
+
+impl Device {
+    pub fn new(name: String, ifindex: u32, link_type: u16) -> Device {
+        let loopback = link_type == ARPHRD_LOOPBACK;
+        Device { name, ifindex, synthetic_ethernet: !has_ethernet(link_type), loopback }
+    }
+
+    fn can_be_promiscuous(&self) -> bool {
+        !self.synthetic_ethernet && !self.loopback
+    }
 }
 
 /// Size of the kernel's ring of one socket.
@@ -54,21 +73,18 @@ pub struct Socket {
     map: *mut u8,
     size: RingSize,
     next: u32,
-    loopback: bool,
 }
 
 // SAFETY: the mapping belongs to this value alone and is released with it; nothing of it is tied to a thread.
 unsafe impl Send for Socket {}
 
-// linux/if_packet.h, linux/if_arp.h, linux/net_tstamp.h
+// linux/if_packet.h, linux/net_tstamp.h
 const PACKET_RX_RING: i32 = 5;
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_VERSION: i32 = 10;
 const PACKET_FANOUT: i32 = 18;
 const TPACKET_V3: i32 = 2;
 const FANOUT_HASH_ROLLOVER_DEFRAG: u32 = 0x1000 | 0x8000;
-const ARPHRD_ETHER: u16 = 1;
-const ARPHRD_LOOPBACK: u16 = 772;
 const SOF_TIMESTAMPING_SOFTWARE: i32 = (1 << 3) | (1 << 4);
 const STATUS_OFFSET: usize = 8;
 const STATUS_KERNEL: u32 = 0;
@@ -82,23 +98,45 @@ impl Socket {
         fanout: Option<u16>,
         promiscuous: bool,
     ) -> Result<Socket, CaptureError> {
-        let failed = |what| move |source| CaptureError::Socket { interface: name.to_owned(), what, source };
         // IFNAMSIZ counts the zero at the end.
         if name.is_empty() || name.len() > 15 {
             return Err(CaptureError::UnknownInterface(name.to_owned()));
         }
-        let mut stream = RawPacketStream::new().map_err(|source| match source.kind() {
-            io::ErrorKind::PermissionDenied => CaptureError::NotPermitted(name.to_owned()),
-            _ => failed("packet socket")(source),
-        })?;
-        stream.set_bpf_filter(Filter::nothing().program()).map_err(failed("filter"))?;
-        stream.drain();
+        let mut stream = closed(name)?;
         stream.bind(name).map_err(|source| match source.raw_os_error() {
             Some(libc::ENODEV | libc::ENXIO) => CaptureError::UnknownInterface(name.to_owned()),
-            _ => failed("bind")(source),
+            _ => CaptureError::Socket { interface: name.to_owned(), what: "bind", source },
         })?;
+        let failed =
+            |source| CaptureError::Socket { interface: name.to_owned(), what: "getsockname", source };
+        let (ifindex, link_type) = bound_to(stream.as_raw_fd()).map_err(failed)?;
+        let device = Device::new(name.to_owned(), ifindex, link_type);
+        let mut socket = Socket::with_ring(stream, device.clone(), size, fanout)?;
+        if promiscuous {
+            socket.make_promiscuous(&device)?;
+        }
+        Ok(socket)
+    }
+
+    /// Opens for all devices; packets come once a filter is attached that lets them in.
+    pub fn open_any(size: RingSize, fanout: Option<u16>) -> Result<Socket, CaptureError> {
+        let device =
+            Device { name: "any".to_owned(), ifindex: 0, synthetic_ethernet: false, loopback: false };
+        Socket::with_ring(closed("any")?, device, size, fanout)
+    }
+
+    fn with_ring(
+        stream: RawPacketStream,
+        device: Device,
+        size: RingSize,
+        fanout: Option<u16>,
+    ) -> Result<Socket, CaptureError> {
+        let name = device.name.clone();
+        let failed = |what| {
+            let interface = name.clone();
+            move |source| CaptureError::Socket { interface, what, source }
+        };
         let fd = stream.as_raw_fd();
-        let (ifindex, hatype) = bound_to(fd).map_err(failed("getsockname"))?;
         set(fd, libc::SOL_PACKET, PACKET_VERSION, &TPACKET_V3.to_ne_bytes()).map_err(failed("TPACKET_V3"))?;
         let stamps = SOF_TIMESTAMPING_SOFTWARE.to_ne_bytes();
         // Without it packets are stamped when they are copied into the ring, a little later.
@@ -106,25 +144,38 @@ impl Socket {
         set(fd, libc::SOL_PACKET, PACKET_RX_RING, &request(size))
             .map_err(failed("ring (less --capture-buffer?)"))?;
         let map = map(fd, size).map_err(failed("mapping of the ring"))?;
-        let synthetic_ethernet = !matches!(hatype, ARPHRD_ETHER | ARPHRD_LOOPBACK);
-        let device = Device { name: name.to_owned(), ifindex, synthetic_ethernet };
-        let mut socket = Socket { stream, device, map, size, next: 0, loopback: hatype == ARPHRD_LOOPBACK };
+        let socket = Socket { stream, device, map, size, next: 0 };
         if let Some(group) = fanout {
             let value = u32::from(group) | FANOUT_HASH_ROLLOVER_DEFRAG << 16;
             set(fd, libc::SOL_PACKET, PACKET_FANOUT, &value.to_ne_bytes()).map_err(failed("fanout"))?;
         }
-        if promiscuous && !synthetic_ethernet && hatype != ARPHRD_LOOPBACK {
-            socket.stream.set_promisc(name, true).map_err(failed("promiscuous mode"))?;
-        }
         Ok(socket)
+    }
+
+    /// As long as the socket is open, the device takes packets that are not for it too.
+    pub fn make_promiscuous(&mut self, device: &Device) -> Result<(), CaptureError> {
+        if !device.can_be_promiscuous() {
+            return Ok(());
+        }
+        let failed = |source| CaptureError::Socket {
+            interface: device.name.clone(),
+            what: "promiscuous mode",
+            source,
+        };
+        self.stream.set_promisc(&device.name, true).map_err(failed)
     }
 
     /// Lets packets in. What came before was turned away by the filter and is not counted.
     pub fn start(&mut self, filter: &Filter) -> io::Result<()> {
         self.counters()?;
         // On loopback every packet passes twice; the outgoing copy is the one to leave out.
-        let program = if self.loopback { filter.program_for_loopback() } else { filter.program() };
+        let program = if self.device.loopback { filter.program_for_loopback() } else { filter.program() };
         self.stream.set_bpf_filter(program)
+    }
+
+    /// Empties the kernel's counters, for a filter that is attached from outside.
+    pub fn reset(&mut self) -> io::Result<()> {
+        self.counters().map(drop)
     }
 
     /// Lets no more packets in; those in the ring stay.
@@ -206,12 +257,16 @@ impl Drop for Socket {
     }
 }
 
-/// Index of a device of this network namespace.
-pub fn index_of(name: &str) -> Option<u32> {
-    let name = std::ffi::CString::new(name).ok()?;
-    // SAFETY: `name` is a string that ends in zero, and lives through the call.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    (index != 0).then_some(index)
+/// A packet socket with the door closed.
+fn closed(name: &str) -> Result<RawPacketStream, CaptureError> {
+    let failed = |what| move |source| CaptureError::Socket { interface: name.to_owned(), what, source };
+    let mut stream = RawPacketStream::new().map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => CaptureError::NotPermitted(name.to_owned()),
+        _ => failed("packet socket")(source),
+    })?;
+    stream.set_bpf_filter(Filter::nothing().program()).map_err(failed("filter"))?;
+    stream.drain();
+    Ok(stream)
 }
 
 fn length(size: RingSize) -> usize {

@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use shark_schema::segment::{self, Block, Blocks, InterfaceNote, SectionNote};
 
 use crate::batch::circle;
-use crate::capture::{Filter, Ring, RingOptions};
+use crate::capture::{Filter, Line, News, Ring, RingOptions};
 use crate::ring::private_dir;
 use crate::time::now_ns;
 
@@ -57,12 +57,13 @@ fn captures(workers: u16, filter: Option<&str>) -> anyhow::Result<()> {
     let filter = Filter::compile(filter, 65_536)?;
     let options = RingOptions { buffer_bytes: 1 << 20, snaplen: 65_536, promiscuous: false, filter };
     let group = (workers > 1).then_some(std::process::id() as u16 ^ 0x5A5A);
-    let group: Vec<u16> = group.into_iter().collect();
     let stop = AtomicBool::new(false);
     let mut rings = Vec::new();
     for _ in 0..workers {
-        let mut ring = Ring::open(&["lo".to_owned()], &options, &group)?;
-        ring.start()?;
+        let (ring, news) = Ring::empty();
+        let mut line = Line::open(0, "lo", &options, group)?;
+        line.start(&options.filter)?;
+        news.send(News::Line(Box::new(line))).ok().context("the ring is gone")?;
         rings.push(ring);
     }
     let marker = now_ns().to_be_bytes();

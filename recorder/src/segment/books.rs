@@ -14,7 +14,7 @@ use super::ledger::Ledger;
 use super::recovery::bucket_of;
 use super::seal::Sealed;
 use super::thread::{Open, WriterThread};
-use crate::batch::{Batch, Losses};
+use crate::batch::{Batch, Tally};
 use crate::devices;
 use crate::time::now_ns;
 
@@ -48,23 +48,31 @@ impl WriterThread {
         open.writer.append(&blocks)
     }
 
-    pub(super) fn lost(&mut self, interface: u32, bucket_ns: i64, losses: &Losses) {
-        self.state.ledger.lost(interface, bucket_ns, losses);
-        self.state.since_fact.lost(interface, bucket_ns, losses);
-        let mut counters = Ledger::default();
-        counters.lost(interface, bucket_ns, losses);
-        self.shared.stats.add(interface, &counters.totals());
+    /// What was lost before a batch.
+    pub(super) fn lost(&mut self, batch: &Batch) {
+        for Tally { interface, losses, .. } in &batch.tallies {
+            let mut counters = Ledger::default();
+            for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
+                ledger.lost(*interface, batch.bucket_ns, losses);
+            }
+            self.shared.stats.add(*interface, &counters.totals());
+        }
     }
 
     pub(super) fn count(&mut self, batch: &Batch, stored: bool) {
-        if !self.state.changed.contains(&batch.interface) {
-            self.state.changed.push(batch.interface);
+        for tally in batch.tallies.iter().filter(|tally| tally.packets > 0) {
+            if !self.state.changed.contains(&tally.interface) {
+                self.state.changed.push(tally.interface);
+            }
+            let mut counters = Ledger::default();
+            for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
+                match stored {
+                    true => ledger.written(batch.bucket_ns, tally),
+                    false => ledger.refused(batch.bucket_ns, tally),
+                }
+            }
+            self.shared.stats.add(tally.interface, &counters.totals());
         }
-        let mut counters = Ledger::default();
-        for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
-            if stored { ledger.written(batch) } else { ledger.refused(batch) }
-        }
-        self.shared.stats.add(batch.interface, &counters.totals());
     }
 
     /// Asks each device what it dropped itself. Only the first worker does, so that nothing is counted twice.
@@ -103,7 +111,8 @@ impl WriterThread {
         for Bucket { start_ns, interface, counters } in buckets {
             let name = interfaces.get(interface as usize).map(|of| of.name.clone());
             self.shared.log.write(Fact::Counters(CountersFact {
-                interface: name.unwrap_or_default(),
+                // The socket that interfaces share is none of them.
+                interface: name.unwrap_or_else(|| "*".to_owned()),
                 worker: self.worker,
                 bucket_ns: start_ns,
                 counters,

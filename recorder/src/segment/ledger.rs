@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use shark_schema::segment::{Bucket, Counters, Statistics};
 
 use super::writer::hex;
-use crate::batch::{Batch, Losses};
+use crate::batch::{Losses, Tally};
 
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
@@ -19,26 +19,26 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A batch went into the segment.
-    pub fn written(&mut self, batch: &Batch) {
-        let entry = self.entry(batch);
-        entry.offered += batch.packets;
-        entry.written += batch.packets;
-        entry.written_bytes += batch.wire_bytes;
-        entry.policy_bytes += batch.policy_bytes;
-        entry.truncated += batch.truncated;
-        if batch.packets > 0 {
-            self.min_ns = Some(self.min_ns.map_or(batch.min_ns, |ns| ns.min(batch.min_ns)));
-            self.max_ns = Some(self.max_ns.map_or(batch.max_ns, |ns| ns.max(batch.max_ns)));
+    /// An interface's part of a batch went into the segment.
+    pub fn written(&mut self, bucket_ns: i64, tally: &Tally) {
+        let entry = self.entry(bucket_ns, tally);
+        entry.offered += tally.packets;
+        entry.written += tally.packets;
+        entry.written_bytes += tally.wire_bytes;
+        entry.policy_bytes += tally.policy_bytes;
+        entry.truncated += tally.truncated;
+        if tally.packets > 0 {
+            self.min_ns = Some(self.min_ns.map_or(tally.min_ns, |ns| ns.min(tally.min_ns)));
+            self.max_ns = Some(self.max_ns.map_or(tally.max_ns, |ns| ns.max(tally.max_ns)));
         }
     }
 
-    /// The disk refused a batch.
-    pub fn refused(&mut self, batch: &Batch) {
-        let entry = self.entry(batch);
-        entry.offered += batch.packets;
-        entry.disk_dropped += batch.packets;
-        entry.overload_bytes += batch.wire_bytes;
+    /// The disk refused it.
+    pub fn refused(&mut self, bucket_ns: i64, tally: &Tally) {
+        let entry = self.entry(bucket_ns, tally);
+        entry.offered += tally.packets;
+        entry.disk_dropped += tally.packets;
+        entry.overload_bytes += tally.wire_bytes;
     }
 
     /// What the capture thread lost before this batch.
@@ -60,8 +60,8 @@ impl Ledger {
         add(&mut self.buckets.entry((bucket_ns, interface)).or_default().nic_dropped, Some(count));
     }
 
-    fn entry(&mut self, batch: &Batch) -> &mut Counters {
-        self.buckets.entry((batch.bucket_ns, batch.interface)).or_default()
+    fn entry(&mut self, bucket_ns: i64, tally: &Tally) -> &mut Counters {
+        self.buckets.entry((bucket_ns, tally.interface)).or_default()
     }
 
     pub fn range(&self) -> (Option<i64>, Option<i64>) {
@@ -105,7 +105,8 @@ impl Ledger {
             received: Some(sum.offered),
             nic_dropped: sum.nic_dropped,
             accepted: None,
-            os_dropped: Some(sum.kernel_dropped),
+            // Behind a shared socket nobody knows.
+            os_dropped: sum.kernel_received.map(|_| sum.kernel_dropped),
             delivered: Some(sum.written),
         }
     }

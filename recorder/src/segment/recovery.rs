@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use shark_schema::identity::Recovered;
 use shark_schema::segment::{
-    BUCKET_NS, Block, CloseReason, FORMAT_VERSION, InterfaceNote, Name, Next, Packet, Reader, SectionNote,
-    Sidecar, SidecarInterface, Statistics, Versions,
+    BUCKET_NS, Block, CloseReason, FORMAT_VERSION, InterfaceNote, Name, Next, Packet, Reader, SHARED_SOCKET,
+    SectionNote, Sidecar, SidecarInterface, Statistics, Versions,
 };
 
 use super::ledger::{Ledger, chain_hash};
 use super::seal::{Sealed, put_in_place};
 use super::writer::{Compression, Writer, hex};
-use crate::batch::{Batch, Losses};
+use crate::batch::{Losses, Tally};
 use crate::ring::{Ring, RingError};
 
 #[derive(Debug, thiserror::Error)]
@@ -144,12 +144,14 @@ struct Copy {
     note: Option<SectionNote>,
     statistics: BTreeMap<u32, Statistics>,
     packets: u64,
+    /// Losses the packets tell of, by `epb_dropcount`.
+    told: u64,
 }
 
 impl Copy {
     fn new(writer: Writer) -> Copy {
         let (reader, ledger) = (Reader::new(), Ledger::default());
-        Copy { writer, reader, ledger, note: None, statistics: BTreeMap::new(), packets: 0 }
+        Copy { writer, reader, ledger, note: None, statistics: BTreeMap::new(), packets: 0, told: 0 }
     }
 
     /// Gives the number of decoded bytes behind the last whole block.
@@ -201,27 +203,35 @@ impl Copy {
         let wire = u64::from(packet.original_len);
         let cut = wire.saturating_sub(packet.data.len() as u64);
         self.packets += 1;
-        self.ledger.written(&Batch {
-            interface: packet.interface,
-            bucket_ns: bucket_of(ts_ns),
+        self.told += packet.dropped;
+        let tally = Tally {
             packets: 1,
             wire_bytes: wire,
             policy_bytes: cut,
             truncated: u64::from(cut > 0),
             min_ns: ts_ns,
             max_ns: ts_ns,
-            ..Batch::default()
-        });
+            ..Tally::new(packet.interface)
+        };
+        self.ledger.written(bucket_of(ts_ns), &tally);
     }
 
-    /// The last statistics block is all that survived of the losses.
+    /// The last statistics block is all that survived of an interface's losses. Those of a socket that interfaces share are
+    /// in none: what the packets tell beyond the blocks is of the socket.
     fn losses(&mut self) {
+        let mut known = 0;
         for (&interface, found) in &self.statistics {
             let kernel_dropped = found.os_dropped.unwrap_or(0);
             let delivered = found.delivered.unwrap_or(0);
             let other = found.received.unwrap_or(0).saturating_sub(kernel_dropped).saturating_sub(delivered);
             let losses = Losses { kernel_dropped, user_dropped: other, ..Losses::default() };
+            known += kernel_dropped + other;
             self.ledger.lost(interface, bucket_of(found.ts_ns), &losses);
+        }
+        let shared = self.statistics.values().any(|found| found.os_dropped.is_none());
+        if let (true, Some(last_ns)) = (shared && self.told > known, self.ledger.range().1) {
+            let losses = Losses { kernel_dropped: self.told - known, ..Losses::default() };
+            self.ledger.lost(SHARED_SOCKET, bucket_of(last_ns), &losses);
         }
     }
 

@@ -142,11 +142,9 @@ impl WriterThread {
     }
 
     fn take(&mut self, batch: &Batch) {
-        self.lost(batch.interface, batch.bucket_ns, &batch.losses);
-        if batch.packets == 0 {
-            return;
-        }
-        match self.store(batch) {
+        self.lost(batch);
+        let Some(min_ns) = batch.min_ns() else { return };
+        match self.store(batch, min_ns) {
             Ok(()) => self.count(batch, true),
             Err(error) => {
                 self.disk_refuses(&error);
@@ -159,7 +157,7 @@ impl WriterThread {
     }
 
     /// An error means that nothing of the batch is kept.
-    fn store(&mut self, batch: &Batch) -> io::Result<()> {
+    fn store(&mut self, batch: &Batch, min_ns: i64) -> io::Result<()> {
         if self.state.refused {
             self.write_out()?;
         }
@@ -167,7 +165,7 @@ impl WriterThread {
             self.seal(reason);
         }
         if self.state.open.is_none() {
-            self.state.open = Some(self.open(batch.min_ns)?);
+            self.state.open = Some(self.open(min_ns)?);
         }
         let Some(open) = &mut self.state.open else {
             return Ok(());
@@ -175,7 +173,7 @@ impl WriterThread {
         if open.writer.pending() > MOST_PENDING_BYTES {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if batch.interface >= open.described {
+        if batch.last_interface() >= Some(open.described) {
             self.describe_interfaces()?;
         }
         let Some(open) = &mut self.state.open else {

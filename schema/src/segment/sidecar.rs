@@ -90,7 +90,11 @@ pub struct PodRef {
     pub uid: String,
 }
 
-/// Counters of one interface in one stretch of 10 s of UTC.
+/// In place of an interface: a socket that several interfaces share. What the kernel received and dropped for it is known of all
+/// of them together only.
+pub const SHARED_SOCKET: u32 = u32::MAX;
+
+/// Counters of one interface, or of [`SHARED_SOCKET`], in one stretch of 10 s of UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
     pub start_ns: i64,
@@ -106,7 +110,8 @@ pub struct Counters {
     /// Wire bytes of the written packets.
     pub written_bytes: u64,
     /// What the kernel says it received for the socket, drops included. It counts a packet when it enters the kernel's
-    /// ring, `offered` when it leaves it, so that they agree once the ring is empty. None for a replay.
+    /// ring, `offered` when it leaves it, so that they agree once the ring is empty. None for a replay, and for an interface
+    /// that shares its socket: then what the kernel dropped of it is not known either, and counted for the socket.
     pub kernel_received: Option<u64>,
     pub kernel_dropped: u64,
     pub ring_freezes: u64,

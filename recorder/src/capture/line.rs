@@ -1,0 +1,192 @@
+//! One packet socket and the way of its packets: of one interface, or of all that share it.
+//! In: blocks of the kernel's ring. Out: packets in a lane under the number of their interface, with the kernel's losses.
+//! The kernel counts drops by socket: where several interfaces share one, they are put on the socket and on none of them.
+
+use shark_bpf::any_socket::AnySocket;
+use shark_schema::segment::SHARED_SOCKET;
+
+use super::block::Frames;
+use super::filter::Filter;
+use super::lane::Lane;
+use super::ring::{RETIRE_MS, RingOptions};
+use super::socket::{CaptureError, Device, RingSize, Socket};
+use crate::batch::Source;
+use crate::time::now_ns;
+
+/// A GSO super-frame of 64 KiB has to fit several times.
+const BLOCK_BYTES: u32 = 1 << 20;
+
+pub struct Line {
+    socket: Socket,
+    lane: Lane,
+    /// None for a socket of one interface.
+    roster: Option<Roster>,
+    /// Taken out of the ring so far.
+    taken: u64,
+    received: u64,
+    dropped: u64,
+}
+
+/// The interfaces behind a shared socket, and their places in the lane.
+#[derive(Default)]
+struct Roster {
+    /// Sorted by index.
+    places: Vec<(u32, usize)>,
+    last: Option<(u32, usize)>,
+}
+
+impl Roster {
+    fn add(&mut self, ifindex: u32, place: usize) {
+        self.last = None;
+        match self.places.binary_search_by_key(&ifindex, |(index, _)| *index) {
+            // An index that is used again belongs to the new device.
+            Ok(at) => self.places[at].1 = place,
+            Err(at) => self.places.insert(at, (ifindex, place)),
+        }
+    }
+
+    /// Packets come in runs of one interface.
+    #[inline]
+    fn place(&mut self, ifindex: u32) -> Option<usize> {
+        if let Some((index, place)) = self.last
+            && index == ifindex
+        {
+            return Some(place);
+        }
+        let at = self.places.binary_search_by_key(&ifindex, |(index, _)| *index).ok()?;
+        self.last = Some(self.places[at]);
+        self.last.map(|(_, place)| place)
+    }
+}
+
+/// The place of the socket itself, and of the first interface behind it.
+const SOCKET: usize = 0;
+const FIRST: usize = 1;
+
+impl Line {
+    /// Opens a socket of one interface; packets are let in by [`Line::start`].
+    pub fn open(
+        id: u32,
+        name: &str,
+        options: &RingOptions,
+        fanout: Option<u16>,
+    ) -> Result<Line, CaptureError> {
+        let socket = Socket::open(name, ring_size(options.buffer_bytes), fanout, options.promiscuous)?;
+        let mut lane = Lane::new(options.snaplen, false);
+        let place = lane.add(id);
+        lane.ask(place);
+        Ok(Line { socket, lane, roster: None, taken: 0, received: 0, dropped: 0 })
+    }
+
+    /// Opens a socket of all interfaces; the filter says which of them pass.
+    pub fn open_any(
+        options: &RingOptions,
+        fanout: Option<u16>,
+        filter: &mut AnySocket,
+    ) -> Result<Line, CaptureError> {
+        let mut socket = Socket::open_any(ring_size(options.buffer_bytes), fanout)?;
+        let mut lane = Lane::new(options.snaplen, false);
+        lane.add(SHARED_SOCKET);
+        let failed = |source| CaptureError::Socket { interface: "any".to_owned(), what: "counters", source };
+        socket.reset().map_err(failed)?;
+        filter.attach(socket.borrow()).map_err(CaptureError::Bpf)?;
+        Ok(Line { socket, lane, roster: Some(Roster::default()), taken: 0, received: 0, dropped: 0 })
+    }
+
+    pub fn start(&mut self, filter: &Filter) -> Result<(), CaptureError> {
+        let interface = self.socket.device.name.clone();
+        let failed = |source| CaptureError::Socket { interface, what: "filter", source };
+        self.socket.start(filter).map_err(failed)
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.socket.device
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Takes in one more interface behind a shared socket.
+    pub(super) fn welcome(&mut self, source: &Source, id: u32, device: &Device, promiscuous: bool) {
+        // What was lost until now was lost by those that are here already.
+        self.count(source);
+        let Some(roster) = &mut self.roster else { return };
+        let place = self.lane.add(id);
+        self.lane.ask(if place == FIRST { FIRST } else { SOCKET });
+        roster.add(device.ifindex, place);
+        if promiscuous && let Err(error) = self.socket.make_promiscuous(device) {
+            // The device may be gone again.
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Whether a block waits to be read. Whoever is told of an interface after this and before [`Line::read`] knows those of
+    /// all its packets.
+    pub(super) fn is_ready(&self) -> bool {
+        self.socket.ready().is_some()
+    }
+
+    /// Reads one block; false when there was none.
+    pub(super) fn read(&mut self, source: &Source) -> bool {
+        let Some(block) = self.socket.ready() else { return false };
+        let mut frames = Frames::new(block);
+        if frames.losing() {
+            // The loss came before this block: its first packet tells.
+            let counters = self.socket.counters().unwrap_or_default();
+            self.received += counters.received;
+            self.dropped += counters.dropped;
+            self.lane.kernel_lost(&counters);
+        }
+        for (ifindex, frame) in &mut frames {
+            self.taken += 1;
+            match self.roster.as_mut().map_or(Some(0), |roster| roster.place(ifindex)) {
+                Some(place) => drop(self.lane.push(source, place, &frame)),
+                None => self.lane.lose(SOCKET, &frame),
+            }
+        }
+        self.socket.release();
+        self.lane.hand_over(source, now_ns());
+        true
+    }
+
+    pub(super) fn count(&mut self, source: &Source) {
+        let Ok(counters) = self.socket.counters() else {
+            return;
+        };
+        self.received += counters.received;
+        self.dropped += counters.dropped;
+        self.lane.kernel_lost(&counters);
+        self.lane.hand_over(source, now_ns());
+    }
+
+    pub(super) fn stop(&mut self) {
+        if let Err(error) = self.socket.stop() {
+            tracing::warn!("{}: {error}", self.socket.device.name);
+        }
+    }
+
+    /// The last count; what does not add up is said.
+    pub(super) fn settle(&mut self, source: &Source) {
+        self.count(source);
+        if self.received != self.taken + self.dropped {
+            tracing::error!(
+                "{}: the kernel counted {} packets, {} were read and {} dropped",
+                self.socket.device.name,
+                self.received,
+                self.taken,
+                self.dropped
+            );
+        }
+    }
+}
+
+fn ring_size(bytes: u64) -> RingSize {
+    // A small ring has small blocks, so that there are at least four to go round.
+    let mut block_bytes = BLOCK_BYTES;
+    while u64::from(block_bytes) * 4 > bytes && block_bytes > 1 << 17 {
+        block_bytes /= 2;
+    }
+    let blocks = (bytes / u64::from(block_bytes)).clamp(2, 4096) as u32;
+    RingSize { block_bytes, blocks, retire_ms: RETIRE_MS }
+}
