@@ -4,6 +4,7 @@ mod cache;
 mod completions;
 mod index;
 mod info;
+mod kfl;
 mod open;
 mod pcap;
 mod sql;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use open::SourceArgs;
 
-/// Questions to network recordings, in SQL.
+/// Questions to network recordings, in SQL and KFL.
 ///
 /// A source (SRC) is anything recorded: a capture file (pcap or pcapng; gzip, zstd, lz4 or plain; - for standard input), a
 /// segment, a ring, a snapshot (a folder, s3://, gs:// or az://), several of these, or an index. What is not indexed yet is
@@ -35,6 +36,8 @@ Examples:
   sharkq info capture.pcapng
   sharkq sql capture.pcapng -c \"SELECT method, path, status_code, count(*) FROM http GROUP BY 1, 2, 3 ORDER BY 4 DESC\"
   sharkq sql s3://bucket/snapshots/01J... -f question.sql --format json
+  sharkq kfl capture.pcapng 'http && status_code >= 500'
+  sharkq pcap capture.pcapng 'http && status_code >= 500' -w - | wireshark -k -i -
   sharkq pcap capture.pcapng --from http --where 'status_code >= 500' -w failed.pcapng
   sharkq verify snapshots/01J...
 
@@ -44,6 +47,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no rows (with --exit-code), 5 integrity
 enum Command {
     /// Answer SQL over the tables of a recording
     Sql(sql::Args),
+    /// List the calls and flows that a KFL expression selects
+    Kfl(kfl::Args),
     /// Make an index: Parquet tables that any engine reads
     Index(index::Args),
     /// Say what is in a recording: time, loss, bytes by protocol
@@ -85,9 +90,10 @@ pub fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         Command::Sql(args) => sql::run(&args),
+        Command::Kfl(args) => kfl::run(args),
         Command::Index(args) => index::run(&args),
         Command::Info(args) => info::run(&args),
-        Command::Pcap(args) => pcap::run(&args),
+        Command::Pcap(args) => pcap::run(args),
         Command::Verify(args) => verify::run(&args),
         Command::Tables(args) => tables::run(&args),
         Command::Cache(args) => cache::run(&args),

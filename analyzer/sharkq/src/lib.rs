@@ -7,6 +7,7 @@ pub mod cli;
 pub mod identity;
 pub mod index;
 pub mod info;
+pub mod kfl;
 pub mod pcap;
 pub mod place;
 pub mod print;

@@ -1,4 +1,4 @@
-//! The packets behind rows: a table and a condition in, the very packets out, byte for byte, as plain pcapng. Fragments
+//! The packets behind rows: rows in, the very packets out, byte for byte, as plain pcapng. Fragments
 //! come with the datagram they belong to.
 
 use std::collections::HashMap;
@@ -7,6 +7,9 @@ use std::io::Write;
 use anyhow::Context;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::common::JoinType;
+use datafusion::logical_expr::col;
+use datafusion::prelude::DataFrame;
 use shark_dissect::frame::{Decoded, End, FlowKey, Frame, Packet, decode, mapped};
 use shark_dissect::pipeline::reassembled;
 use shark_dissect::reassemble::Fragments;
@@ -22,26 +25,30 @@ struct Wanted {
     by_flow: HashMap<FlowKey, Vec<(i64, i64)>>,
 }
 
-/// Writes the packets behind the rows of `table` for which `condition` holds; returns how many they are.
+/// Writes the packets behind rows that name their flow and their first and last frame; returns how many they are.
 pub async fn write(
     session: &Session,
     sources: &Sources,
-    table: &str,
-    condition: &str,
+    rows: DataFrame,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<u64> {
-    let sql = format!(
-        "WITH chosen AS (SELECT * FROM {table} WHERE {condition}) \
-         SELECT f.src_ip, f.src_port, f.dst_ip, f.dst_port, f.proto, f.vlans, c.first_segment, c.first_frame, \
-         c.last_segment, c.last_frame FROM chosen c JOIN flows f ON f.flow_id = c.flow_id"
-    );
-    let answers = session.run(&sql).await?;
-    let rows: Vec<RecordBatch> = answers.into_iter().flat_map(|answer| answer.batches).collect();
+    let rows = session.collected(with_ends(session, rows).await?).await?.batches;
     tokio::task::block_in_place(|| {
         let wanted = Wanted::new(sources, &rows)?;
         let chosen = choose(sources, &wanted)?;
         copy(sources, &chosen, out)
     })
+}
+
+/// Frames of each row, with the ends of its flow as packets have them.
+async fn with_ends(session: &Session, rows: DataFrame) -> anyhow::Result<DataFrame> {
+    let frames = ["first_segment", "first_frame", "last_segment", "last_frame"];
+    let ends = ["src_ip", "src_port", "dst_ip", "dst_port", "proto", "vlans"];
+    let chosen = rows.select([&["flow_id"], &frames[..]].concat().into_iter().map(col))?;
+    let flow = session.select_where("flows", "true").await?;
+    let flow_id = [col("flow_id").alias("flow")];
+    let flow = flow.select(flow_id.into_iter().chain(ends.map(col)))?;
+    Ok(chosen.join(flow, JoinType::Inner, &["flow_id"], &["flow"], None)?)
 }
 
 /// Calls a function for every frame, in the order of the files.

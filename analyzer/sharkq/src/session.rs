@@ -1,5 +1,5 @@
-//! A session: an index in, answers in SQL out. Every table of the catalogue is there, empty ones too, and the view
-//! `api_calls` is made from what each call table says of itself.
+//! A session: an index in, answers to SQL and KFL out. Every table of the catalogue is there, empty ones too; the views
+//! `api_calls` and `entries` are made from what each call table says of itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +12,14 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::logical_expr::col;
+use datafusion::prelude::DataFrame;
 use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::TABLES;
+
+use crate::kfl::entries::Entries;
+use crate::kfl::{self, Program};
 
 /// Answers of one statement.
 pub struct Answer {
@@ -22,6 +27,23 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// Rows.
     pub batches: Vec<RecordBatch>,
+}
+
+impl Answer {
+    /// Leaves only the first rows.
+    pub fn cut(&mut self, most: usize) {
+        let mut left = most;
+        for batch in &mut self.batches {
+            *batch = batch.slice(0, batch.num_rows().min(left));
+            left -= batch.num_rows();
+        }
+    }
+}
+
+/// What `now()` is: the wall clock, once a command.
+pub fn now_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Why a statement has no answer, in a sentence with a way out.
@@ -48,7 +70,57 @@ impl Session {
             register(&context, table, &folder.join("tables").join(table.name))?;
         }
         context.sql(&api_calls()).await?.collect().await?;
+        kfl::functions::all().into_iter().for_each(|function| context.register_udf(function));
+        context.register_table("entries", Arc::new(Entries::new(&context).await?))?;
         Ok(Session { context })
+    }
+
+    /// The entries a program selects, by time, each column an SQL expression over `entries`.
+    pub async fn entries(
+        &self,
+        program: &Program,
+        columns: &[(&str, &str)],
+        limit: Option<usize>,
+    ) -> Result<Answer, QueryError> {
+        let failed = |error: DataFusionError| QueryError(explain(&error));
+        let chosen = self.select(program).await?;
+        // By all that tells entries apart: the same question has the same answer in the same order.
+        let order = ["ts", "protocol", "flow_id", "call_id"].map(|name| col(name).sort(true, false));
+        let sorted = chosen.sort(order.to_vec()).and_then(|rows| rows.limit(0, limit)).map_err(failed)?;
+        let shown = columns.iter().map(|(name, sql)| Ok(sorted.parse_sql_expr(sql)?.alias(*name)));
+        let shown = shown.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        self.collected(sorted.select(shown).map_err(failed)?).await
+    }
+
+    /// The entries a program selects, with all columns.
+    pub async fn select(&self, program: &Program) -> Result<DataFrame, QueryError> {
+        let entries = self.context.table("entries").await.map_err(|error| QueryError(explain(&error)))?;
+        entries.filter(program.condition.clone()).map_err(|error| QueryError(explain(&error)))
+    }
+
+    /// The rows of a table for which an SQL condition holds, with all columns.
+    pub async fn select_where(&self, table: &str, condition: &str) -> Result<DataFrame, QueryError> {
+        let sql = format!("SELECT * FROM {table} WHERE {condition}");
+        let frame = self.context.sql_with_options(&sql, allowed()).await;
+        frame.map_err(|error| QueryError(explain(&error)))
+    }
+
+    /// The tables whose files a program reads.
+    pub async fn reads(&self, program: &Program) -> Result<Vec<&'static str>, QueryError> {
+        let plan = self.select(program).await?.create_physical_plan().await;
+        let plan = plan.map_err(|error| QueryError(explain(&error)))?;
+        let text = datafusion::physical_plan::displayable(plan.as_ref()).indent(true).to_string();
+        let is_read = |table: &&Table| text.contains(&format!("/tables/{}/", table.name));
+        Ok(TABLES.iter().copied().filter(is_read).map(|table| table.name).collect())
+    }
+
+    /// The rows of a frame.
+    pub async fn collected(&self, frame: DataFrame) -> Result<Answer, QueryError> {
+        let schema = Arc::clone(frame.schema().inner());
+        let batches = frame.collect().await.map_err(|error| QueryError(explain(&error)))?;
+        // Expressions may be less nullable than planned.
+        let schema = batches.first().map_or(schema, |batch| batch.schema());
+        Ok(Answer { schema, batches })
     }
 
     /// Runs one or several statements; the last one's answer counts. Nothing can be changed from here.
@@ -57,21 +129,19 @@ impl Session {
         let statements = datafusion::sql::parser::DFParser::parse_sql_with_dialect(sql, &dialect)
             .map_err(|error| QueryError(explain(&error)))?;
         let mut answers = Vec::new();
-        let allowed =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true);
         for statement in statements {
             let failed = |error: DataFusionError| QueryError(explain(&error));
             let plan = self.context.state().statement_to_plan(statement).await.map_err(failed)?;
-            allowed.verify_plan(&plan).map_err(failed)?;
+            allowed().verify_plan(&plan).map_err(failed)?;
             let frame = self.context.execute_logical_plan(plan).await.map_err(failed)?;
-            let schema = Arc::clone(frame.schema().inner());
-            let batches = frame.collect().await.map_err(failed)?;
-            // Expressions may be less nullable than planned.
-            let schema = batches.first().map_or(schema, |batch| batch.schema());
-            answers.push(Answer { schema, batches });
+            answers.push(self.collected(frame).await?);
         }
         Ok(answers)
     }
+}
+
+fn allowed() -> SQLOptions {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true)
 }
 
 fn register(context: &SessionContext, table: &Table, folder: &Path) -> anyhow::Result<()> {
@@ -143,7 +213,8 @@ fn explain(error: &DataFusionError) -> String {
         && text.ends_with("not found")
     {
         let name = name.rsplit('.').next().unwrap_or(name);
-        let names: Vec<&str> = TABLES.iter().map(|table| table.name).chain(["api_calls"]).collect();
+        let names: Vec<&str> =
+            TABLES.iter().map(|table| table.name).chain(["api_calls", "entries"]).collect();
         let hint = nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return format!("there is no table {name}{hint} (`sharkq tables` lists them)");
     }

@@ -2,17 +2,23 @@
 
 use std::path::PathBuf;
 
+use super::kfl::compiled;
 use super::open::exit;
 use super::{Exit, SourceArgs, write_to};
-use crate::pcap;
 use crate::session::nearest;
+use crate::{pcap, place};
 
 /// Write the packets behind rows, byte for byte, as plain pcapng.
+///
+/// Which rows is said in KFL, after the recordings or with --kfl, or in SQL with --from and --where.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
+    /// Which calls and flows, as a KFL expression
+    #[arg(long = "kfl", value_name = "EXPR", conflicts_with_all = ["table", "condition"])]
+    kfl: Option<String>,
     /// Table of the rows: flows or a call table
     #[arg(long = "from", value_name = "TABLE", default_value = "flows")]
     table: String,
@@ -29,25 +35,14 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
+  sharkq pcap ring/ 'http && status_code >= 500' -w failed.pcapng
   sharkq pcap ring/ --from http --where 'status_code >= 500' -w failed.pcapng
   sharkq pcap capture.pcapng --where \"rst_by = 'dst'\" -w - | wireshark -k -i -";
 
 /// Runs the command.
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let traced: Vec<&str> = shark_schema::tables::TABLES
-        .iter()
-        .filter(|table| table.column("first_frame").is_some())
-        .map(|table| table.name)
-        .collect();
-    if !traced.contains(&args.table.as_str()) {
-        let hint =
-            nearest(&args.table, &traced).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        anyhow::bail!(
-            "rows of {} do not lead to packets, those of {} do{hint}",
-            args.table,
-            traced.join(", ")
-        );
-    }
+pub fn run(mut args: Args) -> anyhow::Result<Exit> {
+    let program = args.expression().map(|text| compiled(&text)).transpose()?;
+    traced(&args.table)?;
     anyhow::ensure!(
         args.source.sources.iter().all(|source| source != "-"),
         "packets are read a second time, which standard input does not allow; name a file"
@@ -59,10 +54,47 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     );
     let mut packets = 0;
     write_to(Some(&args.output), |out| {
-        let write = pcap::write(&opened.session, &opened.sources, &args.table, &args.condition, out);
-        packets = opened.runtime.block_on(write)?;
+        packets = opened.runtime.block_on(async {
+            let rows = match &program {
+                Some(program) => opened.session.select(program).await?,
+                None => opened.session.select_where(&args.table, &args.condition).await?,
+            };
+            pcap::write(&opened.session, &opened.sources, rows, out).await
+        })?;
         Ok(())
     })?;
     eprintln!("{packets} packets");
     Ok(if args.exit_code && packets == 0 { Exit::NoRows } else { exit(&opened.ready) })
+}
+
+impl Args {
+    /// The KFL expression: given as one, or the last of several words that names no place.
+    fn expression(&mut self) -> Option<String> {
+        let is_place = |text: &str| text == "-" || place::is_url(text) || std::path::Path::new(text).exists();
+        let sources = &mut self.source.sources;
+        let is_last = self.kfl.is_none()
+            && sources.len() > 1
+            && !sources.last().is_some_and(|last| is_place(last) || looks_like_a_path(last));
+        if is_last { sources.pop() } else { self.kfl.take() }
+    }
+}
+
+/// A file that is missing is better reported as such than as an expression.
+fn looks_like_a_path(text: &str) -> bool {
+    let endings = [".pcap", ".pcapng", ".cap", ".zst", ".gz", ".lz4"];
+    endings.iter().any(|ending| text.ends_with(ending)) && !text.contains(' ')
+}
+
+/// Rows of this table lead to packets.
+fn traced(table: &str) -> anyhow::Result<()> {
+    let traced: Vec<&str> = shark_schema::tables::TABLES
+        .iter()
+        .filter(|table| table.column("first_frame").is_some())
+        .map(|table| table.name)
+        .collect();
+    if !traced.contains(&table) {
+        let hint = nearest(table, &traced).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        anyhow::bail!("rows of {table} do not lead to packets, those of {} do{hint}", traced.join(", "));
+    }
+    Ok(())
 }

@@ -1,0 +1,154 @@
+//! `sharkq kfl`: the calls and flows that an expression selects, one a line.
+
+use std::path::PathBuf;
+
+use super::open::{IndexArgs, exit};
+use super::{Exit, SourceArgs, write_to};
+use crate::kfl::{self, Program, fields};
+use crate::print::{Format, print};
+
+/// List the calls and flows that a KFL expression selects.
+///
+/// KFL2 (CEL with short names) and KFL v1 are understood; --fields lists all names.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Recordings as for `sharkq sql`, and last the expression; an empty one selects everything
+    #[arg(value_name = "SRC... EXPR", required = true, num_args = 2..)]
+    words: Vec<String>,
+    #[command(flatten)]
+    index: IndexArgs,
+    /// Most entries to list; 0 for all [default: 100 for tables, else all]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Output format; all but table and markdown have every column of `entries` that a program needs
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// File to write to
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the SQL it becomes, and the tables that are read
+    #[arg(long)]
+    explain: bool,
+    /// List all fields with their types
+    #[arg(long, exclusive = true)]
+    fields: bool,
+    /// Exit with 3 when nothing is selected
+    #[arg(long)]
+    exit_code: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sharkq kfl ring/ 'http && status_code >= 500'
+  sharkq kfl capture.pcapng 'dns && rcode == \"NXDOMAIN\" && src.workload == \"checkout\"'
+  sharkq kfl s3://bucket/snapshots/01J... 'elapsed_time > duration(\"100ms\") && dst.ip in \"10.0.0.0/8\"' --format json
+  sharkq kfl --fields";
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    if args.fields {
+        return list();
+    }
+    let mut sources = args.words;
+    let text = sources.pop().unwrap_or_default();
+    // A typing error shows before hours of packets are indexed.
+    let program = compiled(&text)?;
+    let opened = SourceArgs { sources, index: args.index }.open()?;
+    if args.explain {
+        let plan = opened.runtime.block_on(opened.session.reads(&program))?;
+        write_to(args.output.as_deref(), |out| {
+            let sql = program.sql().map_err(anyhow::Error::msg)?;
+            Ok(writeln!(
+                out,
+                "{sql}\n-- reads {}",
+                if plan.is_empty() { "nothing".into() } else { plan.join(", ") }
+            )?)
+        })?;
+        return Ok(exit(&opened.ready));
+    }
+    let is_for_people = matches!(args.format, Format::Table | Format::Markdown);
+    let most = match args.limit {
+        None if args.format == Format::Table => Some(DEFAULT_LIMIT),
+        None | Some(0) => None,
+        some => some,
+    };
+    let columns = if is_for_people { PEOPLE } else { PROGRAMS };
+    let mut answer =
+        opened.runtime.block_on(opened.session.entries(&program, columns, most.map(|most| most + 1)))?;
+    let found: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();
+    if let Some(most) = most.filter(|most| found > *most) {
+        answer.cut(most);
+        if args.limit.is_none() {
+            eprintln!("sharkq: the first {most} entries; --limit 0 lists all");
+        }
+    }
+    write_to(args.output.as_deref(), |out| print(&answer, args.format, out))?;
+    Ok(if args.exit_code && found == 0 { Exit::NoRows } else { exit(&opened.ready) })
+}
+
+/// Tables for people stop here unless told otherwise.
+const DEFAULT_LIMIT: usize = 100;
+
+/// What a person reads, in the width of a terminal.
+const PEOPLE: &[(&str, &str)] = &[
+    ("time", "to_char(ts, '%m-%d %H:%M:%S%.3f')"),
+    ("protocol", "CASE WHEN protocol = 'flows' THEN proto ELSE protocol END"),
+    ("src", "coalesce(src_namespace || '/' || coalesce(src_workload, src_pod, src_service), src_ip)"),
+    (
+        "dst",
+        "concat(coalesce(dst_namespace || '/' || coalesce(dst_workload, dst_pod, dst_service), dst_ip), ':', dst_port)",
+    ),
+    ("operation", "CASE WHEN protocol <> 'flows' THEN operation END"),
+    (
+        "resource",
+        "CASE WHEN character_length(resource) > 48 THEN left(resource, 47) || '…' ELSE resource END",
+    ),
+    ("status", "status"),
+    ("latency_ms", "round(CAST(duration_ns AS DOUBLE) / 1e6, 3)"),
+];
+
+/// What a program reads.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("ts", "ts"),
+    ("protocol", "CASE WHEN protocol = 'flows' THEN proto ELSE protocol END"),
+    ("src_ip", "src_ip"),
+    ("src_port", "src_port"),
+    ("src_namespace", "src_namespace"),
+    ("src_workload", "src_workload"),
+    ("src_pod", "src_pod"),
+    ("dst_ip", "dst_ip"),
+    ("dst_port", "dst_port"),
+    ("dst_namespace", "dst_namespace"),
+    ("dst_workload", "dst_workload"),
+    ("dst_pod", "dst_pod"),
+    ("operation", "operation"),
+    ("resource", "resource"),
+    ("status", "status"),
+    ("duration_ns", "duration_ns"),
+    ("is_error", "is_error"),
+    ("call_id", "call_id"),
+    ("flow_id", "flow_id"),
+];
+
+/// An expression that can be asked; what limits its answer is said on standard error.
+pub fn compiled(text: &str) -> anyhow::Result<Program> {
+    let program = kfl::compile(text, crate::session::now_ns())?;
+    program.notes.iter().for_each(|note| eprintln!("sharkq: {note}"));
+    Ok(program)
+}
+
+fn list() -> anyhow::Result<Exit> {
+    write_to(None, |out| {
+        for field in fields::all() {
+            let aliases = if field.aliases.is_empty() {
+                String::new()
+            } else {
+                format!(" (also {})", field.aliases.join(", "))
+            };
+            writeln!(out, "{:<30} {:<16} {}{aliases}", field.name, field.kind.name(), field.doc)?;
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Done)
+}
