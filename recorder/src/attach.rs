@@ -159,9 +159,9 @@ impl Attacher {
         match &mut self.way {
             Way::Shared(filter) => {
                 add(interface);
+                let (alone, promiscuous) = (self.targets.is_one_name(), options.promiscuous);
                 for worker in &self.workers {
-                    let (device, promiscuous) = (device.clone(), options.promiscuous);
-                    let _ = worker.send(News::Device { id, device, promiscuous });
+                    let _ = worker.send(News::Device { id, device: device.clone(), promiscuous, alone });
                 }
                 let list = if device.loopback { AnySocket::list_loopback } else { AnySocket::list };
                 list(filter, device.ifindex, options.snaplen)

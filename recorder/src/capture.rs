@@ -14,8 +14,8 @@ mod socket;
 
 pub use filter::{Filter, FilterError, Instruction};
 pub use lane::{Frame, Lane};
-pub use replay::{Replay, ReplayError};
 pub use line::Line;
+pub use replay::{Replay, ReplayError};
 pub use ring::{News, Ring, RingOptions};
 pub use socket::{CaptureError, Device};
 

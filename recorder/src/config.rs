@@ -19,7 +19,7 @@ pub struct Options {
     /// Directory of the ring
     #[arg(long, env = "SHARKREC_RING", value_name = "DIR")]
     pub ring: Option<PathBuf>,
-    /// Interface to record; may be repeated
+    /// Interface to record, or a pattern such as 'veth*' whose interfaces are followed as they come and go; may be repeated
     #[arg(long, env = "SHARKREC_IFACE", value_name = "NAME", value_delimiter = ',')]
     pub iface: Vec<String>,
     /// Disk budget: packets, sidecars and log together [default: 10GiB]
@@ -28,7 +28,8 @@ pub struct Options {
     /// Bytes kept of each packet [default: 262144]
     #[arg(long, env = "SHARKREC_SNAPLEN", value_name = "BYTES")]
     pub snaplen: Option<u32>,
-    /// Record only what matches, e.g. 'tcp port 80 and not host 10.0.0.1'
+    /// Record only what matches, e.g. 'tcp port 80 and not host 10.0.0.1'. Every interface then has a socket of its own, which
+    /// does not leave out the recorder's own uploads
     #[arg(long, env = "SHARKREC_FILTER", value_name = "TEXT")]
     pub filter: Option<String>,
     /// zstd or none [default: zstd]
@@ -37,7 +38,8 @@ pub struct Options {
     /// Capture threads, each with its own segments [default: 1]
     #[arg(long, env = "SHARKREC_WORKERS", value_name = "N")]
     pub workers: Option<u16>,
-    /// Kernel buffer of each interface and worker [default: 64MiB]
+    /// Kernel buffer of each worker; without BPF or with --filter of each interface and worker, a sixteenth of it for one that a
+    /// pattern found [default: 64MiB]
     #[arg(long, env = "SHARKREC_CAPTURE_BUFFER", value_name = "SIZE")]
     pub capture_buffer: Option<String>,
     /// Memory between capture and writer, of each worker [default: 64MiB]

@@ -5,6 +5,7 @@
 mod gather;
 mod manifest;
 mod target;
+mod upload;
 
 pub use gather::{Gathered, Item};
 pub use target::{Target, TargetError};

@@ -25,6 +25,11 @@ impl Targets {
         Some(format!("matches --iface '{pattern}'"))
     }
 
+    /// Whether no two devices can be meant at a time.
+    pub fn is_one_name(&self) -> bool {
+        matches!(&self.texts[..], [text] if !is_pattern(text))
+    }
+
     pub fn is_named(&self, device: &str) -> bool {
         self.names().any(|name| name == device)
     }

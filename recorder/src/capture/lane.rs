@@ -101,8 +101,9 @@ impl Lane {
     pub fn ask(&mut self, place: usize) {
         for (at, member) in self.members.iter_mut().enumerate() {
             member.asked = at == place;
-            if member.asked && member.losses.kernel_received.is_none() {
-                member.losses.kernel_received = Some(0);
+            // Nothing was counted for it: then it is not known any more, or known from now on.
+            if member.losses.kernel_received.unwrap_or(0) == 0 {
+                member.losses.kernel_received = member.asked.then_some(0);
             }
         }
     }

@@ -2,6 +2,8 @@
 //! In: blocks of the kernel's ring. Out: packets in a lane under the number of their interface, with the kernel's losses.
 //! The kernel counts drops by socket: where several interfaces share one, they are put on the socket and on none of them.
 
+use std::time::Instant;
+
 use shark_bpf::any_socket::AnySocket;
 use shark_schema::segment::SHARED_SOCKET;
 
@@ -21,6 +23,8 @@ pub struct Line {
     lane: Lane,
     /// None for a socket of one interface.
     roster: Option<Roster>,
+    /// Since when its device is gone.
+    pub(super) gone: Option<Instant>,
     /// Taken out of the ring so far.
     taken: u64,
     received: u64,
@@ -59,9 +63,8 @@ impl Roster {
     }
 }
 
-/// The place of the socket itself, and of the first interface behind it.
+/// The place of the socket itself in the lane of a shared one.
 const SOCKET: usize = 0;
-const FIRST: usize = 1;
 
 impl Line {
     /// Opens a socket of one interface; packets are let in by [`Line::start`].
@@ -75,7 +78,7 @@ impl Line {
         let mut lane = Lane::new(options.snaplen, false);
         let place = lane.add(id);
         lane.ask(place);
-        Ok(Line { socket, lane, roster: None, taken: 0, received: 0, dropped: 0 })
+        Ok(Line { socket, lane, roster: None, gone: None, taken: 0, received: 0, dropped: 0 })
     }
 
     /// Opens a socket of all interfaces; the filter says which of them pass.
@@ -86,11 +89,20 @@ impl Line {
     ) -> Result<Line, CaptureError> {
         let mut socket = Socket::open_any(ring_size(options.buffer_bytes), fanout)?;
         let mut lane = Lane::new(options.snaplen, false);
-        lane.add(SHARED_SOCKET);
+        let place = lane.add(SHARED_SOCKET);
+        lane.ask(place);
         let failed = |source| CaptureError::Socket { interface: "any".to_owned(), what: "counters", source };
         socket.reset().map_err(failed)?;
         filter.attach(socket.borrow()).map_err(CaptureError::Bpf)?;
-        Ok(Line { socket, lane, roster: Some(Roster::default()), taken: 0, received: 0, dropped: 0 })
+        Ok(Line {
+            socket,
+            lane,
+            roster: Some(Roster::default()),
+            gone: None,
+            taken: 0,
+            received: 0,
+            dropped: 0,
+        })
     }
 
     pub fn start(&mut self, filter: &Filter) -> Result<(), CaptureError> {
@@ -107,18 +119,18 @@ impl Line {
         &self.socket
     }
 
-    /// Takes in one more interface behind a shared socket.
-    pub(super) fn welcome(&mut self, source: &Source, id: u32, device: &Device, promiscuous: bool) {
+    /// Takes in one more interface behind a shared socket. `alone` says that it is the only one there now.
+    pub(super) fn welcome(&mut self, source: &Source, id: u32, ifindex: u32, alone: bool) {
         // What was lost until now was lost by those that are here already.
         self.count(source);
         let Some(roster) = &mut self.roster else { return };
         let place = self.lane.add(id);
-        self.lane.ask(if place == FIRST { FIRST } else { SOCKET });
-        roster.add(device.ifindex, place);
-        if promiscuous && let Err(error) = self.socket.make_promiscuous(device) {
-            // The device may be gone again.
-            tracing::warn!("{error}");
-        }
+        self.lane.ask(if alone { place } else { SOCKET });
+        roster.add(ifindex, place);
+    }
+
+    pub(super) fn make_promiscuous(&mut self, device: &Device) -> Result<(), CaptureError> {
+        self.socket.make_promiscuous(device)
     }
 
     /// Whether a block waits to be read. Whoever is told of an interface after this and before [`Line::read`] knows those of

@@ -25,6 +25,8 @@ pub struct RingOptions {
 
 /// A block that is not full is handed over after this time: the delay of a quiet link.
 pub(super) const RETIRE_MS: u32 = 60;
+/// Twice that is certain.
+const LAST_BLOCK: Duration = Duration::from_millis(2 * RETIRE_MS as u64 + 20);
 /// Blocks of one socket read before the next socket gets its turn.
 const BLOCKS_A_TURN: usize = 8;
 const STATISTICS: Duration = Duration::from_secs(1);
@@ -38,8 +40,9 @@ pub struct Ring {
 pub enum News {
     /// A socket of its own, started.
     Line(Box<Line>),
-    /// One more behind the socket that all share. Told before the filter lets its packets in.
-    Device { id: u32, device: Device, promiscuous: bool },
+    /// One more behind the socket that all share. Told before the filter lets its packets in. What the kernel counts is its
+    /// own where it is alone there.
+    Device { id: u32, device: Device, promiscuous: bool, alone: bool },
     /// It is gone, and with it its own socket.
     Gone { ifindex: u32 },
 }
@@ -71,6 +74,7 @@ impl Ring {
             if counted.elapsed() >= STATISTICS {
                 counted = Instant::now();
                 self.lines.iter_mut().for_each(|line| line.count(source));
+                self.let_go(source);
             }
             if !busy {
                 self.wait();
@@ -83,18 +87,29 @@ impl Ring {
         while let Ok(news) = self.news.try_recv() {
             match news {
                 News::Line(line) => self.lines.push(*line),
-                News::Device { id, device, promiscuous } => {
-                    self.lines.iter_mut().for_each(|line| line.welcome(source, id, &device, promiscuous));
+                News::Device { id, device, promiscuous, alone } => {
+                    for line in &mut self.lines {
+                        line.welcome(source, id, device.ifindex, alone);
+                        if promiscuous && let Err(error) = line.make_promiscuous(&device) {
+                            // The device may be gone again.
+                            tracing::warn!("{error}");
+                        }
+                    }
                 }
-                News::Gone { ifindex } => self.let_go(source, ifindex),
+                News::Gone { ifindex } => {
+                    let mut lines = self.lines.iter_mut();
+                    if let Some(line) = lines.find(|line| line.device().ifindex == ifindex) {
+                        line.gone = Some(Instant::now());
+                    }
+                }
             }
         }
     }
 
-    fn let_go(&mut self, source: &Source, ifindex: u32) {
-        let gone = |line: &mut Line| line.device().ifindex == ifindex;
-        let gone: Vec<Line> = self.lines.extract_if(.., gone).collect();
-        for mut line in gone {
+    /// Ends the sockets of devices that are gone, once the last packets have come out of their rings.
+    fn let_go(&mut self, source: &Source) {
+        let is_over = |line: &mut Line| line.gone.is_some_and(|since| since.elapsed() > LAST_BLOCK);
+        for mut line in self.lines.extract_if(.., is_over) {
             while line.read(source) {}
             line.count(source);
         }
@@ -137,8 +152,7 @@ impl Ring {
     /// Closes the door, empties the rings, and settles the account.
     fn finish(&mut self, source: &Source) {
         self.lines.iter_mut().for_each(Line::stop);
-        // A block that is not full is retired after RETIRE_MS; twice that is certain.
-        let end = Instant::now() + Duration::from_millis(2 * u64::from(RETIRE_MS) + 20);
+        let end = Instant::now() + LAST_BLOCK;
         while self.turn(source) || Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -102,17 +102,21 @@ impl Socket {
         if name.is_empty() || name.len() > 15 {
             return Err(CaptureError::UnknownInterface(name.to_owned()));
         }
-        let mut stream = closed(name)?;
-        stream.bind(name).map_err(|source| match source.raw_os_error() {
+        // The ring first: while the kernel sets it up, it does not notice that a bound device comes up.
+        let unknown =
+            Device { name: name.to_owned(), ifindex: 0, synthetic_ethernet: false, loopback: false };
+        let mut socket = Socket::with_ring(unknown, size)?;
+        socket.stream.bind(name).map_err(|source| match source.raw_os_error() {
             Some(libc::ENODEV | libc::ENXIO) => CaptureError::UnknownInterface(name.to_owned()),
             _ => CaptureError::Socket { interface: name.to_owned(), what: "bind", source },
         })?;
         let failed =
             |source| CaptureError::Socket { interface: name.to_owned(), what: "getsockname", source };
-        let (ifindex, link_type) = bound_to(stream.as_raw_fd()).map_err(failed)?;
-        let device = Device::new(name.to_owned(), ifindex, link_type);
-        let mut socket = Socket::with_ring(stream, device.clone(), size, fanout)?;
+        let (ifindex, link_type) = bound_to(socket.fd()).map_err(failed)?;
+        socket.device = Device::new(name.to_owned(), ifindex, link_type);
+        socket.join(fanout)?;
         if promiscuous {
+            let device = socket.device.clone();
             socket.make_promiscuous(&device)?;
         }
         Ok(socket)
@@ -122,20 +126,23 @@ impl Socket {
     pub fn open_any(size: RingSize, fanout: Option<u16>) -> Result<Socket, CaptureError> {
         let device =
             Device { name: "any".to_owned(), ifindex: 0, synthetic_ethernet: false, loopback: false };
-        Socket::with_ring(closed("any")?, device, size, fanout)
+        let socket = Socket::with_ring(device, size)?;
+        socket.join(fanout)?;
+        Ok(socket)
     }
 
-    fn with_ring(
-        stream: RawPacketStream,
-        device: Device,
-        size: RingSize,
-        fanout: Option<u16>,
-    ) -> Result<Socket, CaptureError> {
-        let name = device.name.clone();
+    /// A socket with the door closed.
+    fn with_ring(device: Device, size: RingSize) -> Result<Socket, CaptureError> {
         let failed = |what| {
-            let interface = name.clone();
-            move |source| CaptureError::Socket { interface, what, source }
+            let interface = device.name.clone();
+            move |source: io::Error| match source.kind() {
+                io::ErrorKind::PermissionDenied => CaptureError::NotPermitted(interface),
+                _ => CaptureError::Socket { interface, what, source },
+            }
         };
+        let mut stream = RawPacketStream::new().map_err(failed("packet socket"))?;
+        stream.set_bpf_filter(Filter::nothing().program()).map_err(failed("filter"))?;
+        stream.drain();
         let fd = stream.as_raw_fd();
         set(fd, libc::SOL_PACKET, PACKET_VERSION, &TPACKET_V3.to_ne_bytes()).map_err(failed("TPACKET_V3"))?;
         let stamps = SOF_TIMESTAMPING_SOFTWARE.to_ne_bytes();
@@ -144,12 +151,15 @@ impl Socket {
         set(fd, libc::SOL_PACKET, PACKET_RX_RING, &request(size))
             .map_err(failed("ring (less --capture-buffer?)"))?;
         let map = map(fd, size).map_err(failed("mapping of the ring"))?;
-        let socket = Socket { stream, device, map, size, next: 0 };
-        if let Some(group) = fanout {
-            let value = u32::from(group) | FANOUT_HASH_ROLLOVER_DEFRAG << 16;
-            set(fd, libc::SOL_PACKET, PACKET_FANOUT, &value.to_ne_bytes()).map_err(failed("fanout"))?;
-        }
-        Ok(socket)
+        Ok(Socket { stream, device, map, size, next: 0 })
+    }
+
+    fn join(&self, fanout: Option<u16>) -> Result<(), CaptureError> {
+        let Some(group) = fanout else { return Ok(()) };
+        let interface = self.device.name.clone();
+        let value = u32::from(group) | FANOUT_HASH_ROLLOVER_DEFRAG << 16;
+        set(self.fd(), libc::SOL_PACKET, PACKET_FANOUT, &value.to_ne_bytes())
+            .map_err(|source| CaptureError::Socket { interface, what: "fanout", source })
     }
 
     /// As long as the socket is open, the device takes packets that are not for it too.
@@ -255,18 +265,6 @@ impl Drop for Socket {
         // SAFETY: `map` is what mmap gave for exactly this length, and no slice of it outlives `self`.
         unsafe { libc::munmap(self.map.cast(), length(self.size)) };
     }
-}
-
-/// A packet socket with the door closed.
-fn closed(name: &str) -> Result<RawPacketStream, CaptureError> {
-    let failed = |what| move |source| CaptureError::Socket { interface: name.to_owned(), what, source };
-    let mut stream = RawPacketStream::new().map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => CaptureError::NotPermitted(name.to_owned()),
-        _ => failed("packet socket")(source),
-    })?;
-    stream.set_bpf_filter(Filter::nothing().program()).map_err(failed("filter"))?;
-    stream.drain();
-    Ok(stream)
 }
 
 fn length(size: RingSize) -> usize {

@@ -17,8 +17,8 @@ use crate::time::{now_ns, parse_moment};
       --to s3://incidents/prod --name checkout-503 --reason 'alert 4711'
   Buckets are reached with the usual environment: AWS_ACCESS_KEY_ID, AWS_ENDPOINT, AWS_ALLOW_HTTP=true …
 
-While a snapshot uploads over a recorded interface, the upload itself is recorded: exclude it by --filter, or keep
-the uplink out of --iface.")]
+An upload over a recorded interface is not recorded, in either direction, where the recorder has BPF (see
+`sharkrec doctor`) and the snapshot may mark its sockets (CAP_NET_ADMIN) in the recorder's network namespace.")]
 pub struct Arguments {
     /// Start of the window: a duration before now, or a time
     #[arg(long, value_name = "WHEN")]

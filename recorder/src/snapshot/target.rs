@@ -20,6 +20,7 @@ use object_store::{
 use url::Url;
 
 use super::gather::Item;
+use super::upload::{Connector, allows_http};
 use crate::ring::private_dir;
 
 #[derive(Debug, thiserror::Error)]
@@ -58,15 +59,16 @@ impl Target {
                 return Ok(Target::Directory(dir.join(id)));
             }
             "s3" => {
-                let builder = AmazonS3Builder::from_env().with_url(to);
+                let builder = AmazonS3Builder::from_env().with_url(to).with_http_connector(Connector);
                 Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
             }
             "gs" => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_url(to);
+                let builder =
+                    GoogleCloudStorageBuilder::from_env().with_url(to).with_http_connector(Connector);
                 Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
             }
             "az" => {
-                let builder = MicrosoftAzureBuilder::from_env().with_url(to);
+                let builder = MicrosoftAzureBuilder::from_env().with_url(to).with_http_connector(Connector);
                 Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
             }
             _ => return Err(TargetError::NotAPlace(to.to_owned())),
@@ -252,9 +254,7 @@ fn client() -> ClientOptions {
         .with_connect_timeout(Duration::from_secs(5))
         .with_timeout(Duration::from_secs(60));
     // `AWS_ALLOW_HTTP` is read by the builder, whose options these replace.
-    let allowed =
-        std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
-    options.with_allow_http(allowed)
+    options.with_allow_http(allows_http())
 }
 
 /// What a person can act on, out of what a server answered.

@@ -229,3 +229,117 @@ fn a_device_that_is_made_anew_is_recorded_again() {
         .collect();
     assert_eq!(told, ["named by --iface", "the device is gone", "the device was made anew"]);
 }
+
+#[test]
+fn interfaces_that_match_are_followed_as_they_come_and_go() {
+    let Some(net) = Net::new() else { return };
+    follow(&net, |ring| Recorder::start_bare(&net, ring, &["--iface", "pod*"]));
+}
+
+#[test]
+fn without_bpf_too_with_a_socket_an_interface() {
+    let Some(net) = Net::new() else { return };
+    follow(&net, |ring| {
+        Recorder::start_without_bpf(&net, ring, &["--iface", "pod*", "--capture-buffer", "16MiB"])
+    });
+}
+
+/// Three pods of 300 ms each, one after the other, and one that was there before; nothing of any other interface.
+fn follow(net: &Net, start: impl FnOnce(&std::path::Path) -> Recorder) {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let (a, b) = (&net.sender, &net.receiver);
+    let make = |name: &str, subnet: u32| {
+        ip(&format!("link add {name}x netns {a} type veth peer name {name} netns {b}"));
+        let address = format!("10.97.{subnet}");
+        ip(&format!("-n {a} addr add {address}.1/24 dev {name}x"));
+        for (side, end) in [(a, format!("{name}x")), (b, name.to_owned())] {
+            ip(&format!("-n {side} link set {end} addrgenmode none"));
+            ip(&format!("-n {side} link set {end} up"));
+        }
+        ip(&format!("-n {a} neigh add {address}.9 lladdr 02:00:00:00:00:97 dev {name}x"));
+    };
+    let send = |subnet: u32| {
+        let to = format!("10.97.{subnet}.9:4000");
+        net.in_sender(move || send_numbers(&to, u64::from(subnet) * 100, 100, 200, 0)).join().unwrap()
+    };
+    make("pod0", 0);
+    let recorder = start(&ring);
+    net.send(10_000, 100, 200, 0).join().unwrap();
+    for pod in 1..4 {
+        make(&format!("pod{pod}"), pod);
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(send(pod), 100);
+        thread::sleep(Duration::from_millis(200));
+        ip(&format!("-n {b} link del pod{pod}"));
+    }
+    send(0);
+    recorder.stop();
+    let segments = ring.join("segments");
+    let recorded = packets(&segments);
+    let seen = numbers(&recorded);
+    assert!(seen.keys().copied().eq(0..400), "{} numbers", seen.len());
+    assert!(seen.values().all(|times| *times == 1));
+    let names: Vec<String> =
+        sidecars(&segments).pop().unwrap().interfaces.into_iter().map(|i| i.name).collect();
+    assert_eq!(names, ["pod0", "pod1", "pod2", "pod3"]);
+    assert!(recorded.iter().all(|p| number(p).is_none_or(|n| n / 100 == u64::from(p.interface))));
+    assert_eq!(totals(&segments).lost(), 0);
+    let of_pod1: Vec<String> = facts(&ring.join("log"))
+        .into_iter()
+        .filter_map(|record| match record.fact {
+            Fact::Interface(of) if of.name == "pod1" => Some(of.why),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(of_pod1, ["matches --iface 'pod*'", "the device is gone"]);
+}
+
+#[test]
+fn the_fallback_records_the_same_packets() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (one, each) = (dir.path().join("one"), dir.path().join("each"));
+    let interfaces = ["--iface", "lo", "--iface", "v1", "--iface", "w1"];
+    let recorders = [
+        Recorder::start_bare(&net, &one, &interfaces),
+        Recorder::start_without_bpf(&net, &each, &interfaces),
+    ];
+    net.send(0, 2_000, 300, 20_000).join().unwrap();
+    net.in_sender(|| send_numbers("10.98.0.9:4000", 2_000, 2_000, 300, 20_000)).join().unwrap();
+    // A VLAN tag, and loopback, where every packet passes twice.
+    let mut frame = vec![2, 0, 0, 0, 0, 0x99, 2, 0, 0, 0, 0, 1, 0x81, 0x00, 0x61, 0x23, 0x88, 0xB5];
+    frame.extend([0x33; 80]);
+    net.send_frame(frame);
+    let ping = format!("--net=/run/netns/{}", net.receiver);
+    run(
+        "nsenter",
+        &[
+            &ping,
+            "python3",
+            "-c",
+            "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\nfor n in range(50): s.sendto(b'over loopback',('127.0.0.1',9))",
+        ],
+    );
+    recorders.into_iter().for_each(|recorder| drop(recorder.stop()));
+    let all = |ring: &std::path::Path| {
+        let mut all: Vec<_> = packets(&ring.join("segments"))
+            .into_iter()
+            .map(|p| (p.interface, p.data, p.original_len, p.flags))
+            .collect();
+        all.sort();
+        all
+    };
+    let (shared, separate) = (all(&one), all(&each));
+    assert_eq!(shared.len(), 4_001 + 2 * 50, "the datagrams over loopback and their answers");
+    assert!(shared == separate);
+    let why = |ring: &std::path::Path| {
+        facts(&ring.join("log")).into_iter().find_map(|record| match record.fact {
+            Fact::Feature(of) if of.name == "any_socket" => Some((of.on, of.why)),
+            _ => None,
+        })
+    };
+    assert!(why(&one).unwrap().0);
+    let (on, reason) = why(&each).unwrap();
+    assert!(!on && reason.contains("CAP_BPF"), "{reason}");
+}

@@ -6,10 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use shark_schema::segment::{Block, Blocks, Counters, SHARED_SOCKET};
 
-use crate::net::{Net, run};
+use crate::net::{Net, run, send_numbers};
 use crate::process::Recorder;
-use crate::reading::{numbers, packets, totals};
+use crate::reading::{bytes, names, numbers, packets, sidecars, totals};
 
 #[test]
 fn an_overrun_of_the_kernels_ring_is_counted_exactly() {
@@ -34,6 +35,47 @@ fn an_overrun_of_the_kernels_ring_is_counted_exactly() {
     assert_eq!(counters.offered, sent);
     let told: u64 = packets(&segments).iter().map(|packet| packet.dropped).sum();
     assert_eq!(told, counters.kernel_dropped + counters.user_dropped, "epb_dropcount");
+}
+
+#[test]
+fn what_a_shared_socket_loses_is_put_on_it_and_on_no_interface() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let arguments = ["--iface", "v1", "--iface", "w1", "--capture-buffer", "1MiB"];
+    let recorder = Recorder::start_bare(&net, &ring, &arguments);
+    let on_w1 = |first| net.in_sender(move || send_numbers("10.98.0.9:4000", first, 1_000, 400, 20_000));
+    let mut sent = net.send(0, 5_000, 400, 50_000).join().unwrap() + on_w1(100_000).join().unwrap();
+    recorder.signal(Signal::STOP);
+    sent += net.send(5_000, 30_000, 400, 0).join().unwrap();
+    recorder.signal(Signal::CONT);
+    sent += on_w1(101_000).join().unwrap();
+    recorder.stop();
+    let segments = ring.join("segments");
+    let seen = numbers(&packets(&segments));
+    let of = |interface: u32| {
+        let mut sum = Counters::default();
+        let buckets = sidecars(&segments).into_iter().flat_map(|sidecar| sidecar.buckets);
+        buckets.filter(|bucket| bucket.interface == interface).for_each(|bucket| sum += &bucket.counters);
+        sum
+    };
+    let (v1, w1, socket) = (of(0), of(1), of(SHARED_SOCKET));
+    assert!(socket.kernel_dropped > 10_000 && socket.written == 0, "{socket:?}");
+    assert_eq!(sent - seen.len() as u64, socket.lost());
+    assert_eq!((socket.kernel_received, totals(&segments).offered), (Some(sent), sent));
+    // Nobody knows of which interface: not known is not 0.
+    assert_eq!((v1.kernel_received, w1.kernel_received), (None, None));
+    assert_eq!(v1.written + w1.written, seen.len() as u64);
+    let told: u64 = packets(&segments).iter().map(|packet| packet.dropped).sum();
+    assert_eq!(told, socket.kernel_dropped, "epb_dropcount");
+    let raw = names(&segments).iter().flat_map(|name| bytes(&segments, *name)).collect::<Vec<u8>>();
+    let statistics: Vec<Option<u64>> = Blocks::new(&raw)
+        .filter_map(|item| match item.expect("a whole block").block {
+            Block::Statistics(of) => Some(of.os_dropped),
+            _ => None,
+        })
+        .collect();
+    assert!(!statistics.is_empty() && statistics.iter().all(Option::is_none), "{statistics:?}");
 }
 
 #[test]

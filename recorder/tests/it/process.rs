@@ -11,6 +11,9 @@ use crate::net::Net;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_sharkrec");
 
+/// What CAP_SYS_ADMIN permits includes BPF.
+pub const WITHOUT_BPF: [&str; 2] = ["setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin"];
+
 /// A recorder of `v1`; killed when dropped.
 pub struct Recorder {
     child: Child,
@@ -24,10 +27,20 @@ impl Recorder {
     }
 
     pub fn start_bare(net: &Net, ring: &Path, arguments: &[&str]) -> Recorder {
+        Recorder::start_as(net, ring, &[], arguments)
+    }
+
+    /// Without the right to load BPF programs.
+    pub fn start_without_bpf(net: &Net, ring: &Path, arguments: &[&str]) -> Recorder {
+        Recorder::start_as(net, ring, &WITHOUT_BPF, arguments)
+    }
+
+    fn start_as(net: &Net, ring: &Path, launcher: &[&str], arguments: &[&str]) -> Recorder {
         let _ = std::fs::remove_file(ring.join("control.sock"));
-        // nsenter execs the program itself, so that signals reach it.
+        // nsenter and setpriv exec the program itself, so that signals reach it.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", net.receiver))
+            .args(launcher)
             .args([PROGRAM, "record", "--ring"])
             .arg(ring)
             .args(arguments)

@@ -1,14 +1,16 @@
 //! A snapshot in a real S3 server, with strict signatures and conditional writes.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use shark_schema::identity::{Fact, Feature};
+
 use crate::net::Net;
 use crate::process::{PROGRAM, Recorder};
-use crate::reading::{numbers, packets};
+use crate::reading::{facts, numbers, packets};
 use crate::snapshot::verify;
 
 const KEY: &str = "AKTEST";
@@ -54,6 +56,74 @@ fn wrong_key_and_wrong_bucket() {
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
+#[test]
+fn an_upload_over_a_recorded_interface_is_not_recorded() {
+    let Some(net) = Net::new() else { return };
+    let Some(server) = upload_over_the_wire(&net) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let arguments = ["--iface", "v1", "--compression", "none"];
+    let (uploaded, recorded) = server.upload(Recorder::start_bare(&net, &ring, &arguments), &net, &ring);
+    assert!(uploaded > 100 << 20, "{uploaded} bytes were uploaded");
+    assert_eq!(recorded, 0, "packets of the upload");
+    assert_eq!(feature(&ring, "own_uploads_excluded").map(|of| of.on), Some(true));
+    assert_eq!(feature(&ring, "any_socket").map(|of| of.on), Some(true));
+}
+
+#[test]
+fn where_bpf_is_refused_an_upload_is_recorded_and_the_log_says_so() {
+    let Some(net) = Net::new() else { return };
+    let Some(server) = upload_over_the_wire(&net) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let arguments = ["--iface", "v1", "--compression", "none"];
+    let recorder = Recorder::start_without_bpf(&net, &ring, &arguments);
+    let (uploaded, recorded) = server.upload(recorder, &net, &ring);
+    assert!(recorded > (uploaded >> 16) as usize, "{recorded} packets of {uploaded} bytes");
+    let off = feature(&ring, "own_uploads_excluded").expect("a fact");
+    assert!(!off.on && off.why.contains("CAP_BPF"), "{off:?}");
+}
+
+/// A server at the other end of the recorded wire.
+fn upload_over_the_wire(net: &Net) -> Option<Server> {
+    crate::net::ip(&format!("-n {} addr add 10.99.0.2/24 dev v1", net.receiver));
+    Server::start_at("10.99.0.1", &format!("/run/netns/{}", net.sender))
+}
+
+fn feature(ring: &Path, name: &str) -> Option<Feature> {
+    facts(&ring.join("log")).into_iter().find_map(|record| match record.fact {
+        Fact::Feature(feature) if feature.name == name => Some(feature),
+        _ => None,
+    })
+}
+
+impl Server {
+    /// Fills a ring, takes a snapshot of it over the recorded wire, and ends the recorder. Bytes uploaded, and packets of
+    /// the upload in the ring.
+    fn upload(&self, recorder: Recorder, net: &Net, ring: &Path) -> (u64, usize) {
+        let sent = net.send(0, 80_000, 1_400, 60_000).join().unwrap();
+        let from = format!("/run/netns/{}", net.receiver);
+        let output = self.snapshot_from(&from, ring, "s3://snaps/wire", SECRET, &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // By somebody else, to the same port: recorded as ever.
+        let request = format!("http://10.99.0.1:{}/", self.port);
+        let curl = ["curl", "-s", "-o", "/dev/null", "--local-port", "4444", &request];
+        crate::net::run("nsenter", &[&[&*format!("--net={from}")], &curl[..]].concat());
+        recorder.stop();
+        let recorded = packets(&ring.join("segments"));
+        let lost = crate::reading::totals(&ring.join("segments")).lost();
+        assert_eq!(numbers(&recorded).len() as u64 + lost, sent);
+        let has_port = |p: &crate::reading::Recorded, port: u16| {
+            let tcp = p.data.len() > 38 && p.data[12..14] == [8, 0] && p.data[23] == 6;
+            tcp && [34, 36].iter().any(|at| p.data[*at..at + 2] == port.to_be_bytes())
+        };
+        let (others, own): (Vec<_>, Vec<_>) =
+            recorded.iter().filter(|p| has_port(p, self.port)).partition(|p| has_port(p, 4444));
+        assert!(others.len() >= 7, "a whole connection: {}", others.len());
+        (crate::reading::disk_bytes(&self.root), own.len())
+    }
+}
+
 fn failed(output: &Output, sentence: &str) -> bool {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains(sentence), "{error}");
@@ -71,6 +141,7 @@ fn program() -> PathBuf {
 struct Server {
     child: Child,
     root: PathBuf,
+    host: &'static str,
     port: u16,
     _dir: tempfile::TempDir,
 }
@@ -78,44 +149,51 @@ struct Server {
 impl Server {
     /// None, with the reason printed, where s3s-fs is not installed.
     fn start() -> Option<Server> {
+        Server::start_at("127.0.0.1", "/proc/self/ns/net")
+    }
+
+    /// On an address of another network namespace.
+    fn start_at(host: &'static str, namespace: &str) -> Option<Server> {
         let program = program();
+        if Command::new(&program).arg("--version").output().is_err() {
+            println!("skipped: no s3s-fs in $PATH or SHARK_S3S_FS; deploy/install-s3s.sh installs it");
+            return None;
+        }
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("s3");
         std::fs::create_dir_all(root.join("snaps")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(&program)
-            .args([
-                "--access-key",
-                KEY,
-                "--secret-key",
-                SECRET,
-                "--host",
-                "127.0.0.1",
-                "--port",
-                &port.to_string(),
-            ])
+        let net = format!("--net={namespace}");
+        let child = Command::new("nsenter")
+            .arg(&net)
+            .arg(&program)
+            .args(["--access-key", KEY, "--secret-key", SECRET, "--host", host, "--port", &port.to_string()])
             .arg(&root)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn();
-        let Ok(child) = child else {
-            println!("skipped: no s3s-fs in $PATH or SHARK_S3S_FS; deploy/install-s3s.sh installs it");
-            return None;
-        };
+            .spawn()
+            .unwrap();
         let end = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let listening = format!("ss -Htln sport = :{port} | grep -q LISTEN");
+        while !Command::new("nsenter").args([&net, "sh", "-c", &listening]).status().unwrap().success() {
             assert!(Instant::now() < end, "s3s-fs does not listen");
             thread::sleep(Duration::from_millis(20));
         }
-        Some(Server { child, root, port, _dir: dir })
+        Some(Server { child, root, host, port, _dir: dir })
     }
 
     fn snapshot(&self, ring: &Path, to: &str, secret: &str, more: &[&str]) -> Output {
-        Command::new(PROGRAM)
+        self.snapshot_from("/proc/self/ns/net", ring, to, secret, more)
+    }
+
+    fn snapshot_from(&self, namespace: &str, ring: &Path, to: &str, secret: &str, more: &[&str]) -> Output {
+        Command::new("nsenter")
+            .arg(format!("--net={namespace}"))
+            .arg(PROGRAM)
             .args(["snapshot", "--since", "1h", "--to", to, "--ring"])
             .arg(ring)
             .args(more)
-            .env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port))
+            .env("AWS_ENDPOINT", format!("http://{}:{}", self.host, self.port))
             .env("AWS_ALLOW_HTTP", "true")
             .env("AWS_REGION", "us-east-1")
             .env("AWS_ACCESS_KEY_ID", KEY)

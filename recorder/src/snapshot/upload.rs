@@ -1,0 +1,135 @@
+//! The HTTP client of uploads, whose sockets carry the mark by which a recorder knows its own and leaves them out.
+//! In: requests of object_store. Out: responses. Where marking is not permitted, or a proxy stands between, uploads go all
+//! the same, and standard error says that they will be recorded.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Once;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use http_body_util::BodyExt;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
+};
+use shark_bpf::any_socket::OWN_MARK;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Makes clients for object_store.
+#[derive(Debug)]
+pub struct Connector;
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        // A proxy is left to the usual client, which knows how to talk to one.
+        if let Some(name) = proxy() {
+            tracing::warn!("{name} is set: the upload goes through a proxy, and is recorded where it passes");
+            return ReqwestConnector::default().connect(options);
+        }
+        let failed =
+            |source: io::Error| object_store::Error::Generic { store: "HTTP", source: Box::new(source) };
+        // As reqwest, which object_store uses otherwise: the roots of this machine.
+        let schemes = HttpsConnectorBuilder::new().with_native_roots().map_err(failed)?;
+        let schemes = if allows_http() { schemes.https_or_http() } else { schemes.https_only() };
+        let connector = schemes.enable_http1().wrap_connector(Marked);
+        Ok(HttpClient::new(MarkedClient(Client::builder(TokioExecutor::new()).build(connector))))
+    }
+}
+
+/// Whether a store may be spoken to without TLS.
+pub fn allows_http() -> bool {
+    std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
+}
+
+fn proxy() -> Option<&'static str> {
+    const NAMES: [&str; 6] =
+        ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    NAMES.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+#[derive(Debug)]
+struct MarkedClient(Client<HttpsConnector<Marked>, HttpRequestBody>);
+
+impl HttpService for MarkedClient {
+    fn call<'a, 'b>(
+        &'a self,
+        request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let answer = timeout(REQUEST_TIMEOUT, self.0.request(request)).await;
+            let answer = answer.map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?;
+            let (head, body) = answer.map_err(error)?.into_parts();
+            let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error));
+            Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
+        })
+    }
+}
+
+/// The kind decides whether object_store tries again.
+fn error(error: hyper_util::client::legacy::Error) -> HttpError {
+    let kind = if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Request };
+    HttpError::new(kind, error)
+}
+
+/// Opens connections with the mark.
+#[derive(Debug, Clone)]
+struct Marked;
+
+impl tower_service::Service<Uri> for Marked {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(async move {
+            let secure = uri.scheme_str() == Some("https");
+            let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+            // An IPv6 address stands in brackets in a URL.
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+            let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+            for address in lookup_host((host, port)).await? {
+                match timeout(CONNECT_TIMEOUT, connect(address)).await {
+                    Ok(Ok(stream)) => return Ok(TokioIo::new(stream)),
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = io::ErrorKind::TimedOut.into(),
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Err(error) = SockRef::from(&socket).set_mark(OWN_MARK) {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(
+                "the upload cannot be marked ({error}), and is recorded where it passes; give CAP_NET_ADMIN"
+            );
+        });
+    }
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
+}
