@@ -398,6 +398,16 @@ impl<D: Dissector> Talk<D> {
         });
     }
 
+    /// Datagram conversations are many, short, and kept for long: what is empty takes no room.
+    fn rest(&mut self) {
+        if self.open.is_empty() {
+            self.open = VecDeque::new();
+        }
+        for side in self.sides.iter_mut().filter(|side| side.buffer.is_empty()) {
+            side.marks = VecDeque::new();
+        }
+    }
+
     /// At a quiet point nothing is under way, so what follows pairs again.
     fn start_afresh(&mut self, cx: &mut Context<'_>, direction: Direction, now_ns: i64) {
         let server = &self.sides[direction.opposite() as usize];
@@ -456,6 +466,9 @@ impl<D: Dissector> Conversation for Talk<D> {
         let side = &mut self.sides[direction as usize];
         while side.marks.len() > 1 && side.marks[1].0 <= side.start {
             side.marks.pop_front();
+        }
+        if D::OVER == Over::Udp {
+            self.rest();
         }
         self.status
     }

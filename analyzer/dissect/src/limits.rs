@@ -24,7 +24,7 @@ pub const ENCODED_BYTES: usize = 1024 * 1024;
 /// Header fields kept of one message.
 pub const HEADER_FIELDS: usize = 256;
 /// Memory of the flows of one shard; the idlest are closed as timed out beyond it. There are 64 shards.
-pub const SHARD_BYTES: usize = 6 * 1024 * 1024;
+pub const SHARD_BYTES: usize = 4 * 1024 * 1024;
 /// IP datagrams being reassembled.
 pub const DATAGRAMS: usize = 1024;
 /// Bytes of fragments held.

@@ -1,4 +1,4 @@
-//! Rounds: all files of a source in, about 16 MiB of frames at a time out, in an order that depends on the files alone.
+//! Rounds: all files of a source in, about 8 MiB of frames at a time out, in an order that depends on the files alone.
 //! Files of one series follow each other; series that were recorded side by side are merged by time, piece by piece.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,7 @@ use crate::place::PlaceError;
 use crate::source::CaptureFile;
 
 /// Bytes of a round: never a function of the number of threads.
-const ROUND_BYTES: usize = 16 << 20;
+const ROUND_BYTES: usize = 8 << 20;
 
 /// Frames to be analysed together.
 #[derive(Default)]
