@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const PROGRAMS: &[&str] = &["any_socket"];
+const PROGRAMS: &[&str] = &["any_socket", "processes", "sockets"];
 const CLANGS: &[&str] = &["clang-19", "clang", "clang-14"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=CLANG");
+    println!("cargo:rerun-if-changed=src/programs/kernel.h");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for name in PROGRAMS {
         let source = format!("src/programs/{name}.bpf.c");

@@ -91,16 +91,11 @@ impl AnySocket {
 pub struct Full(#[from] MapError);
 
 fn map(program: &mut Ebpf, name: &'static str) -> Result<Map, Reason> {
-    program.take_map(name).ok_or_else(|| missing(name))
+    program.take_map(name).ok_or_else(|| Reason::missing(name))
 }
 
-fn filter(program: &mut Ebpf) -> Result<&mut SocketFilter, Reason> {
-    let found = program.program_mut("any_socket").ok_or_else(|| missing("any_socket"))?;
-    found.try_into().map_err(|error: aya::programs::ProgramError| Reason::of(&error))
-}
-
-fn missing(name: &str) -> Reason {
-    Reason::Refused(format!("the object has no '{name}'"))
+fn filter(loaded: &mut Ebpf) -> Result<&mut SocketFilter, Reason> {
+    crate::program(loaded, "any_socket")
 }
 
 impl fmt::Debug for AnySocket {

@@ -3,11 +3,19 @@
 //! Nothing here reads packets or blocks.
 
 pub mod any_socket;
+mod events;
+pub mod processes;
+pub mod sockets;
+
+use aya::programs::{BtfTracePoint, Program, ProgramError};
+use aya::{Btf, Ebpf};
 
 /// Why a feature cannot be used here; said to a person, who can do something about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
-    #[error("loading BPF programs is not permitted: run as root or give CAP_BPF and CAP_NET_RAW")]
+    #[error(
+        "loading BPF programs is not permitted: run as root or give CAP_BPF, with CAP_NET_RAW for packets, CAP_PERFMON for sockets and processes"
+    )]
     NotPermitted,
     #[error("this kernel has no BPF, or not the part that is needed: {0}")]
     Unsupported(String),
@@ -15,7 +23,26 @@ pub enum Reason {
     Refused(String),
 }
 
+/// A program of an object, as what it is.
+fn program<'a, T>(loaded: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Reason>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let found = loaded.program_mut(name).ok_or_else(|| Reason::missing(name))?;
+    found.try_into().map_err(|error| Reason::of(&error))
+}
+
+fn attach_tracepoint(loaded: &mut Ebpf, btf: &Btf, name: &str, tracepoint: &str) -> Result<(), Reason> {
+    let found: &mut BtfTracePoint = program(loaded, name)?;
+    found.load(tracepoint, btf).map_err(|error| Reason::of(&error))?;
+    found.attach().map(drop).map_err(|error| Reason::of(&error))
+}
+
 impl Reason {
+    fn missing(name: &str) -> Reason {
+        Reason::Refused(format!("the object has no '{name}'"))
+    }
+
     fn of(error: &(dyn std::error::Error + 'static)) -> Reason {
         let mut texts = Vec::new();
         let mut errno = None;
