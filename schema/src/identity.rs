@@ -2,6 +2,7 @@
 //! In: what a recorder or a witness saw, with the time it saw it. Out: lines, and facts read back from lines.
 //! Facts are never changed or merged here; joining them with packets is the analyzer's work.
 
+pub mod arrows;
 mod kube;
 
 pub use kube::{
@@ -48,6 +49,7 @@ pub enum Fact {
     Feature(Feature),
     Disk(Disk),
     Recovered(Recovered),
+    EventsLost(EventsLost),
     Pod(Pod),
     Service(Service),
     EndpointSlice(EndpointSlice),
@@ -151,6 +153,16 @@ pub struct Recovered {
     pub torn_bytes: u64,
 }
 
+/// Events about sockets or processes that nobody saw: rows may be missing, or lack an end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsLost {
+    /// "sockets" or "processes".
+    pub feature: String,
+    /// Since the fact before.
+    pub events: u64,
+    pub why: String,
+}
+
 /// One line with its newline.
 pub fn to_line(value: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(value).expect("facts are structs of strings and numbers");
@@ -186,7 +198,7 @@ pub fn read_line(number: u64, line: &str) -> Result<Option<Record>, LogError> {
     }
 }
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "start",
     "stop",
     "interface",
@@ -196,6 +208,7 @@ const KNOWN: [&str; 15] = [
     "feature",
     "disk",
     "recovered",
+    "events_lost",
     "pod",
     "service",
     "endpoint_slice",

@@ -5,8 +5,10 @@ pub mod dns;
 pub mod flows;
 pub mod http;
 pub mod packets;
+pub mod processes;
 pub mod segments;
 pub mod snapshots;
+pub mod sockets;
 
 use crate::table::Table;
 
@@ -15,6 +17,8 @@ pub static TABLES: &[&Table] = &[
     &flows::TABLE,
     &http::TABLE,
     &dns::TABLE,
+    &processes::TABLE,
+    &sockets::TABLE,
     &segments::TABLE,
     &coverage::TABLE,
     &snapshots::TABLE,
