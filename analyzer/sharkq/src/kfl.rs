@@ -43,9 +43,6 @@ fn translate(text: &str, now_ns: i64) -> Result<Program, Fault> {
     let Some(root) = parsed.root else { return Ok(Program { condition: lit(true), notes: Vec::new() }) };
     let mut check = Check { is_v1: parsed.is_v1, now_ns, notes: BTreeSet::new(), variables: Vec::new() };
     let condition = check.condition(&root, true)?;
-    let unplanned =
-        |error: datafusion::error::DataFusionError| Fault::new(root.span, error.strip_backtrace());
-    let condition = check::resolved(condition).map_err(unplanned)?;
     Ok(Program { condition, notes: check.notes.into_iter().collect() })
 }
 

@@ -82,6 +82,28 @@ impl Session {
         columns: &[(&str, &str)],
         limit: Option<usize>,
     ) -> Result<Answer, QueryError> {
+        self.collected(self.listed(program, columns, limit).await?).await
+    }
+
+    /// The tables whose files that reads.
+    pub async fn reads(
+        &self,
+        program: &Program,
+        columns: &[(&str, &str)],
+    ) -> Result<Vec<&'static str>, QueryError> {
+        let plan = self.listed(program, columns, None).await?.create_physical_plan().await;
+        let plan = plan.map_err(|error| QueryError(explain(&error)))?;
+        let text = datafusion::physical_plan::displayable(plan.as_ref()).indent(true).to_string();
+        let is_read = |table: &&Table| text.contains(&format!("/tables/{}/", table.name));
+        Ok(TABLES.iter().copied().filter(is_read).map(|table| table.name).collect())
+    }
+
+    async fn listed(
+        &self,
+        program: &Program,
+        columns: &[(&str, &str)],
+        limit: Option<usize>,
+    ) -> Result<DataFrame, QueryError> {
         let failed = |error: DataFusionError| QueryError(explain(&error));
         let chosen = self.select(program).await?;
         // By all that tells entries apart: the same question has the same answer in the same order.
@@ -89,7 +111,7 @@ impl Session {
         let sorted = chosen.sort(order.to_vec()).and_then(|rows| rows.limit(0, limit)).map_err(failed)?;
         let shown = columns.iter().map(|(name, sql)| Ok(sorted.parse_sql_expr(sql)?.alias(*name)));
         let shown = shown.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        self.collected(sorted.select(shown).map_err(failed)?).await
+        sorted.select(shown).map_err(failed)
     }
 
     /// The entries a program selects, with all columns.
@@ -103,15 +125,6 @@ impl Session {
         let sql = format!("SELECT * FROM {table} WHERE {condition}");
         let frame = self.context.sql_with_options(&sql, allowed()).await;
         frame.map_err(|error| QueryError(explain(&error)))
-    }
-
-    /// The tables whose files a program reads.
-    pub async fn reads(&self, program: &Program) -> Result<Vec<&'static str>, QueryError> {
-        let plan = self.select(program).await?.create_physical_plan().await;
-        let plan = plan.map_err(|error| QueryError(explain(&error)))?;
-        let text = datafusion::physical_plan::displayable(plan.as_ref()).indent(true).to_string();
-        let is_read = |table: &&Table| text.contains(&format!("/tables/{}/", table.name));
-        Ok(TABLES.iter().copied().filter(is_read).map(|table| table.name).collect())
     }
 
     /// The rows of a frame.

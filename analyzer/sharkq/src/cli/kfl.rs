@@ -11,17 +11,18 @@ use crate::print::{Format, print};
 ///
 /// KFL2 (CEL with short names) and KFL v1 are understood; --fields lists all names.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = "sharkq kfl [OPTIONS] SRC... EXPR", after_help = EXAMPLES)]
 pub struct Args {
-    /// Recordings as for `sharkq sql`, and last the expression; an empty one selects everything
-    #[arg(value_name = "SRC... EXPR", required = true, num_args = 2..)]
+    /// Capture files, segments, rings, snapshots, or one index; - for standard input. Last the expression: an empty
+    /// one selects everything
+    #[arg(value_names = ["SRC", "EXPR"], required_unless_present = "fields", num_args = 2..)]
     words: Vec<String>,
     #[command(flatten)]
     index: IndexArgs,
     /// Most entries to list; 0 for all [default: 100 for tables, else all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Output format; all but table and markdown have every column of `entries` that a program needs
+    /// Output format; those for programs have more columns
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// File to write to
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     explain: bool,
     /// List all fields with their types
-    #[arg(long, exclusive = true)]
+    #[arg(long)]
     fields: bool,
     /// Exit with 3 when nothing is selected
     #[arg(long)]
@@ -55,25 +56,20 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     // A typing error shows before hours of packets are indexed.
     let program = compiled(&text)?;
     let opened = SourceArgs { sources, index: args.index }.open()?;
+    let is_for_people = matches!(args.format, Format::Table | Format::Markdown);
+    let columns = if is_for_people { PEOPLE } else { PROGRAMS };
     if args.explain {
-        let plan = opened.runtime.block_on(opened.session.reads(&program))?;
-        write_to(args.output.as_deref(), |out| {
-            let sql = program.sql().map_err(anyhow::Error::msg)?;
-            Ok(writeln!(
-                out,
-                "{sql}\n-- reads {}",
-                if plan.is_empty() { "nothing".into() } else { plan.join(", ") }
-            )?)
-        })?;
+        let read = opened.runtime.block_on(opened.session.reads(&program, columns))?;
+        let read = if read.is_empty() { "nothing".into() } else { read.join(", ") };
+        let sql = program.sql().map_err(anyhow::Error::msg)?;
+        write_to(args.output.as_deref(), |out| Ok(writeln!(out, "{sql}\n-- reads {read}")?))?;
         return Ok(exit(&opened.ready));
     }
-    let is_for_people = matches!(args.format, Format::Table | Format::Markdown);
     let most = match args.limit {
         None if args.format == Format::Table => Some(DEFAULT_LIMIT),
         None | Some(0) => None,
         some => some,
     };
-    let columns = if is_for_people { PEOPLE } else { PROGRAMS };
     let mut answer =
         opened.runtime.block_on(opened.session.entries(&program, columns, most.map(|most| most + 1)))?;
     let found: usize = answer.batches.iter().map(|batch| batch.num_rows()).sum();

@@ -42,6 +42,10 @@ Examples:
 /// Runs the command.
 pub fn run(mut args: Args) -> anyhow::Result<Exit> {
     let program = args.expression().map(|text| compiled(&text)).transpose()?;
+    anyhow::ensure!(
+        program.is_none() || (args.table == "flows" && args.condition == "true"),
+        "an expression says already which rows; leave out --from and --where"
+    );
     traced(&args.table)?;
     anyhow::ensure!(
         args.source.sources.iter().all(|source| source != "-"),

@@ -116,6 +116,8 @@ impl Check {
                 [variable, body],
             ) => self.over(name, list, variable, body),
             (Some(time), _, []) if PARTS.iter().any(|(part, ..)| *part == name) => self.part(name, time),
+            (Some(_), "exists", []) => Err(Fault::new(whole, "exists asks about the elements of a list")
+                .hint("whether a field is known: field != \"\"; whether a key is there: \"key\" in map")),
             (None, _, _) => match self.time_call(name, name_span, arguments) {
                 Some(term) => term,
                 None => Err(bad_call(whole, FUNCTIONS, METHODS, name, name_span)),
@@ -137,8 +139,16 @@ impl Check {
         }
     }
 
+    fn argument(&mut self, node: &Node) -> Result<Term, Fault> {
+        let term = self.term(node)?;
+        match term.kind {
+            Type::Text | Type::Ip => Ok(term),
+            kind => Err(Fault::new(node.span, format!("a string is expected here; this is {}", a(kind)))),
+        }
+    }
+
     fn text_method(&mut self, method: &str, text: &Node, part: &Node) -> Result<Term, Fault> {
-        let (term, part) = (self.text(text, method)?, self.text(part, "its argument")?);
+        let (term, part) = (self.text(text, method)?, self.argument(part)?);
         let (whole, part) = (term.value(), part.folded(term.fold).value());
         let raw = match method {
             "contains" => contains(whole, part),
@@ -149,7 +159,7 @@ impl Check {
     }
 
     fn matches(&mut self, text: &Node, pattern: &Node) -> Result<Term, Fault> {
-        let (term, written) = (self.text(text, "matches")?, self.text(pattern, "the pattern")?);
+        let (term, written) = (self.text(text, "matches")?, self.argument(pattern)?);
         let Some(written) = written.constant_text() else {
             return Err(Fault::new(pattern.span, "a pattern is written out, not taken from a row")
                 .hint("compare with == or .contains(...)"));
@@ -293,7 +303,9 @@ fn bad_call(
     if let Some(shape) = shape(expected, name).or_else(|| shape(others, name)) {
         return Fault::new(whole, format!("{name} is called otherwise")).hint(shape);
     }
-    let names: Vec<&str> = expected.iter().chain(others).map(|(known, _)| *known).collect();
+    let mut names: Vec<&str> = expected.iter().chain(others).map(|(known, _)| *known).collect();
+    names.sort_unstable();
+    names.dedup();
     let fault = Fault::new(name_span, format!("there is no function {name}"));
     match crate::session::nearest(name, &names) {
         Some(near) => fault.hint(shape(expected, near).or_else(|| shape(others, near)).unwrap_or_default()),

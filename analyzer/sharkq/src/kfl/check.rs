@@ -2,11 +2,13 @@
 //! engine, or the fault with its span. NULL stands for what CEL calls an error: the row does not match.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use arrow::datatypes::{DataType, Field as ArrowField};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, lambda_var, lit, when};
+use datafusion::logical_expr::expr::LambdaVariable;
+use datafusion::logical_expr::{Expr, lit, when};
 use datafusion::prelude::SessionContext;
 use shark_schema::tables::table;
 
@@ -250,7 +252,9 @@ impl Check {
         // Inner variables of the same name hide outer ones; the engine wants them told apart.
         let depth = self.variables.len();
         let inner = if depth == 0 { name.to_string() } else { format!("{name}_{depth}") };
-        (inner.clone(), Term::new(element.one(), lambda_var(inner)))
+        let field = Arc::new(ArrowField::new(&inner, element.data_type(), true));
+        let variable = Expr::LambdaVariable(LambdaVariable::new(inner.clone(), Some(field)));
+        (inner, Term::new(element.one(), variable))
     }
 }
 
@@ -265,7 +269,8 @@ pub fn expression(field: &Field) -> Option<Expr> {
     let expr = planner.context.parse_sql_expr(field.sql, &planner.scope).ok()?;
     let is_own = |name: &str| {
         let column = COLUMNS.iter().find(|column| column.name == name);
-        column.is_some_and(|column| column.tables.iter().all(|table| field.tables.contains(table)))
+        name == "protocol"
+            || column.is_some_and(|column| column.tables.iter().all(|table| field.tables.contains(table)))
     };
     let is_flag = field.kind == Type::Bool && field.sql.starts_with("protocol");
     if field.tables.is_empty() || is_flag || expr.column_refs().iter().all(|column| is_own(&column.name)) {
@@ -278,22 +283,14 @@ pub fn expression(field: &Field) -> Option<Expr> {
 }
 
 /// The type of a field's expression in the engine.
-pub fn engine_type(expr: &Expr) -> Option<arrow::datatypes::DataType> {
+pub fn engine_type(expr: &Expr) -> Option<DataType> {
     use datafusion::logical_expr::ExprSchemable;
     expr.get_type(&PLANNER.as_ref()?.scope).ok()
 }
 
-/// With the fields of the variables of its macros, which the engine asks for.
-pub fn resolved(expr: Expr) -> datafusion::error::Result<Expr> {
-    match PLANNER.as_ref() {
-        Some(planner) => Ok(expr.resolve_lambda_variables(&planner.scope)?.data),
-        None => datafusion::common::plan_err!("the fields cannot be planned"),
-    }
-}
-
 /// An empty list, of texts.
 pub fn empty_list() -> ScalarValue {
-    ScalarValue::List(ScalarValue::new_list_nullable(&[], &arrow::datatypes::DataType::Utf8))
+    ScalarValue::List(ScalarValue::new_list_nullable(&[], &DataType::Utf8))
 }
 
 fn null_of(kind: Type) -> ScalarValue {

@@ -3,9 +3,10 @@
 
 use std::cmp::Ordering;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions::core::expr_fn::nullif;
+use datafusion::functions::datetime::expr_fn::to_timestamp_nanos;
 use datafusion::functions::regex::expr_fn::regexp_like;
 use datafusion::functions_nested::expr_fn::array_concat;
 use datafusion::logical_expr::{Expr, cast, lit, when};
@@ -14,9 +15,6 @@ use super::check::{Check, a, fold_of, whole_list};
 use super::error::{Fault, Span};
 use super::syntax::{Comparison, Kind, Node};
 use super::types::{Element, Term, Type};
-
-/// A point in time in the engine: nanoseconds, UTC by contract.
-const TIME: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
 
 impl Check {
     /// `a == b` and the like.
@@ -150,8 +148,9 @@ impl Check {
         if self.is_number(first.kind) && self.is_number(second.kind) && !self.is_span(&first, &second) {
             return self.numbers(sign, &first, &second, right.span);
         }
-        let nanoseconds = |term: &Term| match term.kind {
-            Type::Time => cast(term.value(), DataType::Int64),
+        let nanoseconds = |term: &Term| match (term.kind, term.constant()) {
+            (Type::Time, Some(ScalarValue::TimestampNanosecond(Some(time), _))) => lit(*time),
+            (Type::Time, _) => cast(term.value(), DataType::Int64),
             _ => term.value(),
         };
         let is_span = |kind| matches!(kind, Type::Duration | Type::Micros);
@@ -182,7 +181,15 @@ impl Check {
             _ if sign == '+' => one + other,
             _ => one - other,
         };
-        Ok(Term::new(kind, if kind == Type::Time { cast(result, TIME) } else { result }))
+        let raw = match (kind, result.as_literal()) {
+            (Type::Time, Some(ScalarValue::Int64(time))) => {
+                Expr::Literal(ScalarValue::TimestampNanosecond(*time, None), None)
+            }
+            // A cast of a number means seconds in SQL.
+            (Type::Time, _) => to_timestamp_nanos(vec![result]),
+            _ => result,
+        };
+        Ok(Term::new(kind, raw))
     }
 
     /// A span and a span, rather than numbers.
@@ -290,7 +297,9 @@ fn unlike(left: &Term, right: &Term, span: Span) -> Fault {
             _ if term.kind == Type::Micros => fault.hint("write the span as duration(\"100ms\")"),
             _ => fault,
         },
-        (Type::Text | Type::Ip, Type::Int | Type::Double) => fault.hint("write the text in quotes"),
+        (Type::Text | Type::Ip, Type::Int | Type::Double) => {
+            fault.hint("write the text in quotes, or make the string a number: int(...)")
+        }
         (Type::Time, Type::Text) => fault.hint("write the time as timestamp(\"2026-03-14T22:00:00Z\")"),
         (Type::Time, Type::Int | Type::Double) => {
             fault.hint("write the time as timestamp(\"2026-03-14T22:00:00Z\")")

@@ -10,6 +10,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Column, DFSchema, JoinType, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{
     Expr, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, cast, col, lit, utils::conjunction,
 };
@@ -192,6 +193,15 @@ fn told(member: &Table, what: &str) -> &'static str {
     }
 }
 
+/// A session that leaves the last rewriting of a plan to the one this plan becomes part of: some of it can be done only
+/// once.
+fn unfinished(state: &dyn Session) -> Result<SessionState> {
+    let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
+        return datafusion::common::plan_err!("entries are asked in a session of another kind");
+    };
+    Ok(SessionStateBuilder::new_from_existing(state.clone()).with_physical_optimizer_rules(vec![]).build())
+}
+
 #[async_trait::async_trait]
 impl TableProvider for Entries {
     fn schema(&self) -> SchemaRef {
@@ -237,6 +247,6 @@ impl TableProvider for Entries {
         }
         plan = plan.project(projection.iter().map(|at| col(Column::from_name(&COLUMNS[*at].name))))?;
         plan = plan.limit(0, limit)?;
-        state.create_physical_plan(&plan.build()?).await
+        unfinished(state)?.create_physical_plan(&plan.build()?).await
     }
 }

@@ -17,9 +17,10 @@ pub fn value(map: &Term, key: &Term) -> Term {
     if map.is_nowhere() {
         return Term::literal(Type::Text, ScalarValue::Utf8(None));
     }
-    let raw = match key.constant_text() {
-        Some(text) => get_field(map.raw.clone(), text),
-        None => array_element(map_extract(map.raw.clone(), key.value()), lit(1_i64)),
+    // The short form has SQL of its own only over columns.
+    let raw = match (key.constant_text(), &map.raw) {
+        (Some(text), Expr::Column(_)) => get_field(map.raw.clone(), text),
+        _ => array_element(map_extract(map.raw.clone(), key.value()), lit(1_i64)),
     };
     Term::new(Type::Text, raw)
 }
@@ -45,9 +46,10 @@ impl Check {
             (Type::List(element), Type::Int | Type::Micros) => {
                 // The engine counts from 1, and from the end below 0.
                 let at = self.number(&at);
-                let raw = array_element(whole_list(&term), at.clone() + lit(1_i64));
-                let raw = datafusion::logical_expr::when(at.gt_eq(lit(0_i64)), raw).end();
-                let raw = raw.map_err(|error| Fault::new(index.span, error.strip_backtrace()))?;
+                let fits = at.clone().between(lit(0_i64), lit(i64::from(i32::MAX)));
+                let place = datafusion::logical_expr::when(fits, at + lit(1_i64)).end();
+                let place = place.map_err(|error| Fault::new(index.span, error.strip_backtrace()))?;
+                let raw = array_element(whole_list(&term), place);
                 Ok(Term { fold: term.fold, ..Term::new(element.one(), raw) })
             }
             (Type::List(_), _) => {

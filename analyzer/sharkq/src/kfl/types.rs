@@ -1,6 +1,7 @@
 //! Types of KFL and terms that have one. In: nothing. Out: a term = a type, the engine's expression, and what it is where
 //! the row does not have it. It never evaluates anything but literals.
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions::string::expr_fn::{lower, upper};
@@ -58,6 +59,16 @@ impl Element {
             Element::Int => Type::Int,
             Element::Double => Type::Double,
             Element::Bool => Type::Bool,
+        }
+    }
+
+    /// The engine's type of one.
+    pub fn data_type(self) -> DataType {
+        match self {
+            Element::Text | Element::Nothing => DataType::Utf8,
+            Element::Int => DataType::Int64,
+            Element::Double => DataType::Float64,
+            Element::Bool => DataType::Boolean,
         }
     }
 

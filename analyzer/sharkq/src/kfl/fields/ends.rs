@@ -29,7 +29,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("capture_source", Text, "CASE WHEN coalesce(tls, false) OR coalesce(vantage = 'tls_uprobe', false) THEN 'ebpf_tls' ELSE 'af_packet' END", "af_packet, or ebpf_tls for what came from inside TLS").fold(Lower),
     Field::new("capture_backend", Text, "CASE WHEN coalesce(tls, false) OR coalesce(vantage = 'tls_uprobe', false) THEN 'ebpf' ELSE 'af_packet' END", "af_packet or ebpf").fold(Lower),
     Field::new("capture_source_code", Int, "CASE WHEN coalesce(tls, false) OR coalesce(vantage = 'tls_uprobe', false) THEN 3 ELSE 1 END", "1 af_packet, 3 ebpf_tls"),
-    Field::new("capture", Map, "map(['source', 'backend'], CASE WHEN coalesce(tls, false) OR coalesce(vantage = 'tls_uprobe', false) THEN ['ebpf_tls', 'ebpf'] ELSE ['af_packet', 'af_packet'] END)", "capture[\"source\"], capture[\"backend\"]"),
+    Field::new("capture", Map, "query_map(CASE WHEN coalesce(tls, false) OR coalesce(vantage = 'tls_uprobe', false) THEN 'source=ebpf_tls&backend=ebpf' ELSE 'source=af_packet&backend=af_packet' END)", "capture[\"source\"], capture[\"backend\"]"),
     Field::new("tls", Bool, "coalesce(tls, false) OR coalesce(vantage = 'tls_uprobe', false)", "It came from inside TLS; for handshakes see tlsx"),
 
     Field::new("src.pod.name", Text, "coalesce(src_pod, src_service)", "Pod of the client, else its service"),
@@ -64,7 +64,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("services", List(Element::Text), "array_distinct(array_remove_all([coalesce(src_service, ''), coalesce(dst_service, '')], ''))", "Services of both ends"),
     Field::new("workloads", List(Element::Text), "array_distinct(array_remove_all([coalesce(src_workload, ''), coalesce(dst_workload, '')], ''))", "Workloads of both ends"),
 
-    Field::new("node", Map, "map(['name', 'ip'], [coalesce(node, ''), ''])", "node[\"name\"], node[\"ip\"]"),
+    Field::new("node", Map, "query_map('name=' || coalesce(node, '') || '&ip=')", "node[\"name\"], node[\"ip\"]"),
     Field::new("node_name", Text, "node", "Capturing node").or(&["node.name"]),
     Field::new("node_ip", Text, "", "Address of the capturing node").or(&["node.ip"]),
     Field::new("local_node_name", Text, "node", "Capturing node"),

@@ -1,0 +1,306 @@
+//! What KFL selects: each text of `fixtures/kfl` selects a row and leaves out a row of the seeded tables, and the same rows as
+//! its SQL twin, which a person wrote. The published examples lie outside; where they are there, they pass the same test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use arrow::array::AsArray;
+use sharkq::kfl::{self, Program, fields};
+use sharkq::session::Session;
+
+use crate::kfl_rows::{self, NOW_NS};
+use crate::programs::FIXTURES;
+
+/// A text, what it is called, and its twin; a text whose protocol has no table has none.
+struct Case {
+    name: String,
+    text: String,
+    twin: Option<String>,
+}
+
+#[test]
+fn each_text_selects_what_its_twin_selects() {
+    let twins = pairs("twins.sql");
+    let texts = pairs("texts.kfl");
+    let names: BTreeSet<&str> = texts.iter().map(|(name, _)| name.as_str()).collect();
+    let orphans: Vec<_> = twins.iter().filter(|(name, _)| !names.contains(name.as_str())).collect();
+    assert!(orphans.is_empty() && names.len() == texts.len(), "twins without a text: {orphans:?}");
+    let twins: BTreeMap<String, String> = twins.into_iter().collect();
+    let cases: Vec<Case> =
+        texts.into_iter().map(|(name, text)| Case { twin: twins.get(&name).cloned(), name, text }).collect();
+    let excepted = judge(&cases);
+    // Exactly these ask for what has no table or no source yet.
+    let expected = [
+        "redis",
+        "kafka",
+        "amqp",
+        "ldap",
+        "radius",
+        "diameter",
+        "mongodb",
+        "mysql",
+        "postgresql",
+        "tlsx",
+        "ws-frames",
+        "gql-operation",
+        "labels",
+        "labels-get",
+        "annotations",
+        "tcp-metrics",
+        "tcp-payload",
+    ];
+    assert_eq!(excepted, expected);
+}
+
+#[test]
+fn published_examples_select_what_their_twins_select() {
+    let Some(examples) = examples() else { return };
+    let twins: BTreeMap<String, String> = pairs("examples.twins").into_iter().collect();
+    let cases: Vec<Case> = examples
+        .iter()
+        .filter(|example| example.dialect.starts_with("kfl2 |"))
+        .map(|example| Case {
+            name: example.line.to_string(),
+            text: example.text.clone(),
+            twin: twins.get(&example.line.to_string()).cloned(),
+        })
+        .collect();
+    assert_eq!(cases.len(), 216, "all examples of KFL2");
+    let mut by_note: BTreeMap<String, usize> = BTreeMap::new();
+    for name in judge(&cases) {
+        let case = cases.iter().find(|case| case.name == name).expect("one of them");
+        let program = kfl::compile(&case.text, NOW_NS).expect("it was judged");
+        *by_note.entry(program.notes[0].clone()).or_default() += 1;
+    }
+    let by_note: Vec<String> = by_note.iter().map(|(note, count)| format!("{note}: {count}")).collect();
+    assert_eq!(
+        by_note,
+        [
+            "no table for amqp yet: 1",
+            "no table for diameter yet: 1",
+            "no table for kafka yet: 6",
+            "no table for ldap yet: 1",
+            "no table for mongodb yet: 7",
+            "no table for mysql yet: 7",
+            "no table for postgresql yet: 14",
+            "no table for radius yet: 1",
+            "no table for redis yet: 13",
+            "no table for tlsx yet: 4",
+            "nothing recorded says local_labels yet: 4",
+            "nothing recorded says remote_labels yet: 1",
+        ]
+    );
+}
+
+/// Texts of KFL v1: those whose fields are here choose between rows, the others say what is wrong.
+#[test]
+fn published_v1_texts_choose_or_explain() {
+    let Some(examples) = examples() else { return };
+    let seeded = Seeded::new();
+    let (mut chosen, mut constant, mut refused, mut vacuous) = (0, 0, Vec::new(), Vec::new());
+    for example in examples.iter().filter(|example| !example.dialect.starts_with("kfl2 |")) {
+        let program = match kfl::compile(&example.text, NOW_NS) {
+            Ok(program) => program,
+            Err(error) => {
+                assert!(error.to_string().contains('^'), "{error}");
+                refused.push(example.line);
+                continue;
+            }
+        };
+        if program.condition.column_refs().is_empty() {
+            constant += 1;
+            continue;
+        }
+        let rows = seeded.selected(&program);
+        if example.line == NAMES_NOTHING {
+            assert!(rows.is_empty(), "{rows:?}");
+        } else if rows.is_empty() || rows.len() == seeded.all {
+            vacuous.push(format!("{}: {}", example.line, example.text));
+        } else {
+            chosen += 1;
+        }
+    }
+    assert_eq!(vacuous, Vec::<String>::new());
+    assert_eq!((chosen, constant, refused.len()), (63, 29, 112));
+}
+
+/// A pattern that is written as a name, which no pod can have.
+const NAMES_NOTHING: usize = 236;
+
+/// Every field that has a source is asked for by some text, every field's expression has its type.
+#[test]
+fn every_field_is_asked_for() {
+    let texts = pairs("texts.kfl");
+    let mut forgotten = Vec::new();
+    for field in fields::all() {
+        let names: Vec<&str> = std::iter::once(field.name).chain(field.aliases.iter().copied()).collect();
+        let is_asked = || {
+            texts.iter().any(|(_, text)| {
+                let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'));
+                words.clone().any(|word| {
+                    names.iter().any(|name| word == *name || word.starts_with(&format!("{name}.")))
+                })
+            })
+        };
+        let Some(expression) = kfl::expression(field) else { continue };
+        if !is_asked()
+            && field.protocol().is_none_or(|(_, table)| shark_schema::tables::table(table).is_some())
+        {
+            forgotten.push(field.name);
+        }
+        let kind = kfl::engine_type(&expression).unwrap_or_else(|| panic!("{} has no type", field.name));
+        use arrow::datatypes::DataType;
+        let fits = match field.kind {
+            kfl::Type::Bool => kind == DataType::Boolean,
+            kfl::Type::Int | kfl::Type::Micros => kind.is_integer(),
+            kfl::Type::Double => kind.is_floating(),
+            kfl::Type::Text | kfl::Type::Ip => kind.is_string(),
+            kfl::Type::Time => matches!(kind, DataType::Timestamp(..)),
+            kfl::Type::List(_) => matches!(kind, DataType::List(_)),
+            kfl::Type::Map => matches!(kind, DataType::Map(..)),
+            _ => false,
+        };
+        assert!(fits, "{} is {} but gives {kind}", field.name, field.kind.name());
+    }
+    assert!(forgotten.is_empty(), "no text asks for {forgotten:?}");
+}
+
+/// Runs all cases; the names of those that have no twin, which must be those with nothing to select from.
+fn judge(cases: &[Case]) -> Vec<String> {
+    let seeded = Seeded::new();
+    let (mut excepted, mut wrong) = (Vec::new(), Vec::new());
+    for case in cases {
+        let program = match kfl::compile(&case.text, NOW_NS) {
+            Ok(program) => program,
+            Err(error) => {
+                wrong.push(format!("{}: {error}", case.name));
+                continue;
+            }
+        };
+        let rows = seeded.selected(&program);
+        let Some(twin) = &case.twin else {
+            if program.notes.is_empty() || !rows.is_empty() {
+                wrong.push(format!("{}: has no twin, but selects {} rows", case.name, rows.len()));
+            }
+            excepted.push(case.name.clone());
+            continue;
+        };
+        let expected = seeded.ids(&spelled_out(twin));
+        if rows != expected {
+            let more: Vec<_> = rows.difference(&expected).take(3).collect();
+            let fewer: Vec<_> = expected.difference(&rows).take(3).collect();
+            wrong.push(format!(
+                "{}: {} rows, {} by its twin; only here {more:?}, only there {fewer:?}\n  {}",
+                case.name,
+                rows.len(),
+                expected.len(),
+                program.sql().unwrap_or_default()
+            ));
+        } else if rows.is_empty() || rows.len() == seeded.all {
+            wrong.push(format!("{}: proves nothing, it selects {} rows", case.name, rows.len()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    excepted
+}
+
+/// `table: condition ; table: condition` as one statement that gives ids.
+fn spelled_out(twin: &str) -> String {
+    let mut parts = Vec::new();
+    for part in twin.split(" ; ") {
+        let (tables, condition) = part.split_once(": ").expect("a table and a condition");
+        let selects = |table: &str| format!("SELECT call_id AS id FROM {table} WHERE {condition}");
+        let flows = format!("SELECT flow_id AS id FROM flows WHERE {condition}");
+        let on = |table: &str| {
+            format!(
+                "SELECT call_id AS id FROM {table} WHERE flow_id IN (SELECT flow_id FROM flows WHERE {condition})"
+            )
+        };
+        parts.extend(match tables {
+            "http" | "dns" => vec![selects(tables)],
+            "flows" => vec![flows],
+            "calls" => vec![selects("http"), selects("dns")],
+            "all" => vec![selects("http"), selects("dns"), flows],
+            "ends" => vec![on("http"), on("dns"), flows],
+            other => panic!("no table {other}"),
+        });
+    }
+    parts.join(" UNION ALL ")
+}
+
+/// The seeded tables, open.
+pub struct Seeded {
+    _folder: tempfile::TempDir,
+    pub runtime: tokio::runtime::Runtime,
+    pub session: Session,
+    pub all: usize,
+}
+
+impl Seeded {
+    pub fn new() -> Seeded {
+        let folder = tempfile::tempdir().expect("a folder");
+        kfl_rows::write(folder.path());
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let session = runtime.block_on(Session::open(folder.path(), 2)).expect("the tables open");
+        let mut seeded = Seeded { _folder: folder, runtime, session, all: 0 };
+        seeded.all = seeded.ids(&spelled_out("all: true")).len();
+        seeded
+    }
+
+    /// Ids of the entries a program selects.
+    pub fn selected(&self, program: &Program) -> BTreeSet<String> {
+        let columns = [("id", "coalesce(call_id, flow_id)")];
+        let answer = self.runtime.block_on(self.session.entries(program, &columns, None));
+        texts(&[answer.unwrap_or_else(|error| panic!("{error}: {}", program.sql().unwrap_or_default()))])
+    }
+
+    pub fn ids(&self, sql: &str) -> BTreeSet<String> {
+        texts(&self.runtime.block_on(self.session.run(sql)).unwrap_or_else(|error| panic!("{error}: {sql}")))
+    }
+}
+
+fn texts(answers: &[sharkq::session::Answer]) -> BTreeSet<String> {
+    let batches = answers.iter().flat_map(|answer| &answer.batches);
+    let ids: Vec<String> = batches
+        .flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten().map(String::from))
+        .collect();
+    let set: BTreeSet<String> = ids.iter().cloned().collect();
+    assert_eq!(set.len(), ids.len(), "each entry is selected once");
+    set
+}
+
+/// Names and texts of a file, without its comments.
+pub fn pairs(name: &str) -> Vec<(String, String)> {
+    let path = Path::new(FIXTURES).join("kfl").join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once('\t').unwrap_or_else(|| panic!("no tab in {line}"))).map(owned).collect()
+}
+
+fn owned((name, text): (&str, &str)) -> (String, String) {
+    (name.into(), text.into())
+}
+
+struct Example {
+    line: usize,
+    text: String,
+    dialect: String,
+}
+
+/// The published examples, which lie beside the corpus.
+fn examples() -> Option<Vec<Example>> {
+    let corpus = std::env::var_os("SHARK_CORPUS").map(PathBuf::from);
+    let path = corpus
+        .and_then(|corpus| Some(corpus.parent()?.join("kfl/examples.tsv")))
+        .filter(|path| path.exists());
+    let Some(path) = path else {
+        eprintln!("skipped: SHARK_CORPUS names no folder beside kfl/examples.tsv");
+        return None;
+    };
+    let text = std::fs::read_to_string(path).expect("it can be read");
+    let example = |(number, line): (usize, &str)| {
+        let (text, dialect) = line.split_once('\t')?;
+        Some(Example { line: number + 1, text: text.into(), dialect: dialect.into() })
+    };
+    Some(text.lines().enumerate().filter_map(example).collect())
+}
