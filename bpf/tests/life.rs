@@ -170,6 +170,10 @@ fn all(sockets: &mut Sockets, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
         let here = event.netns == here || event.kind == Kind::Released;
         events.extend((here && (wanted(&event) || event.kind == Kind::Released)).then_some(event));
     });
+    // A release tells a cookie and nothing else: those of other namespaces' sockets are told apart by it.
+    let ours: std::collections::HashSet<u64> =
+        events.iter().filter(|event| event.kind != Kind::Released).map(|event| event.cookie).collect();
+    events.retain(|event| ours.contains(&event.cookie));
     events.sort_by_key(|event| event.at_boottime_ns);
     assert_eq!(sockets.lost(), 0);
     events
