@@ -200,7 +200,8 @@ impl Check {
             "bool" => (Type::Bool, DataType::Boolean),
             _ => (Type::Text, DataType::Utf8),
         };
-        if !is_simple && !(name == "string" && term.kind == Type::Time) {
+        let is_time_as_text = name == "string" && term.kind == Type::Time;
+        if !is_simple && !is_time_as_text {
             return Err(Fault::new(node.span, format!("{} cannot become {}", a(term.kind), a(kind))));
         }
         let value = if self.is_number(term.kind) { self.number(&term) } else { term.value() };

@@ -20,7 +20,7 @@ impl Check {
             ("datetime", [one]) => Some(self.datetime(one)),
             ("duration", [one]) => Some(self.duration(one)),
             ("seconds" | "minutes" | "hours" | "days" | "weeks" | "months" | "years", [one]) => {
-                Some(self.from_now(name, span, one))
+                Some(self.relative(name, span, one))
             }
             _ => None,
         }
@@ -66,7 +66,7 @@ impl Check {
     }
 
     /// `minutes(-5)`: five minutes ago.
-    fn from_now(&mut self, unit: &str, span: Span, node: &Node) -> Result<Term, Fault> {
+    fn relative(&mut self, unit: &str, span: Span, node: &Node) -> Result<Term, Fault> {
         let term = self.term(node)?;
         let Some(count) = term.constant_int().filter(|count| count.unsigned_abs() < 1_000_000_000) else {
             let hint = format!("write it as {unit}(-5)");
