@@ -38,6 +38,15 @@ fn attach_tracepoint(loaded: &mut Ebpf, btf: &Btf, name: &str, tracepoint: &str)
     found.attach().map(drop).map_err(|error| Reason::of(&error))
 }
 
+/// The verifier tells every step it took; what it ended with is the reason.
+fn shortened(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match &lines[..] {
+        [first, .., reason, _, _, _, last] => format!("{first} … {reason} … {last}"),
+        _ => text.to_owned(),
+    }
+}
+
 impl Reason {
     fn missing(name: &str) -> Reason {
         Reason::Refused(format!("the object has no '{name}'"))
@@ -52,7 +61,7 @@ impl Reason {
             errno = errno.or(cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error));
             next = cause.source();
         }
-        let text = texts.join(": ");
+        let text = shortened(&texts.join(": "));
         match errno {
             Some(libc::EPERM | libc::EACCES) => Reason::NotPermitted,
             Some(libc::ENOSYS) => Reason::Unsupported(text),

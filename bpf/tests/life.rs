@@ -44,7 +44,9 @@ fn a_connection_from_its_first_to_its_last_state() {
         let connected = events.iter().find(|event| event.kind == Kind::Connected).expect("an event");
         assert_eq!((connected.local, connected.peer), ((ip, client_port), (ip, port)));
         let closed = events.iter().find(|event| event.kind == Kind::Closed && event.local.1 == client_port);
-        assert_eq!(closed.map(|event| event.sent_bytes), Some(3_000));
+        assert_eq!(closed.map(|event| (event.sent_bytes, event.received_bytes)), Some((3_000, 0)));
+        let closed = events.iter().rfind(|event| event.kind == Kind::Closed && event.peer.1 == client_port);
+        assert_eq!(closed.map(|event| (event.sent_bytes, event.received_bytes)), Some((0, 3_000)));
         let one_life = |port: u16| events.iter().filter(move |e| e.local.1 == port).map(|e| e.cookie);
         assert_eq!(one_life(client_port).collect::<std::collections::HashSet<_>>().len(), 1);
     }

@@ -19,6 +19,7 @@ use shark_schema::segment::Counters;
 
 use crate::ring::Ring;
 use crate::segment::{Recording, SealRequest, Shared, Task};
+use crate::witness::RotateRequest;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]
@@ -72,6 +73,8 @@ pub struct Served {
     pub shared: Shared,
     pub requests: Vec<Sender<SealRequest>>,
     pub keeper: Sender<Task>,
+    /// None where processes and sockets are not witnessed.
+    pub witness: Option<Sender<RotateRequest>>,
     pub started_ns: i64,
 }
 
@@ -125,6 +128,12 @@ impl Served {
         let (done, all_done) = channel();
         if self.keeper.send(Task::Done(done)).is_ok() {
             let _ = all_done.recv_timeout(SEAL_TIMEOUT);
+        }
+        if let Some(witness) = &self.witness {
+            let (done, closed) = channel();
+            if witness.send(done).is_ok() {
+                let _ = closed.recv_timeout(SEAL_TIMEOUT);
+            }
         }
         if let Err(error) = self.shared.log.rotate() {
             tracing::warn!("log: {error}");

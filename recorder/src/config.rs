@@ -60,6 +60,9 @@ pub struct Options {
     /// Leave the interfaces' promiscuous mode alone
     #[arg(long, env = "SHARKREC_NO_PROMISC")]
     pub no_promisc: bool,
+    /// Do not note which processes have which sockets
+    #[arg(long, env = "SHARKREC_NO_SOCKETS")]
+    pub no_sockets: bool,
     /// Replay a pcap or pcapng file instead of recording an interface
     #[arg(long, value_name = "FILE")]
     pub read: Option<PathBuf>,
@@ -89,6 +92,7 @@ impl Options {
             node: self.node.or(file.node),
             cluster: self.cluster.or(file.cluster),
             no_promisc: self.no_promisc || file.no_promisc,
+            no_sockets: self.no_sockets || file.no_sockets,
             read: self.read.or(file.read),
         })
     }
@@ -111,6 +115,7 @@ pub struct Settings {
     pub node: String,
     pub cluster: String,
     pub promiscuous: bool,
+    pub sockets: bool,
     pub read: Option<PathBuf>,
 }
 
@@ -148,6 +153,7 @@ impl Settings {
             node: options.node.unwrap_or_else(host_name),
             cluster: options.cluster.unwrap_or_default(),
             promiscuous: !options.no_promisc,
+            sockets: !options.no_sockets,
             read: options.read,
         };
         settings.check()?;

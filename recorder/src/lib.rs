@@ -19,3 +19,4 @@ pub mod stats;
 pub mod targets;
 pub mod time;
 pub mod units;
+pub mod witness;

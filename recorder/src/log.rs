@@ -1,14 +1,14 @@
 //! The recorder's log: facts as lines in zstd files that each start with the whole state.
 //! In: facts. Out: `<start-ns>-<seq>.facts.ndjson.zst`, readable up to the last fact also after a crash.
-//! It outlives the packets: 30 days, and never more than its share of the ring's budget.
+//! It outlives the packets: 30 days, and never more than its share of the ring's budget, of which each series has its part.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, Record, to_line};
+use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, Record, arrows, to_line};
 
 use crate::ring::Ring;
 use crate::segment::{Compression, Writer};
@@ -16,6 +16,8 @@ use crate::time::now_ns;
 
 const ROTATE_NS: i64 = 10 * 60 * 1_000_000_000;
 const ROTATE_BYTES: u64 = 64 << 20;
+/// Read at a time of a file of Arrow messages.
+const MESSAGES_BYTES: u64 = 1 << 20;
 const KEEP_NS: i64 = 30 * 86_400 * 1_000_000_000;
 /// Below this a share of the budget would not hold a single file.
 const SMALLEST_SHARE_BYTES: u64 = 64 << 10;
@@ -56,7 +58,7 @@ impl Log {
                 fs::remove_file(dir.join(&name))?;
             }
         }
-        let share = (ring_bytes / 100).max(SMALLEST_SHARE_BYTES);
+        let share = share(ring_bytes);
         let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
         let inner = Inner { dir, node, cluster, share, seq, state: BTreeMap::new(), open: None };
         Ok(Log { inner: Mutex::new(inner) })
@@ -87,7 +89,7 @@ impl Inner {
         if let Some(key) = state_key(&record.fact) {
             self.state.insert(key, record.clone());
         }
-        let limit = ROTATE_BYTES.min(self.share / 4);
+        let limit = ROTATE_BYTES.min(share_of("facts", self.share) / 4);
         let old = |open: &Open| record.ts_ns - open.started_ns > ROTATE_NS || open.writer.stored() > limit;
         if self.open.as_ref().is_some_and(old) {
             self.close()?;
@@ -138,25 +140,45 @@ impl Inner {
     }
 
     fn prune(&mut self) -> u64 {
-        let mut files: Vec<(i64, PathBuf, u64)> = Vec::new();
+        let mut series: BTreeMap<String, Vec<(i64, PathBuf, u64)>> = BTreeMap::new();
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let start = name.split('-').next().and_then(|n| n.parse().ok());
             if let (Some(start), Ok(meta)) = (start, entry.metadata()) {
-                files.push((start, entry.path(), meta.len()));
+                series.entry(series_of(&name)).or_default().push((start, entry.path(), meta.len()));
             }
         }
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, _, bytes)| bytes).sum();
-        let oldest = now_ns() - KEEP_NS;
-        for (start, path, bytes) in &files {
-            let open = path.extension().is_some_and(|e| e == "open");
-            if !open && (total > self.share || *start < oldest) && fs::remove_file(path).is_ok() {
-                total -= bytes;
-            }
-        }
-        total
+        series.into_iter().map(|(name, files)| prune_series(files, share_of(&name, self.share))).sum()
     }
+}
+
+/// Removes the oldest files past their time or share; gives the bytes of the others.
+fn prune_series(mut files: Vec<(i64, PathBuf, u64)>, share: u64) -> u64 {
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, _, bytes)| bytes).sum();
+    let oldest = now_ns() - KEEP_NS;
+    for (start, path, bytes) in &files {
+        let open = path.extension().is_some_and(|e| e == "open");
+        if !open && (total > share || *start < oldest) && fs::remove_file(path).is_ok() {
+            total -= bytes;
+        }
+    }
+    total
+}
+
+/// `facts`, `sockets`, `processes`: what stands between sequence number and format.
+pub fn series_of(name: &str) -> String {
+    name.split('.').nth(1).unwrap_or_default().to_owned()
+}
+
+/// Part of a series in the share of the log: half for the facts, a quarter for each of those that come at high rates.
+pub fn share_of(series: &str, share: u64) -> u64 {
+    if series == "facts" { share / 2 } else { share / 4 }
+}
+
+/// What all files of the log may take of a ring.
+pub fn share(ring_bytes: u64) -> u64 {
+    (ring_bytes / 100).max(SMALLEST_SHARE_BYTES)
 }
 
 impl Drop for Log {
@@ -182,23 +204,44 @@ fn state_key(fact: &Fact) -> Option<String> {
 fn close_torn(dir: &Path, name: &str) -> io::Result<()> {
     let old = dir.join(name);
     let draft = dir.join(format!("{name}.recovering"));
-    copy_whole_lines(&old, &draft)?;
+    copy_whole(&old, &draft)?;
     fs::rename(&draft, dir.join(name.trim_end_matches(".open")))?;
     fs::remove_file(&old)
 }
 
-/// Copies a log that may be torn up to its last whole line.
-pub fn copy_whole_lines(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a file of the log that may be torn up to its last whole line or message.
+pub fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
     let _ = fs::remove_file(to);
     let mut writer = Writer::create(to, Compression::Zstd(3))?;
-    let mut lines = BufReader::new(zstd::stream::read::Decoder::new(fs::File::open(from)?)?);
+    let bytes = zstd::stream::read::Decoder::new(fs::File::open(from)?)?;
+    match from.to_string_lossy().contains(".arrows.zst") {
+        true => copy_messages(bytes, &mut writer)?,
+        false => copy_lines(bytes, &mut writer)?,
+    }
+    writer.end()?;
+    writer.write_out()?;
+    writer.file().sync_data()
+}
+
+fn copy_lines(from: impl Read, writer: &mut Writer) -> io::Result<()> {
+    let mut lines = BufReader::new(from);
     let mut line = Vec::new();
     // A torn frame ends in an error: the lines before it are whole.
     while lines.read_until(b'\n', &mut line).is_ok() && line.ends_with(b"\n") {
         writer.append(&line)?;
         line.clear();
     }
-    writer.end()?;
-    writer.write_out()?;
-    writer.file().sync_data()
+    Ok(())
+}
+
+fn copy_messages(mut from: impl Read, writer: &mut Writer) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    // The same holds for messages.
+    while from.by_ref().take(MESSAGES_BYTES).read_to_end(&mut bytes).is_ok_and(|got| got > 0) {
+        let whole = arrows::whole(&bytes);
+        writer.append(&bytes[..whole])?;
+        bytes.drain(..whole);
+    }
+    writer.append(&bytes[..arrows::whole(&bytes)])?;
+    writer.append(&arrows::END)
 }

@@ -25,6 +25,7 @@ use crate::segment::{
 };
 use crate::stats::Stats;
 use crate::time::{now_ns, watch_clock};
+use crate::witness::{self, RotateRequest};
 
 /// A buffer holds a whole block of the kernel's ring, whose headers are larger than ours.
 const BATCH_BYTES: usize = (1 << 20) + (128 << 10);
@@ -55,11 +56,17 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         workers.push(threads);
         requests.push(request);
     }
+    let witness = match settings.read.is_none() && settings.sockets {
+        true => Some(witness::start(&ring, settings.ring_bytes, shared.log.clone()).context("witness")?),
+        false => None,
+    };
+    let (witness, witness_thread) = witness.unzip();
     let served = api::Served {
         recording: recording.clone(),
         shared: shared.clone(),
         requests,
         keeper: keeper.clone(),
+        witness: witness.clone(),
         started_ns: now_ns(),
     };
     api::serve(&ring, served)?;
@@ -77,11 +84,24 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     keeper.send(Task::Done(done)).context("the keeper ended early")?;
     all_done.recv().context("the keeper ended early")?;
     drop((keeper, keeper_thread));
+    end_witness(witness, witness_thread);
     shared.log.write(Fact::Stop(Stop { reason: why.to_owned(), totals: shared.stats.totals() }));
     shared.log.rotate().with_context(|| ring.log().display().to_string())?;
     let _ = std::fs::remove_file(ring.socket());
     result
 }
+
+/// The control socket keeps a sender of its own, so the witness is asked to close its files, and left.
+fn end_witness(requests: Option<Sender<RotateRequest>>, thread: Option<JoinHandle<()>>) {
+    let (Some(requests), Some(_thread)) = (requests, thread) else { return };
+    let (done, closed) = channel();
+    if requests.send(done).is_ok() {
+        // It takes milliseconds; a disk that hangs is not waited for.
+        let _ = closed.recv_timeout(WITNESS_TIMEOUT);
+    }
+}
+
+const WITNESS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One capture a worker, and for live ones what follows their interfaces.
 struct Opened {

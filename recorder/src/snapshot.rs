@@ -42,17 +42,12 @@ pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
     // A wrong key or a missing bucket shows before anything is sealed or pinned.
     target.check(wanted.resume.is_some()).await?;
 
-    let sealed = api::ask_seal(&ring);
-    if sealed.is_none() {
-        tracing::warn!("no answer from a recorder within 1 s: open files are read as they are");
-    }
-    let gathered = Gathered::pin(&ring, &id.to_string(), wanted.window, sealed.is_some())?;
-    let node = &ring.file.node;
-    tracing::info!("snapshot {id}: {} objects, {} bytes", gathered.items.len(), gathered.bytes());
-    target.put_all(node, &gathered.items).await?;
-
-    let node_manifest = manifest::of_node(&ring, &id, wanted, &gathered, sealed.is_some());
-    let bytes = target.put_or_get(&node_manifest_path(node), node_manifest.to_bytes()).await?;
+    let path = node_manifest_path(&ring.file.node);
+    let whole = if wanted.resume.is_some() { target.find(&path).await? } else { None };
+    let bytes = match whole {
+        Some(bytes) => bytes,
+        None => copy_ring(&ring, &id, wanted, &target, &path).await?,
+    };
     let top = Manifest {
         format: shark_schema::manifest::MANIFEST_VERSION,
         id: id.to_string(),
@@ -67,13 +62,33 @@ pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
         versions: crate::record::versions(),
     };
     target.create("manifest.json", top.to_bytes()).await?;
+    Ok(target.url())
+}
+
+/// Copies what the ring has of the window and, last, its manifest, whose bytes it gives.
+async fn copy_ring(
+    ring: &Ring,
+    id: &Ulid,
+    wanted: &Wanted,
+    target: &Target,
+    path: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let sealed = api::ask_seal(ring);
+    if sealed.is_none() {
+        tracing::warn!("no answer from a recorder within 1 s: open files are read as they are");
+    }
+    let gathered = Gathered::pin(ring, &id.to_string(), wanted.window, sealed.is_some())?;
+    tracing::info!("snapshot {id}: {} objects, {} bytes", gathered.items.len(), gathered.bytes());
     for missing in &gathered.missing {
         tracing::warn!("{}: {}", missing.what, missing.why);
     }
     if !gathered.items.iter().any(|item| item.kind == ObjectKind::Segment) {
         tracing::warn!("no segment of the ring has a packet in that window");
     }
-    Ok(target.url())
+    target.put_all(&ring.file.node, &gathered.items).await?;
+    let bytes = manifest::of_node(ring, id, wanted, &gathered, sealed.is_some()).to_bytes();
+    target.create(path, bytes.clone()).await?;
+    Ok(bytes)
 }
 
 fn requester() -> String {

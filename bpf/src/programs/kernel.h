@@ -22,6 +22,9 @@ typedef int __s32;
 enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_TIME_WAIT, TCP_CLOSE,
        TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_LISTEN };
 
+// enum sock_flags (net/sock.h): the other side has sent its FIN.
+#define SOCK_DONE 1
+
 // enum bpf_map_type (linux/bpf.h)
 #define BPF_MAP_TYPE_ARRAY 2
 #define BPF_MAP_TYPE_LRU_HASH 9
@@ -36,6 +39,7 @@ struct sock_common {
     __u32 skc_daddr, skc_rcv_saddr;
     __u16 skc_dport, skc_num, skc_family;
     volatile __u8 skc_state;
+    unsigned long skc_flags;
     possible_net_t skc_net;
     struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
 } CORE;

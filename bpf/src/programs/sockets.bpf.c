@@ -92,7 +92,8 @@ INLINE void measure(struct event *event, struct sock *sk)
 {
     struct tcp_sock *tcp = (struct tcp_sock *)sk;
     event->sent_bytes = READ(tcp, bytes_sent) - READ(tcp, bytes_retrans);
-    event->received_bytes = READ(tcp, bytes_received);
+    // The kernel counts the FIN as a byte.
+    event->received_bytes = READ(tcp, bytes_received) - (sk->__sk_common.skc_flags >> SOCK_DONE & 1);
     event->srtt_us = READ(tcp, srtt_us) >> 3;
     event->retransmits = READ(tcp, total_retrans);
 }

@@ -145,7 +145,9 @@ impl Gathered {
         let names = ring.logs()?;
         let start = |name: &String| name.split('-').next().and_then(|ns| ns.parse::<i64>().ok()).unwrap_or(0);
         for (at, name) in names.iter().enumerate() {
-            let ends_before = names.get(at + 1).is_some_and(|next| start(next) < window.from_ns);
+            let mut later = names[at + 1..].iter();
+            let next = later.find(|next| log::series_of(next) == log::series_of(name));
+            let ends_before = next.is_some_and(|next| start(next) < window.from_ns);
             if ends_before || name.ends_with(".recovering") {
                 continue;
             }
@@ -156,7 +158,7 @@ impl Gathered {
                     continue;
                 }
             } else {
-                log::copy_whole_lines(&ring.log().join(name), &file)
+                log::copy_whole(&ring.log().join(name), &file)
                     .with_context(|| ring.log().join(name).display().to_string())?;
             }
             let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;

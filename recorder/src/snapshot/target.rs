@@ -132,15 +132,6 @@ impl Target {
         }
     }
 
-    /// Creates an object, or gives the bytes of the one a snapshot that is being resumed has there already.
-    pub async fn put_or_get(&self, path: &str, bytes: Vec<u8>) -> Result<Vec<u8>, TargetError> {
-        match self.create(path, bytes.clone()).await {
-            Ok(()) => Ok(bytes),
-            Err(TargetError::Complete(_)) => self.get(path).await,
-            Err(error) => Err(error),
-        }
-    }
-
     /// Creates an object; one that exists is an error and stays as it is.
     pub async fn create(&self, path: &str, bytes: Vec<u8>) -> Result<(), TargetError> {
         match self {
@@ -165,16 +156,24 @@ impl Target {
         }
     }
 
-    async fn get(&self, path: &str) -> Result<Vec<u8>, TargetError> {
+    /// An object's bytes; none where there is no such object.
+    pub async fn find(&self, path: &str) -> Result<Option<Vec<u8>>, TargetError> {
         match self {
             Target::Directory(dir) => {
                 let path = dir.join(path);
-                fs::read(&path).map_err(|source| TargetError::Io { path, source })
+                match fs::read(&path) {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(source) => Err(TargetError::Io { path, source }),
+                }
             }
             Target::Bucket { store, prefix, .. } => {
                 let key = path.split('/').fold(prefix.clone(), Key::join);
-                let found = store.get(&key).await.map_err(|e| self.failed(&e))?;
-                Ok(found.bytes().await.map_err(|e| self.failed(&e))?.to_vec())
+                match store.get(&key).await {
+                    Ok(found) => Ok(Some(found.bytes().await.map_err(|e| self.failed(&e))?.to_vec())),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(self.failed(&error)),
+                }
             }
         }
     }

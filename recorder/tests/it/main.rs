@@ -13,3 +13,4 @@ mod reading;
 mod replay;
 mod s3;
 mod snapshot;
+mod witness;

@@ -163,6 +163,19 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String>
     }
 }
 
+/// How many of these bytes are whole messages from the start: what is worth keeping of a file that is torn.
+pub fn whole(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let mut whole = 0;
+    while let Ok(Some(_)) = message(&mut rest) {
+        whole = bytes.len() - rest.len();
+    }
+    whole
+}
+
+/// What stands at the end of a stream.
+pub const END: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+
 /// One whole message with its frame (Arrow columnar format, "encapsulated message format"); None at the end of the stream.
 /// Its lengths are checked before anything is allocated for them.
 fn message(from: &mut impl Read) -> Result<Option<Vec<u8>>, String> {
@@ -259,7 +272,9 @@ mod tests {
         );
         let mut whole = std::collections::BTreeSet::new();
         for length in 0..bytes.len() {
+            let kept = [&bytes[..super::whole(&bytes[..length])], &END].concat();
             let Ok(decoder) = Decoder::new(&processes::TABLE, &bytes[..length]) else { continue };
+            assert!(Decoder::new(&processes::TABLE, &kept[..]).unwrap().all(|batch| batch.is_ok()));
             let rows: usize = decoder.map_while(Result::ok).map(|batch| batch.num_rows()).sum();
             whole.insert(rows);
         }

@@ -9,7 +9,7 @@ use shark_schema::tables::TABLES;
 use crate::recording::{FIXTURES, captures};
 
 /// Folders of `fixtures` that hold no captures of a protocol.
-const OTHERS: &[&str] = &["incidents", "make", "shop", "src", "tests"];
+const OTHERS: &[&str] = &["incidents", "kfl", "make", "shop", "src", "tests"];
 
 #[test]
 fn tables_dissectors_and_fixtures_belong_together() {
