@@ -20,6 +20,7 @@ use shark_schema::segment::Counters;
 use crate::ring::Ring;
 use crate::segment::{Recording, SealRequest, Shared, Task};
 use crate::witness::RotateRequest;
+use crate::witness::kube::{KubeStatus, Watching};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]
@@ -59,6 +60,9 @@ pub struct Status {
     /// Steps of compression given up under pressure.
     pub compression_steps_down: Option<u64>,
     pub disk_refuses: Option<bool>,
+    /// None where nothing of Kubernetes is watched, or nobody is there to say.
+    #[serde(default)]
+    pub kube: Option<KubeStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +71,14 @@ pub struct InterfaceStatus {
     pub counters: Counters,
 }
 
-/// What the socket answers from.
+/// Who answers.
+pub trait Answers: Send + Sync + 'static {
+    fn status(&self) -> Status;
+    /// Everything known so far is in closed files when this returns.
+    fn seal(&self) -> SealedNames;
+}
+
+/// A recorder answers from this.
 pub struct Served {
     pub recording: Arc<Recording>,
     pub shared: Shared,
@@ -75,6 +86,7 @@ pub struct Served {
     pub keeper: Sender<Task>,
     /// None where processes and sockets are not witnessed.
     pub witness: Option<Sender<RotateRequest>>,
+    pub kube: Option<Watching>,
     pub started_ns: i64,
 }
 
@@ -84,7 +96,7 @@ const SEAL_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_REQUEST_BYTES: u64 = 4096;
 
 /// Answers until the process ends.
-pub fn serve(ring: &Ring, served: Served) -> anyhow::Result<()> {
+pub fn serve(ring: &Ring, served: Arc<impl Answers>) -> anyhow::Result<()> {
     let path = ring.socket();
     // The lock is held, so a socket that lies there belongs to nobody.
     let _ = std::fs::remove_file(&path);
@@ -92,7 +104,7 @@ pub fn serve(ring: &Ring, served: Served) -> anyhow::Result<()> {
     let listener = UnixListener::bind(short).with_context(|| path.display().to_string())?;
     thread::Builder::new().name("control".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            if let Err(error) = served.answer(&stream) {
+            if let Err(error) = answer(served.as_ref(), &stream) {
                 tracing::debug!("control socket: {error}");
             }
         }
@@ -100,22 +112,22 @@ pub fn serve(ring: &Ring, served: Served) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Served {
-    fn answer(&self, stream: &UnixStream) -> io::Result<()> {
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
-        let mut line = String::new();
-        BufReader::new(stream.take(MOST_REQUEST_BYTES)).read_line(&mut line)?;
-        match serde_json::from_str(&line) {
-            Ok(Request::Status) => send(stream, &self.status()),
-            Ok(Request::Seal) => {
-                send(stream, &Accepted { accepted: true })?;
-                send(stream, &self.seal())
-            }
-            Err(error) => send(stream, &serde_json::json!({ "error": error.to_string() })),
+fn answer(served: &impl Answers, stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(MOST_REQUEST_BYTES)).read_line(&mut line)?;
+    match serde_json::from_str(&line) {
+        Ok(Request::Status) => send(stream, &served.status()),
+        Ok(Request::Seal) => {
+            send(stream, &Accepted { accepted: true })?;
+            send(stream, &served.seal())
         }
+        Err(error) => send(stream, &serde_json::json!({ "error": error.to_string() })),
     }
+}
 
+impl Answers for Served {
     fn seal(&self) -> SealedNames {
         thread::sleep(IN_FLIGHT);
         let ask = |writer: &Sender<SealRequest>| {
@@ -163,6 +175,7 @@ impl Served {
         status.queue_fill_percent = Some(stats.queue_fill_percent.load(Ordering::Relaxed));
         status.compression_steps_down = Some(stats.steps_down.load(Ordering::Relaxed));
         status.disk_refuses = Some(stats.disk_refuses.load(Ordering::Relaxed));
+        status.kube = self.kube.as_ref().map(Watching::status);
         status
     }
 }
@@ -187,6 +200,7 @@ pub fn of_files(ring: &Ring) -> Status {
         queue_fill_percent: None,
         compression_steps_down: None,
         disk_refuses: None,
+        kube: None,
     };
     for name in ring.list().unwrap_or_default() {
         let size = |file: String| std::fs::metadata(ring.segments().join(file)).map_or(0, |meta| meta.len());

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::segment::hex;
 use crate::time::parse_duration;
 use crate::units::parse_bytes;
+use crate::witness::kube::{Kube, Scope};
 
 /// As given; the same names in a file and, with SHARKREC_ in front, in the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, clap::Args)]
@@ -63,6 +64,12 @@ pub struct Options {
     /// Do not note which processes have which sockets
     #[arg(long, env = "SHARKREC_NO_SOCKETS")]
     pub no_sockets: bool,
+    /// Note the pods of this node, as the API server tells them: `node` looks for those of --node
+    #[arg(long, env = "SHARKREC_KUBE", value_name = "SCOPE")]
+    pub kube: Option<KubeScope>,
+    /// How to reach the API server [default: KUBECONFIG, ~/.kube/config, the pod's service account]
+    #[arg(long, env = "SHARKREC_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Replay a pcap or pcapng file instead of recording an interface
     #[arg(long, value_name = "FILE")]
     pub read: Option<PathBuf>,
@@ -93,9 +100,18 @@ impl Options {
             cluster: self.cluster.or(file.cluster),
             no_promisc: self.no_promisc || file.no_promisc,
             no_sockets: self.no_sockets || file.no_sockets,
+            kube: self.kube.or(file.kube),
+            kubeconfig: self.kubeconfig.or(file.kubeconfig),
             read: self.read.or(file.read),
         })
     }
+}
+
+/// Whose objects a recorder notes; those of the whole cluster are noted by `sharkrec witness`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum KubeScope {
+    Node,
 }
 
 /// Complete and checked.
@@ -116,6 +132,7 @@ pub struct Settings {
     pub cluster: String,
     pub promiscuous: bool,
     pub sockets: bool,
+    pub kube: Option<Kube>,
     pub read: Option<PathBuf>,
 }
 
@@ -133,6 +150,8 @@ impl Settings {
         let workers = options.workers.unwrap_or(1);
         // An open segment cannot be evicted: even all of them together leave most of the ring to older packets.
         let most = ring_bytes / (8 * u64::from(workers.max(1)));
+        let node = options.node.unwrap_or_else(host_name);
+        let kube = options.kube.map(|KubeScope::Node| Scope::Node(node.clone()));
         let settings = Settings {
             ring: options.ring.context("--ring DIR is missing: the directory to record into")?,
             interfaces: once(options.iface),
@@ -150,10 +169,11 @@ impl Settings {
             segment_bytes: bytes("segment-size", options.segment_size, 64 << 20)?.min(most),
             segment_age: parse_duration(age)
                 .with_context(|| format!("--segment-age: '{age}' is not a duration"))?,
-            node: options.node.unwrap_or_else(host_name),
+            node,
             cluster: options.cluster.unwrap_or_default(),
             promiscuous: !options.no_promisc,
             sockets: !options.no_sockets,
+            kube: kube.map(|scope| Kube { scope, kubeconfig: options.kubeconfig }),
             read: options.read,
         };
         settings.check()?;
@@ -166,6 +186,7 @@ impl Settings {
         ensure!((64..=262_144).contains(&self.snaplen), "--snaplen: between 64 and 262144");
         ensure!(self.segment_age >= Duration::from_secs(1), "--segment-age: at least 1s");
         ensure!(is_path_part(&self.node), "--node: '{}' cannot be a part of a path", self.node);
+        ensure!(self.kube.is_none() || self.read.is_none(), "--kube and --read exclude each other");
         match (&self.read, self.interfaces.is_empty()) {
             (None, true) => bail!("nothing to record: give --iface NAME, or --read FILE to replay a capture"),
             (Some(_), false) => bail!("--read and --iface exclude each other"),

@@ -1,4 +1,4 @@
-//! The recorder's log: facts as lines in zstd files that each start with the whole state.
+//! The log of a recorder or a witness: facts as lines in zstd files that each start with the whole state.
 //! In: facts. Out: `<start-ns>-<seq>.facts.ndjson.zst`, readable up to the last fact also after a crash.
 //! It outlives the packets: 30 days, and never more than its share of the ring's budget, of which each series has its part.
 
@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, Record, arrows, to_line};
+use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, Record, arrows, read_line, to_line};
 
 use crate::ring::Ring;
 use crate::segment::{Compression, Writer};
@@ -31,6 +31,7 @@ struct Inner {
     dir: PathBuf,
     node: String,
     cluster: String,
+    writer: &'static str,
     share: u64,
     seq: u64,
     /// What a new file starts with, by what it is about.
@@ -42,11 +43,13 @@ struct Open {
     name: String,
     writer: Writer,
     started_ns: i64,
+    /// What the state at its start takes.
+    state_bytes: u64,
 }
 
 impl Log {
     /// Goes on behind the files that are there; a torn one of a killed recorder is closed at its last whole line.
-    pub fn open(ring: &Ring, ring_bytes: u64) -> io::Result<Log> {
+    pub fn open(ring: &Ring, ring_bytes: u64, writer: &'static str) -> io::Result<Log> {
         let dir = ring.log();
         let mut seq = 0;
         for name in ring.logs().map_err(io::Error::other)? {
@@ -60,15 +63,27 @@ impl Log {
         }
         let share = share(ring_bytes);
         let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
-        let inner = Inner { dir, node, cluster, share, seq, state: BTreeMap::new(), open: None };
+        let inner = Inner { dir, node, cluster, writer, share, seq, state: BTreeMap::new(), open: None };
         Ok(Log { inner: Mutex::new(inner) })
+    }
+
+    /// Takes over the objects that the log knew when it was last written, before anything is written now. Gives them and the time
+    /// of that last fact: whoever watches objects finds out which of them are gone.
+    pub fn restore_objects(&self) -> io::Result<(Vec<Fact>, Option<i64>)> {
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        let last_ns = inner.restore_objects()?;
+        Ok((inner.state.values().map(|record| record.fact.clone()).collect(), last_ns))
     }
 
     /// Writes one fact. A log that cannot be written must not stop the recording: the reason goes to standard error.
     pub fn write(&self, fact: Fact) {
+        self.write_all(&[Record { ts_ns: now_ns(), after_ns: None, fact }]);
+    }
+
+    /// Writes facts together; the same holds.
+    pub fn write_all(&self, records: &[Record]) {
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
-        let record = Record { ts_ns: now_ns(), fact };
-        if let Err(error) = inner.write(&record) {
+        if let Err(error) = inner.write(records) {
             tracing::warn!("log {}: {error}", inner.dir.display());
         }
     }
@@ -85,28 +100,56 @@ impl Log {
 }
 
 impl Inner {
-    fn write(&mut self, record: &Record) -> io::Result<()> {
-        if let Some(key) = state_key(&record.fact) {
-            self.state.insert(key, record.clone());
+    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+        for record in records {
+            let began = self.begin_file(record.ts_ns);
+            // Known also where it cannot be written: the next file starts with it.
+            self.remember(record);
+            began?;
+            if let Some(open) = &mut self.open {
+                open.writer.append(&to_line(record))?;
+            }
         }
+        self.open.as_mut().map_or(Ok(()), |open| open.writer.flush())
+    }
+
+    /// A file is due when there is none, or when the one there is has its age or size.
+    fn begin_file(&mut self, now_ns: i64) -> io::Result<()> {
         let limit = ROTATE_BYTES.min(share_of("facts", self.share) / 4);
-        let old = |open: &Open| record.ts_ns - open.started_ns > ROTATE_NS || open.writer.stored() > limit;
+        // A state larger than the limit is written again when as much has come, not with every fact.
+        let full = |open: &Open| open.writer.stored() - open.state_bytes > limit.max(open.state_bytes);
+        let old = |open: &Open| now_ns - open.started_ns > ROTATE_NS || full(open);
         if self.open.as_ref().is_some_and(old) {
             self.close()?;
         }
-        let Some(open) = &mut self.open else {
-            // The state already contains this fact, unless it is not a state.
-            self.start(record.ts_ns)?;
-            return if state_key(&record.fact).is_some() { Ok(()) } else { self.append(record) };
-        };
-        open.writer.append(&to_line(record))?;
-        open.writer.flush()
+        if self.open.is_none() { self.start(now_ns) } else { Ok(()) }
     }
 
-    fn append(&mut self, record: &Record) -> io::Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        open.writer.append(&to_line(record))?;
-        open.writer.flush()
+    fn remember(&mut self, record: &Record) {
+        match state_key(&record.fact) {
+            Some(key) if record.fact.deleted() => drop(self.state.remove(&key)),
+            Some(key) => drop(self.state.insert(key, record.clone())),
+            None => {}
+        }
+    }
+
+    fn restore_objects(&mut self) -> io::Result<Option<i64>> {
+        let closed = |name: &String| name.ends_with(".facts.ndjson.zst");
+        let mut names: Vec<String> =
+            fs::read_dir(&self.dir)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+        names.retain(closed);
+        let Some(newest) = names.iter().max() else { return Ok(None) };
+        let file = zstd::stream::read::Decoder::new(fs::File::open(self.dir.join(newest))?)?;
+        let mut last_ns = None;
+        for (number, line) in (1..).zip(BufReader::new(file).lines()).skip(1) {
+            // What is torn or of a later version was not known either.
+            let Ok(Some(record)) = read_line(number, &line?) else { continue };
+            last_ns = last_ns.max(Some(record.ts_ns));
+            if record.fact.object().is_some() {
+                self.remember(&record);
+            }
+        }
+        Ok(last_ns)
     }
 
     fn start(&mut self, now_ns: i64) -> io::Result<()> {
@@ -118,14 +161,15 @@ impl Inner {
             format: LOG_VERSION,
             node: self.node.clone(),
             cluster: self.cluster.clone(),
-            writer: "recorder".to_owned(),
+            writer: self.writer.to_owned(),
             started_ns: now_ns,
         }))?;
         for record in self.state.values() {
             writer.append(&to_line(record))?;
         }
         writer.flush()?;
-        self.open = Some(Open { name, writer, started_ns: now_ns });
+        let state_bytes = writer.stored();
+        self.open = Some(Open { name, writer, started_ns: now_ns, state_bytes });
         Ok(())
     }
 
@@ -197,7 +241,7 @@ fn state_key(fact: &Fact) -> Option<String> {
         Fact::Feature(of) => Some(format!("2 feature {}", of.name)),
         Fact::Clock(_) => Some("3 clock".to_owned()),
         Fact::Disk(_) => Some("4 disk".to_owned()),
-        _ => None,
+        _ => fact.object().map(|(kind, uid)| format!("5 {kind} {uid}")),
     }
 }
 

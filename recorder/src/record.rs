@@ -1,6 +1,7 @@
 //! `sharkrec record`: the whole wiring of a recorder, in the order in which things start and stop.
 //! In: settings. Out: a ring that fills until a signal, or until the replayed file ends.
-//! Threads: one capture and one writer a worker, one keeper for the disk, one for the control socket, this one for the clock.
+//! Threads: one capture and one writer a worker, one keeper for the disk, one for the control socket, this one for the clock; and
+//! the witnesses', which share nothing with those of the packets.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -35,13 +36,15 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let (ring, _lock) = Ring::create(&settings.ring, &settings.node, &settings.cluster)?;
     let versions = versions();
     let found = recover(&ring, &versions).context("recovery of the ring")?;
-    let log = Log::open(&ring, settings.ring_bytes).with_context(|| ring.log().display().to_string())?;
+    let log = Log::open(&ring, settings.ring_bytes, "recorder")
+        .with_context(|| ring.log().display().to_string())?;
     let shared = Shared {
         budget: Arc::new(Mutex::new(Budget::scan(&ring, settings.ring_bytes)?)),
         log: Arc::new(log),
         stats: Arc::new(Stats::new(interfaces.len())),
     };
     let recording = Arc::new(recording(settings, &ring, interfaces, versions));
+    let kube = settings.kube.clone().map(|kube| kube.prepare(&shared.log));
     write_first_facts(&shared.log, settings, &recording, &found, attacher.as_ref());
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -61,15 +64,17 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         false => None,
     };
     let (witness, witness_thread) = witness.unzip();
+    let kube = kube.map(|kube| kube.start().context("watches of Kubernetes")).transpose()?;
     let served = api::Served {
         recording: recording.clone(),
         shared: shared.clone(),
         requests,
         keeper: keeper.clone(),
         witness: witness.clone(),
+        kube: kube.clone(),
         started_ns: now_ns(),
     };
-    api::serve(&ring, served)?;
+    api::serve(&ring, Arc::new(served))?;
     announce(settings, &recording);
     if let Some(attacher) = attacher {
         attacher.follow(recording.clone(), shared.log.clone(), stop.clone());
@@ -85,6 +90,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     all_done.recv().context("the keeper ended early")?;
     drop((keeper, keeper_thread));
     end_witness(witness, witness_thread);
+    kube.iter().for_each(|kube| kube.stop());
     shared.log.write(Fact::Stop(Stop { reason: why.to_owned(), totals: shared.stats.totals() }));
     shared.log.rotate().with_context(|| ring.log().display().to_string())?;
     let _ = std::fs::remove_file(ring.socket());

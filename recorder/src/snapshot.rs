@@ -58,6 +58,7 @@ pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
         created_ns: now_ns(),
         wanted: wanted.window,
         nodes: vec![manifest::entry(&bytes)?],
+        cluster_log: Vec::new(),
         missing: Vec::new(),
         versions: crate::record::versions(),
     };

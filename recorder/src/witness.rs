@@ -5,6 +5,7 @@
 mod book;
 mod cgroup;
 mod files;
+pub mod kube;
 mod proc;
 mod processes;
 mod sockets;

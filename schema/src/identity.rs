@@ -6,7 +6,8 @@ pub mod arrows;
 mod kube;
 
 pub use kube::{
-    Container, Endpoint, EndpointSlice, Event, NetworkPolicy, NodeObject, ObjectRef, Pod, Port, Service,
+    Container, Endpoint, EndpointSlice, Event, Namespace, NetworkPolicy, NodeObject, ObjectRef, Pod, Port,
+    Service,
 };
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub struct LogHeader {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub ts_ns: i64,
+    /// Of a change that nobody watched: it happened after this time, and at `ts_ns` at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_ns: Option<i64>,
     #[serde(flatten)]
     pub fact: Fact,
 }
@@ -54,6 +58,7 @@ pub enum Fact {
     Service(Service),
     EndpointSlice(EndpointSlice),
     Node(NodeObject),
+    Namespace(Namespace),
     NetworkPolicy(NetworkPolicy),
     Event(Event),
 }
@@ -198,7 +203,7 @@ pub fn read_line(number: u64, line: &str) -> Result<Option<Record>, LogError> {
     }
 }
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "start",
     "stop",
     "interface",
@@ -213,6 +218,7 @@ const KNOWN: [&str; 16] = [
     "service",
     "endpoint_slice",
     "node",
+    "namespace",
     "network_policy",
     "event",
 ];
@@ -236,7 +242,7 @@ mod tests {
     fn facts_survive_a_round_trip() {
         let counters = Counters { offered: 7, written: 5, user_dropped: 2, ..Default::default() };
         let fact = CountersFact { interface: "eth0".into(), worker: 1, bucket_ns: 10, counters };
-        let record = Record { ts_ns: 17, fact: Fact::Counters(fact) };
+        let record = Record { ts_ns: 17, after_ns: None, fact: Fact::Counters(fact) };
         let line = String::from_utf8(to_line(&record)).unwrap();
         assert!(line.starts_with(r#"{"ts_ns":17,"fact":"counters","interface":"eth0""#), "{line}");
         assert_eq!(read_line(2, &line).unwrap(), Some(record));

@@ -26,6 +26,9 @@ pub struct Manifest {
     pub created_ns: i64,
     pub wanted: Window,
     pub nodes: Vec<NodeEntry>,
+    /// The log of the cluster's witness, `cluster/log/…`, by path below the folder of the snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_log: Vec<Object>,
     pub missing: Vec<Missing>,
     pub versions: Versions,
 }
@@ -73,7 +76,7 @@ pub struct NodeEntry {
     pub loss: Counters,
 }
 
-/// One stored object, by its path below the folder of its node.
+/// One stored object, by its path below the folder of its node, or of the snapshot where the top manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub path: String,

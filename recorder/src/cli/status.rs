@@ -57,6 +57,12 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
     if status.disk_refuses == Some(true) {
         writeln!(out, "disk      refuses data: packets are dropped and counted")?;
     }
+    for watch in status.kube.iter().flat_map(|kube| &kube.watches) {
+        let state = if watch.on { "on " } else { "off" };
+        let objects = watch.objects.map_or(String::new(), |objects| format!(", {objects} known"));
+        let since = show(watch.since_ns);
+        writeln!(out, "kube      {:<16} {state} since {since}{objects}: {}", watch.what, watch.why)?;
+    }
     writeln!(out)?;
     let row = ["interface", "offered", "written", "kernel", "queue", "disk", "nic", "truncated"];
     writeln!(
