@@ -110,6 +110,17 @@ impl Table {
     }
 }
 
+/// A column may be called what is a word of Rust: `r#type` is `type`.
+pub const fn unescaped(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', rest @ ..] => match std::str::from_utf8(rest) {
+            Ok(rest) => rest,
+            Err(_) => name,
+        },
+        _ => name,
+    }
+}
+
 /// Joins the lines of a doc comment to one paragraph.
 pub fn paragraph(doc: &str) -> String {
     doc.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -147,7 +158,7 @@ macro_rules! block {
             type Row<'a> = $row<'a>;
             const COLUMNS: &'static [$crate::table::Column] = &[
                 $( $crate::table::Column {
-                    name: stringify!($name),
+                    name: $crate::table::unescaped(stringify!($name)),
                     doc: concat!($($doc, "\n"),+),
                     data_type: <$crate::cell::$cell as $crate::cell::Cell>::data_type,
                     metadata: &[ $($( (stringify!($key), $value) ),*)? ],

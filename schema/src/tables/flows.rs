@@ -3,7 +3,7 @@
 use crate::table;
 
 table! {
-    /// The centre of the model: one row per conversation.
+    /// The centre of the model: one row per conversation, however many interfaces and nodes saw it (`flows_all` has each of those).
     traced "flows", FlowRow, FlowBlock, sort ["dst_namespace", "dst_workload", "ts"] {
         /// Deterministic: hash of community id and first time stamp.
         flow_id: Text [zeek = "uid"],
@@ -35,13 +35,13 @@ table! {
         src_pod: Text [otel = "k8s.pod.name", kfl = "src.pod.name"],
         /// Service name (ClusterIP or inferred).
         src_service: Text [otel = "k8s.service.name", kfl = "src.service.name"],
-        /// Pod, node, service, external, unknown.
+        /// Pod, node, service, external, unknown: what the address is; a service's stays one where its backend's pod is known.
         src_kind: Text,
         /// Deployment, StatefulSet, DaemonSet, Job, ...
         src_workload_kind: Text [hubble = "workloads[].kind"],
         /// Pod UID (joins pods; survives name reuse).
         src_pod_uid: Text [otel = "k8s.pod.uid"],
-        /// Container name.
+        /// Container name; where no Kubernetes fact has it, the first twelve digits of its id.
         src_container: Text [otel = "k8s.container.name"],
         /// Availability zone of the node.
         src_zone: Text [otel = "cloud.availability_zone"],
@@ -65,13 +65,13 @@ table! {
         dst_pod: Text [otel = "k8s.pod.name", kfl = "dst.pod.name"],
         /// Service name (ClusterIP or inferred).
         dst_service: Text [otel = "k8s.service.name", kfl = "dst.service.name"],
-        /// Pod, node, service, external, unknown.
+        /// Pod, node, service, external, unknown: what the address is; a service's stays one where its backend's pod is known.
         dst_kind: Text,
         /// Deployment, StatefulSet, DaemonSet, Job, ...
         dst_workload_kind: Text [hubble = "workloads[].kind"],
         /// Pod UID (joins pods; survives name reuse).
         dst_pod_uid: Text [otel = "k8s.pod.uid"],
-        /// Container name.
+        /// Container name; where no Kubernetes fact has it, the first twelve digits of its id.
         dst_container: Text [otel = "k8s.container.name"],
         /// Availability zone of the node.
         dst_zone: Text [otel = "cloud.availability_zone"],
@@ -111,8 +111,10 @@ table! {
         rst_ts: Time [tz = "UTC"],
         /// How src/dst were decided: syn, protocol (the parser knows its client), port, first_seen.
         orientation: Text,
-        /// Address before/after kube-proxy or eBPF NAT (ClusterIP).
-        dst_nat_ip: Text [zeek = "has", otel = "none"],
+        /// Address on the other side of an address translation (kube-proxy, ClusterIP): of the backend where `dst_ip` is a service's,
+        /// of the service where `dst_ip` is the backend that answered for it; NULL where nothing proves one. Such a conversation has two
+        /// rows, each with its own packets, and is linked in `nat_links`: to count it once, leave out those in `after_flow_id`.
+        dst_nat_ip: Text,
         /// Forwarded, dropped, audit, unknown.
         verdict: Text [hubble = "verdict"],
         /// NetworkPolicy that allowed or denied, when computed.

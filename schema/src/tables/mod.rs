@@ -2,11 +2,19 @@
 
 pub mod coverage;
 pub mod dns;
+pub mod flow_copies;
 pub mod flows;
 pub mod http;
+pub mod identity_conflicts;
+pub mod k8s_events;
+pub mod nat_links;
+pub mod network_policies;
+pub mod nodes;
 pub mod packets;
+pub mod pods;
 pub mod processes;
 pub mod segments;
+pub mod services;
 pub mod snapshots;
 pub mod sockets;
 
@@ -15,10 +23,18 @@ use crate::table::Table;
 /// All tables, in the order of the reference.
 pub static TABLES: &[&Table] = &[
     &flows::TABLE,
+    &flow_copies::TABLE,
+    &nat_links::TABLE,
     &http::TABLE,
     &dns::TABLE,
+    &pods::TABLE,
+    &services::TABLE,
+    &nodes::TABLE,
     &processes::TABLE,
     &sockets::TABLE,
+    &k8s_events::TABLE,
+    &network_policies::TABLE,
+    &identity_conflicts::TABLE,
     &segments::TABLE,
     &coverage::TABLE,
     &snapshots::TABLE,

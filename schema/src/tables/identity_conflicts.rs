@@ -1,0 +1,21 @@
+//! Where nobody can say who an address belonged to.
+
+use crate::table;
+
+table! {
+    /// One row per address and time in which two or more claimed it. Rows of such a time carry no name by address.
+    plain "identity_conflicts", ConflictRow, ConflictBlock, sort ["valid_from", "ip"] {
+        /// Address.
+        ip: Text,
+        /// Start.
+        valid_from: Time [tz = "UTC"],
+        /// End; NULL open.
+        valid_to: Time [tz = "UTC"],
+        /// Kind of what claimed it: pod, service, node.
+        kind: Text,
+        /// Who did, each as `namespace/name`.
+        claims: TextList,
+        /// UIDs of those, in the same order.
+        uids: TextList,
+    }
+}
