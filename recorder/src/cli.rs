@@ -45,8 +45,8 @@ enum Command {
 
 pub fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let filter =
-        EnvFilter::try_from_env("SHARKREC_LOG").unwrap_or_else(|_| EnvFilter::new("info,object_store=off,kube_client=off"));
+    let filter = EnvFilter::try_from_env("SHARKREC_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,object_store=off,kube_client=off"));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
     match arguments.command {

@@ -5,6 +5,8 @@ mod bad_input;
 mod budget;
 mod crash;
 mod disk;
+mod kube;
+mod kube_server;
 mod live;
 mod loss;
 mod net;

@@ -51,7 +51,7 @@ async fn workload(client: &Client, server: &str, question: &Question) -> Result<
         Ok(found) => found.map(Object::from).filter(|found| found.uid().as_ref() == Some(uid)),
         Err(error) => return Err(Failure::of(&error, server)),
     };
-    match found.and_then(|found| read::owned(&found, &object.kind)) {
+    match found.and_then(|found| read::owned(&found)) {
         Some(Found::Owner { owner, .. }) => Ok(owner),
         _ => Ok(None),
     }

@@ -75,9 +75,8 @@ fn owner(object: &Object) -> Option<Owner> {
 }
 
 /// What stands between a pod and its workload.
-pub fn owned(object: &Object, kind: &str) -> Option<Found> {
-    let of = ObjectRef { kind: kind.to_owned(), name: object.name() };
-    Some(Found::Owner { uid: object.uid()?, of, owner: owner(object) })
+pub fn owned(object: &Object) -> Option<Found> {
+    Some(Found::Owner { uid: object.uid()?, owner: owner(object) })
 }
 
 pub fn namespace(object: &Object) -> Option<Found> {

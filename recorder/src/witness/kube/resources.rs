@@ -31,7 +31,7 @@ const REPLICA_SETS: Resource = Resource {
     metadata_only: true,
     after: &[],
     fact: None,
-    read: |object| read::owned(object, "ReplicaSet"),
+    read: read::owned,
 };
 
 const JOBS: Resource = Resource {
@@ -41,7 +41,7 @@ const JOBS: Resource = Resource {
     metadata_only: true,
     after: &[],
     fact: None,
-    read: |object| read::owned(object, "Job"),
+    read: read::owned,
 };
 
 const PODS: Resource = Resource {

@@ -28,7 +28,6 @@ pub enum Found {
     /// Something that owns pods, and what owns it.
     Owner {
         uid: String,
-        of: ObjectRef,
         owner: Option<Owner>,
     },
     Event(Event),
