@@ -26,8 +26,9 @@ use crate::source::Sources;
 /// Runs written at a time: each holds its rows twice, as they came and sorted.
 const WRITERS: usize = 2;
 
-/// Bytes of rows after which a run is cut.
-const RUN_BYTES: usize = 24 << 20;
+/// Bytes of rows of all tables together after which the table that has most of them is cut: memory depends neither on the
+/// number of tables nor on how evenly they fill.
+const ROWS_BYTES: usize = 40 << 20;
 
 /// How an index is made.
 #[derive(Clone, Copy, Debug)]
@@ -147,13 +148,13 @@ fn build_in(
             progress.add(&round);
             analyse(&pool, &mut analysis, &round);
             round.give_back(&give_back);
-            cutter.cut(&mut analysis, RUN_BYTES);
+            cutter.cut(&mut analysis, ROWS_BYTES);
         }
         for group in 0..FINISH_GROUPS {
             pool.install(|| analysis.finish_group(group));
-            cutter.cut(&mut analysis, RUN_BYTES);
+            cutter.cut(&mut analysis, ROWS_BYTES);
         }
-        cutter.cut(&mut analysis, 1);
+        cutter.cut(&mut analysis, 0);
         drop(run_sender);
         for writer in writers {
             writer.join().expect("the writer does not panic")?;
@@ -208,19 +209,23 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    /// Cuts a run of every table that has at least this many bytes.
-    fn cut(&mut self, analysis: &mut Analysis, at_least: usize) {
-        for (table, bytes) in analysis.pending().into_iter().enumerate() {
-            if bytes < at_least {
-                continue;
-            }
-            let batches = analysis.take(table);
-            let name = analysis.tables()[table].0.name;
-            let file = format!("run-{:05}.parquet", self.next[table]);
-            self.next[table] += 1;
-            // A writer that failed has hung up; its error is reported when it is joined.
-            (self.send)(Run { table, batches, path: self.folder.join("tables").join(name).join(file) });
+    /// Cuts runs, the largest first, until no more than so many bytes are left.
+    fn cut(&mut self, analysis: &mut Analysis, most: usize) {
+        let mut pending = analysis.pending();
+        while pending.iter().sum::<usize>() > most {
+            let largest = (0..pending.len()).max_by_key(|&table| pending[table]).expect("there are tables");
+            pending[largest] = 0;
+            self.cut_table(analysis, largest);
         }
+    }
+
+    fn cut_table(&mut self, analysis: &mut Analysis, table: usize) {
+        let batches = analysis.take(table);
+        let name = analysis.tables()[table].0.name;
+        let file = format!("run-{:05}.parquet", self.next[table]);
+        self.next[table] += 1;
+        // A writer that failed has hung up; its error is reported when it is joined.
+        (self.send)(Run { table, batches, path: self.folder.join("tables").join(name).join(file) });
     }
 }
 
