@@ -120,6 +120,14 @@ fn snapshot(report: &mut Report, folder: &Folder, files: &BTreeMap<String, u64>)
             report.problem(&path, "missing", "the top manifest lists it");
         }
     }
+    for object in manifest.iter().flat_map(|manifest| &manifest.cluster_log) {
+        if files.contains_key(&object.path) {
+            report.object(folder, &object.path, Some(object.size), &object.sha256)?;
+        } else {
+            report.problem(&object.path, "missing", "the top manifest lists it");
+        }
+        listed.push(object.path.clone());
+    }
     let nodes = files.keys().filter(|path| path.ends_with("/manifest.json") && path.starts_with("nodes/"));
     for path in nodes {
         listed.push(path.clone());
