@@ -9,6 +9,7 @@ mod record;
 mod segments;
 mod snapshot;
 mod status;
+mod witness;
 
 use std::io::{self, IsTerminal};
 
@@ -34,6 +35,7 @@ Exit codes: 0 done, 1 failed, 2 usage";
 #[derive(Subcommand)]
 enum Command {
     Record(Box<record::Arguments>),
+    Witness(witness::Arguments),
     Snapshot(snapshot::Arguments),
     Status(status::Arguments),
     Segments(segments::Arguments),
@@ -51,6 +53,7 @@ pub fn run() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
     match arguments.command {
         Command::Record(arguments) => arguments.run(),
+        Command::Witness(arguments) => arguments.run(),
         Command::Snapshot(arguments) => arguments.run(),
         Command::Status(arguments) => arguments.run(),
         Command::Segments(arguments) => arguments.run(),

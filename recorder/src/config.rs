@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -78,12 +79,7 @@ pub struct Options {
 impl Options {
     /// Fills what is absent from a TOML or JSON file.
     pub fn or_from(self, path: &Path) -> anyhow::Result<Options> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let file: Options = if path.extension().is_some_and(|e| e == "json") {
-            serde_json::from_str(&text).with_context(|| path.display().to_string())?
-        } else {
-            toml::from_str(&text).with_context(|| path.display().to_string())?
-        };
+        let file: Options = read_file(path)?;
         Ok(Options {
             ring: self.ring.or(file.ring),
             iface: if self.iface.is_empty() { file.iface } else { self.iface },
@@ -104,6 +100,16 @@ impl Options {
             kubeconfig: self.kubeconfig.or(file.kubeconfig),
             read: self.read.or(file.read),
         })
+    }
+}
+
+/// What a TOML or JSON file says.
+pub fn read_file<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    if path.extension().is_some_and(|e| e == "json") {
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
+    } else {
+        toml::from_str(&text).with_context(|| path.display().to_string())
     }
 }
 

@@ -49,7 +49,8 @@ struct Open {
 
 impl Log {
     /// Goes on behind the files that are there; a torn one of a killed recorder is closed at its last whole line.
-    pub fn open(ring: &Ring, ring_bytes: u64, writer: &'static str) -> io::Result<Log> {
+    /// `share` is what all files may take, facts half of it.
+    pub fn open(ring: &Ring, share: u64, writer: &'static str) -> io::Result<Log> {
         let dir = ring.log();
         let mut seq = 0;
         for name in ring.logs().map_err(io::Error::other)? {
@@ -61,7 +62,6 @@ impl Log {
                 fs::remove_file(dir.join(&name))?;
             }
         }
-        let share = share(ring_bytes);
         let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
         let inner = Inner { dir, node, cluster, writer, share, seq, state: BTreeMap::new(), open: None };
         Ok(Log { inner: Mutex::new(inner) })

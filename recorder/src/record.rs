@@ -19,7 +19,7 @@ use crate::attach::{Attacher, Begun};
 use crate::batch::circle;
 use crate::capture::{Capture, Device, Filter, Replay, ReplayError, RingOptions};
 use crate::config::Settings;
-use crate::log::Log;
+use crate::log::{Log, share};
 use crate::ring::Ring;
 use crate::segment::{
     Budget, Found, Recording, SealRequest, Shared, State, Task, WriterThread, recover, start_keeper,
@@ -36,7 +36,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let (ring, _lock) = Ring::create(&settings.ring, &settings.node, &settings.cluster)?;
     let versions = versions();
     let found = recover(&ring, &versions).context("recovery of the ring")?;
-    let log = Log::open(&ring, settings.ring_bytes, "recorder")
+    let log = Log::open(&ring, share(settings.ring_bytes), "recorder")
         .with_context(|| ring.log().display().to_string())?;
     let shared = Shared {
         budget: Arc::new(Mutex::new(Budget::scan(&ring, settings.ring_bytes)?)),

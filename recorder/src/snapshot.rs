@@ -6,14 +6,16 @@ mod gather;
 mod manifest;
 mod target;
 mod upload;
+mod witness;
 
-pub use gather::{Gathered, Item};
+pub use gather::{Gathered, Item, Pins};
 pub use target::{Target, TargetError};
+pub use witness::FileList;
 
 use std::path::PathBuf;
 
 use anyhow::Context;
-use shark_schema::manifest::{Manifest, ObjectKind, Ulid, Window, node_manifest_path};
+use shark_schema::manifest::{Manifest, Missing, Object, ObjectKind, Ulid, Window, node_manifest_path};
 
 use crate::api;
 use crate::ring::Ring;
@@ -26,6 +28,8 @@ pub struct Wanted {
     pub window: Window,
     /// `file:`, `s3:`, `gs:`, `az:` or a directory.
     pub to: String,
+    /// The cluster's witness: its URL or its directory.
+    pub witness: Option<String>,
     pub name: Option<String>,
     pub reason: Option<String>,
     pub resume: Option<Ulid>,
@@ -48,6 +52,7 @@ pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
         Some(bytes) => bytes,
         None => copy_ring(&ring, &id, wanted, &target, &path).await?,
     };
+    let (cluster_log, missing) = copy_cluster_log(&ring, &id, wanted, &target).await?;
     let top = Manifest {
         format: shark_schema::manifest::MANIFEST_VERSION,
         id: id.to_string(),
@@ -58,8 +63,8 @@ pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
         created_ns: now_ns(),
         wanted: wanted.window,
         nodes: vec![manifest::entry(&bytes)?],
-        cluster_log: Vec::new(),
-        missing: Vec::new(),
+        cluster_log,
+        missing,
         versions: crate::record::versions(),
     };
     target.create("manifest.json", top.to_bytes()).await?;
@@ -86,10 +91,40 @@ async fn copy_ring(
     if !gathered.items.iter().any(|item| item.kind == ObjectKind::Segment) {
         tracing::warn!("no segment of the ring has a packet in that window");
     }
-    target.put_all(&ring.file.node, &gathered.items).await?;
+    target.put_all(&format!("nodes/{}", ring.file.node), &gathered.items).await?;
     let bytes = manifest::of_node(ring, id, wanted, &gathered, sealed.is_some()).to_bytes();
     target.create(path, bytes.clone()).await?;
     Ok(bytes)
+}
+
+/// Copies what the cluster's witness saw; where that cannot be had, the snapshot goes without and says why.
+async fn copy_cluster_log(
+    ring: &Ring,
+    id: &Ulid,
+    wanted: &Wanted,
+    target: &Target,
+) -> anyhow::Result<(Vec<Object>, Vec<Missing>)> {
+    let pins = Pins::new(ring, &format!("{id}-cluster"))?;
+    let why = match &wanted.witness {
+        Some(place) => match witness::fetch(place, wanted.window.from_ns, &pins.dir).await {
+            Ok(items) => {
+                target.put_all("", &items).await?;
+                return Ok((items.iter().map(Object::from).collect(), Vec::new()));
+            }
+            Err(error) => format!("{error:#}"),
+        },
+        None if watches_kubernetes(ring) => {
+            "its place was not given (--witness or SHARKREC_WITNESS)".to_owned()
+        }
+        None => return Ok((Vec::new(), Vec::new())),
+    };
+    tracing::warn!("the snapshot goes without the log of the cluster's witness: {why}");
+    Ok((Vec::new(), vec![Missing { what: "log of the cluster's witness".to_owned(), why }]))
+}
+
+/// Where the recorder notes pods, there is a cluster, and its log is missed.
+fn watches_kubernetes(ring: &Ring) -> bool {
+    api::ask_status(ring).is_some_and(|status| status.kube.is_some())
 }
 
 fn requester() -> String {

@@ -4,10 +4,12 @@
 
 mod book;
 mod cgroup;
+pub mod cluster;
 mod files;
 pub mod kube;
 mod proc;
 mod processes;
+mod serve;
 mod sockets;
 
 use std::io;

@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Directory, file:, s3:, gs: or az: URL [default: <ring>/snapshots]
     #[arg(long, env = "SHARKREC_TO", value_name = "URL")]
     to: Option<String>,
+    /// Where `sharkrec witness` has the log of the cluster: http://HOST:PORT, or its directory
+    #[arg(long, env = "SHARKREC_WITNESS", value_name = "URL")]
+    witness: Option<String>,
     /// Name of the incident
     #[arg(long)]
     name: Option<String>,
@@ -51,8 +54,8 @@ impl Arguments {
             tracing::warn!("no --to: the snapshot stays on this disk, in {dir}");
             dir
         });
-        let (name, reason, resume) = (self.name, self.reason, self.resume);
-        let wanted = Wanted { ring: self.ring, window, to, name, reason, resume };
+        let Arguments { ring, witness, name, reason, resume, .. } = self;
+        let wanted = Wanted { ring, window, to, witness, name, reason, resume };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let url = runtime.block_on(take(&wanted))?;
         writeln!(io::stdout().lock(), "{url}")?;

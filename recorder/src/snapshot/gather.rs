@@ -31,20 +31,40 @@ pub struct Gathered {
     pub items: Vec<Item>,
     pub sidecars: Vec<Sidecar>,
     pub missing: Vec<Missing>,
-    dir: PathBuf,
+    pins: Pins,
+}
+
+/// A folder below the ring whose files the recorder leaves alone as long as this lives.
+#[derive(Debug)]
+pub struct Pins {
+    pub dir: PathBuf,
     _lock: File,
 }
 
-impl Gathered {
-    pub fn pin(ring: &Ring, id: &str, window: Window, sealed: bool) -> anyhow::Result<Gathered> {
-        let dir = ring.pins().join(id);
+impl Pins {
+    pub fn new(ring: &Ring, name: &str) -> anyhow::Result<Pins> {
+        let dir = ring.pins().join(name);
         let context = || dir.display().to_string();
         private_dir(&dir).with_context(context)?;
         // As long as this lock is held, the recorder knows that the pins are in use.
         let lock = File::create(dir.join("lock")).with_context(context)?;
         lock.lock().with_context(context)?;
-        let mut this =
-            Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), dir, _lock: lock };
+        Ok(Pins { dir, _lock: lock })
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!("{}: {error}", self.dir.display());
+        }
+    }
+}
+
+impl Gathered {
+    pub fn pin(ring: &Ring, id: &str, window: Window, sealed: bool) -> anyhow::Result<Gathered> {
+        let pins = Pins::new(ring, id)?;
+        let mut this = Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), pins };
         for name in ring.list()? {
             match name.open {
                 // Sealed just now; what is open again came later.
@@ -63,7 +83,7 @@ impl Gathered {
 
     fn take_sealed(&mut self, ring: &Ring, name: Name, window: Window) -> anyhow::Result<()> {
         let found = ring.sidecar(name);
-        let linked = link(&ring.segments(), &self.dir, &[name.to_string(), name.sidecar()])?;
+        let linked = link(&ring.segments(), &self.pins.dir, &[name.to_string(), name.sidecar()])?;
         let (sidecar, bytes) = match found {
             Ok(found) if linked => found,
             // Evicted between the listing and the link: gone before this snapshot, unless it mattered.
@@ -92,7 +112,7 @@ impl Gathered {
         let path = ring.segments().join(name.to_string());
         let prev = self.sidecars.iter().rfind(|sidecar| sidecar.worker == name.worker);
         let prev = prev.map(|sidecar| chain_hash(&sidecar.to_bytes()));
-        let resealed = match reseal(&path, name, &self.dir, ring, prev, &versions()) {
+        let resealed = match reseal(&path, name, &self.pins.dir, ring, prev, &versions()) {
             Ok(resealed) => resealed,
             // Sealed under our eyes.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -103,10 +123,10 @@ impl Gathered {
         let Some((sealed, _)) = resealed else {
             return Ok(());
         };
-        let file = self.dir.join(sealed.name.sealed().to_string());
-        fs::rename(self.dir.join(sealed.name.to_string()), &file)
+        let file = self.pins.dir.join(sealed.name.sealed().to_string());
+        fs::rename(self.pins.dir.join(sealed.name.to_string()), &file)
             .with_context(|| file.display().to_string())?;
-        let sidecar = self.dir.join(name.sidecar());
+        let sidecar = self.pins.dir.join(name.sidecar());
         fs::write(&sidecar, &sealed.sidecar_bytes).with_context(|| sidecar.display().to_string())?;
         if overlaps(&sealed.sidecar, window) {
             self.add_segment(name.sealed(), sealed.sidecar, &sealed.sidecar_bytes);
@@ -115,7 +135,7 @@ impl Gathered {
     }
 
     fn add_segment(&mut self, name: Name, sidecar: Sidecar, bytes: &[u8]) {
-        let file = self.dir.join(name.to_string());
+        let file = self.pins.dir.join(name.to_string());
         let size = fs::metadata(&file).map_or(0, |meta| meta.len());
         if size != sidecar.bytes_stored {
             let why = format!("{size} bytes on disk, {} when it was sealed", sidecar.bytes_stored);
@@ -134,58 +154,53 @@ impl Gathered {
             kind: ObjectKind::Sidecar,
             size: bytes.len() as u64,
             sha256: chain_hash(bytes),
-            file: self.dir.join(name.sidecar()),
+            file: self.pins.dir.join(name.sidecar()),
         };
         self.items.extend([segment, beside]);
         self.sidecars.push(sidecar);
     }
 
-    /// The log from the start of the window until now: later files may tell what became of earlier packets.
     fn take_logs(&mut self, ring: &Ring, window: Window) -> anyhow::Result<()> {
-        let names = ring.logs()?;
-        let start = |name: &String| name.split('-').next().and_then(|ns| ns.parse::<i64>().ok()).unwrap_or(0);
-        for (at, name) in names.iter().enumerate() {
-            let mut later = names[at + 1..].iter();
-            let next = later.find(|next| log::series_of(next) == log::series_of(name));
-            let ends_before = next.is_some_and(|next| start(next) < window.from_ns);
-            if ends_before || name.ends_with(".recovering") {
-                continue;
-            }
-            let closed = name.trim_end_matches(".open").to_owned();
-            let file = self.dir.join(&closed);
-            if closed == *name {
-                if !link(&ring.log(), &self.dir, std::slice::from_ref(name))? {
-                    continue;
-                }
-            } else {
-                log::copy_whole(&ring.log().join(name), &file)
-                    .with_context(|| ring.log().join(name).display().to_string())?;
-            }
-            let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;
-            self.items.push(Item {
-                path: format!("log/{closed}"),
-                kind: ObjectKind::Log,
-                size,
-                sha256,
-                file,
-            });
-        }
+        let logs = take_logs(ring, window.from_ns, &self.pins.dir, "log/")?;
+        self.items.extend(logs);
         Ok(())
     }
 
     fn unpin(&self, files: &[String]) {
         for file in files {
-            let _ = fs::remove_file(self.dir.join(file));
+            let _ = fs::remove_file(self.pins.dir.join(file));
         }
     }
 }
 
-impl Drop for Gathered {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!("{}: {error}", self.dir.display());
+/// The log from the start of the window until now, in `dir`: later files may tell what became of earlier packets.
+pub fn take_logs(ring: &Ring, from_ns: i64, dir: &Path, below: &str) -> anyhow::Result<Vec<Item>> {
+    let names = ring.logs()?;
+    let mut items = Vec::new();
+    for name in logs_from(&names, from_ns) {
+        let closed = name.trim_end_matches(".open").to_owned();
+        let file = dir.join(&closed);
+        if closed != *name {
+            log::copy_whole(&ring.log().join(name), &file)
+                .with_context(|| ring.log().join(name).display().to_string())?;
+        } else if !link(&ring.log(), dir, std::slice::from_ref(name))? {
+            continue;
         }
+        let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;
+        items.push(Item { path: format!("{below}{closed}"), kind: ObjectKind::Log, size, sha256, file });
     }
+    Ok(items)
+}
+
+/// Those that reach beyond a time: the next file of their series begins after it.
+pub fn logs_from(names: &[String], from_ns: i64) -> impl Iterator<Item = &String> {
+    let start = |name: &String| name.split('-').next().and_then(|ns| ns.parse::<i64>().ok()).unwrap_or(0);
+    names.iter().enumerate().filter_map(move |(at, name)| {
+        let mut later = names[at + 1..].iter();
+        let next = later.find(|next| log::series_of(next) == log::series_of(name));
+        let ends_before = next.is_some_and(|next| start(next) < from_ns);
+        (!ends_before && !name.ends_with(".recovering")).then_some(name)
+    })
 }
 
 fn overlaps(sidecar: &Sidecar, window: Window) -> bool {
@@ -195,7 +210,7 @@ fn overlaps(sidecar: &Sidecar, window: Window) -> bool {
     }
 }
 
-/// Links all of the files; false when one of them is gone.
+/// Links all of the files, or copies them from another file system; false when one of them is gone.
 fn link(from: &Path, to: &Path, files: &[String]) -> anyhow::Result<bool> {
     for file in files {
         let target = to.join(file);
@@ -203,13 +218,16 @@ fn link(from: &Path, to: &Path, files: &[String]) -> anyhow::Result<bool> {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                fs::copy(from.join(file), &target).with_context(|| target.display().to_string())?;
+            }
             Err(error) => return Err(error).with_context(|| format!("pinning {}", target.display())),
         }
     }
     Ok(true)
 }
 
-fn measure(file: &Path) -> io::Result<(u64, String)> {
+pub fn measure(file: &Path) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let size = io::copy(&mut File::open(file)?, &mut hash)?;
     Ok((size, hex(&hash.finalize())))

@@ -7,7 +7,7 @@ use shark_schema::manifest::{
 };
 use shark_schema::segment::Counters;
 
-use super::{Gathered, Wanted};
+use super::{Gathered, Item, Wanted};
 use crate::record::versions;
 use crate::ring::Ring;
 use crate::segment::chain_hash;
@@ -17,12 +17,6 @@ pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sea
     gathered.sidecars.iter().for_each(|sidecar| loss += &sidecar.totals);
     let from_ns = gathered.sidecars.iter().filter_map(|sidecar| sidecar.min_ns).min();
     let to_ns = gathered.sidecars.iter().filter_map(|sidecar| sidecar.max_ns).max();
-    let object = |item: &super::Item| Object {
-        path: item.path.clone(),
-        kind: item.kind,
-        size: item.size,
-        sha256: item.sha256.clone(),
-    };
     NodeManifest {
         format: MANIFEST_VERSION,
         snapshot_id: id.to_string(),
@@ -31,13 +25,20 @@ pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sea
         wanted: wanted.window,
         real: from_ns.zip(to_ns).map(|(from_ns, to_ns)| Window { from_ns, to_ns }),
         sealed,
-        objects: gathered.items.iter().map(object).collect(),
+        objects: gathered.items.iter().map(Object::from).collect(),
         packets: gathered.sidecars.iter().map(|sidecar| sidecar.packets).sum(),
         loss,
         config_sha256: gathered.sidecars.last().map(|sidecar| sidecar.config_sha256.clone()),
         clock_error_ns: None,
         missing: gathered.missing.clone(),
         versions: versions(),
+    }
+}
+
+impl From<&Item> for Object {
+    fn from(item: &Item) -> Object {
+        let Item { path, kind, size, sha256, .. } = item.clone();
+        Object { path, kind, size, sha256 }
     }
 }
 

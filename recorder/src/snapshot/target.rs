@@ -103,9 +103,9 @@ impl Target {
         if complete && resuming { Err(TargetError::Complete(self.url())) } else { Ok(()) }
     }
 
-    /// Copies everything that is not there already with its size.
-    pub async fn put_all(&self, node: &str, items: &[Item]) -> Result<(), TargetError> {
-        let puts = items.iter().map(|item| self.put(node, item));
+    /// Copies everything that is not there already with its size; `below` is `nodes/<node>` or nothing.
+    pub async fn put_all(&self, below: &str, items: &[Item]) -> Result<(), TargetError> {
+        let puts = items.iter().map(|item| self.put(below, item));
         let mut running = stream::iter(puts).buffer_unordered(FILES_IN_FLIGHT);
         while let Some(result) = running.next().await {
             result?;
@@ -113,14 +113,15 @@ impl Target {
         Ok(())
     }
 
-    async fn put(&self, node: &str, item: &Item) -> Result<(), TargetError> {
+    async fn put(&self, below: &str, item: &Item) -> Result<(), TargetError> {
         match self {
             Target::Directory(dir) => {
-                let path = dir.join("nodes").join(node).join(&item.path);
+                let path = dir.join(below).join(&item.path);
                 place(&item.file, &path, item.size).map_err(|source| TargetError::Io { path, source })
             }
             Target::Bucket { store, prefix, .. } => {
-                let key = item.path.split('/').fold(prefix.clone().join("nodes").join(node), Key::join);
+                let parts = below.split('/').chain(item.path.split('/')).filter(|part| !part.is_empty());
+                let key = parts.fold(prefix.clone(), Key::join);
                 if store.head(&key).await.is_ok_and(|meta| meta.size == item.size) {
                     return Ok(());
                 }

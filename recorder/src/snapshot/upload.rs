@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -47,6 +48,11 @@ impl HttpConnector for Connector {
         let connector = schemes.enable_http1().wrap_connector(Marked);
         Ok(HttpClient::new(MarkedClient(Client::builder(TokioExecutor::new()).build(connector))))
     }
+}
+
+/// A client for what is fetched from others of us, by plain HTTP; the same mark is on its sockets.
+pub fn marked() -> Client<impl Connect + Clone + Send + Sync + 'static, Full<&'static [u8]>> {
+    Client::builder(TokioExecutor::new()).build(Marked)
 }
 
 /// Whether a store may be spoken to without TLS.

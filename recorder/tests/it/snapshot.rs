@@ -135,7 +135,7 @@ fn eviction_takes_nothing_from_a_snapshot_and_breaks_no_budget() {
     assert!(evicted_numbers(&root) > 3_000);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let target = Target::open(to.to_str().unwrap(), "x").unwrap();
-    runtime.block_on(target.put_all("n", &gathered.items)).unwrap();
+    runtime.block_on(target.put_all("nodes/n", &gathered.items)).unwrap();
     let copied: Vec<u64> = packets(&to.join("x/nodes/n/segments")).iter().filter_map(number).collect();
     assert_eq!(copied, pinned);
     drop(gathered);
