@@ -63,7 +63,7 @@ pub fn pod(record: &Record) -> Option<&Pod> {
 }
 
 /// Name, state and addresses of every fact about pods, in order.
-fn story(records: &[Record]) -> Vec<String> {
+pub fn story(records: &[Record]) -> Vec<String> {
     let line = |pod: &Pod| {
         let state = if pod.deleted { "deleted" } else { &pod.phase };
         format!("{} {state} {}", pod.name, pod.ips.join(",")).trim_end().to_owned()
@@ -71,12 +71,12 @@ fn story(records: &[Record]) -> Vec<String> {
     records.iter().filter_map(pod).map(line).collect()
 }
 
-fn status(ring: &Path) -> Status {
+pub fn status(ring: &Path) -> Status {
     serde_json::from_str(&sharkrec_ok(&["status", "--ring", ring.to_str().unwrap(), "--format", "json"]))
         .unwrap()
 }
 
-fn recorder(net: &Net, ring: &Path, kubeconfig: &Path) -> Recorder {
+pub fn recorder(net: &Net, ring: &Path, kubeconfig: &Path) -> Recorder {
     let kubeconfig = kubeconfig.to_str().unwrap();
     Recorder::start(net, ring, &["--node", "n1", "--kube", "node", "--kubeconfig", kubeconfig])
 }

@@ -19,10 +19,14 @@ pub struct Server {
     programs: PathBuf,
     more: Vec<String>,
     etcd: Child,
+    /// What the recorder talks to.
     api: Option<Child>,
+    /// What changes things while that is away, as in a cluster with several.
+    second: Option<Child>,
 }
 
-const API: &str = "https://127.0.0.1:16443";
+const PORT: u16 = 16_443;
+const SECOND_PORT: u16 = 16_444;
 const START: Duration = Duration::from_secs(90);
 
 impl Server {
@@ -50,44 +54,53 @@ impl Server {
             .spawn()
             .expect("etcd starts");
         let (namespace, more) = (net.receiver.clone(), more.iter().map(|one| (*one).to_owned()).collect());
-        let mut server = Server { dir, namespace, programs, more, etcd, api: None };
+        let mut server = Server { dir, namespace, programs, more, etcd, api: None, second: None };
         server.up();
         Some(server)
     }
 
+    /// From now on changes are made through a second API server over the same etcd.
+    pub fn start_second(&mut self) {
+        self.second = Some(self.spawn(SECOND_PORT));
+        self.wait_until_ready();
+    }
+
     /// Starts the API server, and waits until it is ready.
     pub fn up(&mut self) {
-        self.up_unready();
+        assert!(self.api.is_none());
+        self.api = Some(self.spawn(PORT));
+        if self.second.is_none() {
+            self.wait_until_ready();
+        }
+    }
+
+    fn wait_until_ready(&self) {
         let end = Instant::now() + START;
-        while self.ask("admintoken", "GET", "/readyz", "", &Value::Null).is_err()
-            || self.ask("admintoken", "GET", "/api/v1/namespaces/default", "", &Value::Null).is_err()
-        {
-            assert!(
-                Instant::now() < end,
-                "the API server is not ready: {}",
-                self.dir.join("api.log").display()
-            );
+        let answers = |path| self.ask("admintoken", "GET", path, "", &Value::Null).is_ok();
+        while !answers("/readyz") || !answers("/api/v1/namespaces/default") {
+            assert!(Instant::now() < end, "the API server is not ready: see {}", self.dir.display());
             thread::sleep(Duration::from_millis(200));
         }
     }
 
-    pub fn up_unready(&mut self) {
-        assert!(self.api.is_none());
+    fn spawn(&self, port: u16) -> Child {
         let at = |name: &str| self.dir.join(name).display().to_string();
-        let api = within(&self.namespace, &self.programs.join("kube-apiserver"), &self.dir.join("api.log"))
+        let log = self.dir.join(format!("api-{port}.log"));
+        within(&self.namespace, &self.programs.join("kube-apiserver"), &log)
             .args(["--etcd-servers=http://127.0.0.1:12379", "--bind-address=127.0.0.1"])
-            .args(["--advertise-address=127.0.0.1", "--secure-port=16443", "--insecure-port=0"])
+            .args(["--advertise-address=127.0.0.1", "--insecure-port=0"])
             .args(["--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none"])
             .args(["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"])
             // Nothing makes service accounts or says that nodes are ready here.
             .arg("--disable-admission-plugins=ServiceAccount,TaintNodesByCondition")
+            .arg(format!("--secure-port={port}"))
             .arg(format!("--cert-dir={}", at("certs")))
             .arg(format!("--service-account-key-file={}", at("sa.key")))
             .arg(format!("--service-account-signing-key-file={}", at("sa.key")))
             .arg(format!("--token-auth-file={}", at("tokens.csv")))
             .args(&self.more)
-            .spawn();
-        self.api = Some(api.expect("the API server starts"));
+            .spawn()
+            .expect("the API server starts")
     }
 
     pub fn down(&mut self) {
@@ -109,7 +122,7 @@ impl Server {
         let certificate = self.dir.join("certs/apiserver.crt");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{ "name": "test", "cluster": { "server": API, "certificate-authority": certificate } }],
+            "clusters": [{ "name": "test", "cluster": { "server": url(PORT), "certificate-authority": certificate } }],
             "users": [{ "name": "test", "user": { "token": token } }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
         });
@@ -190,7 +203,8 @@ impl Server {
         kind: &str,
         body: &Value,
     ) -> Result<Value, String> {
-        self.request(&format!("{API}{path}"), token, method, kind, body)
+        let port = if self.second.is_some() { SECOND_PORT } else { PORT };
+        self.request(&format!("{}{path}", url(port)), token, method, kind, body)
     }
 
     fn request(
@@ -218,11 +232,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for child in self.api.iter_mut().chain([&mut self.etcd]) {
+        for child in self.api.iter_mut().chain(&mut self.second).chain([&mut self.etcd]) {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+}
+
+fn url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
 }
 
 /// A program in a namespace of the network, with what it says in a file; nsenter execs it, so that signals reach it.

@@ -8,6 +8,8 @@ use kube::error::Error;
 pub struct Failure {
     pub why: String,
     pub kind: Kind,
+    /// Since when changes may have been missed, where that is earlier than the last word of the server.
+    pub after_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,7 @@ const MOST_CHARACTERS: usize = 300;
 
 impl Failure {
     pub fn new(why: impl Into<String>) -> Failure {
-        Failure { why: why.into(), kind: Kind::Other }
+        Failure { why: why.into(), kind: Kind::Other, after_ns: None }
     }
 
     pub fn of_status(status: &Status) -> Failure {
@@ -40,7 +42,8 @@ impl Failure {
             _ => (Kind::Other, "the API server failed"),
         };
         let said: String = status.message.chars().take(MOST_CHARACTERS).collect();
-        Failure { why: format!("{what} ({}): {}", status.code, said.replace('\n', " ")), kind }
+        let why = format!("{what} ({}): {}", status.code, said.replace('\n', " "));
+        Failure { kind, ..Failure::new(why) }
     }
 
     pub fn of(error: &Error, server: &str) -> Failure {
@@ -55,7 +58,9 @@ impl Failure {
             Error::Service(cause) => no_connection(server, cause.as_ref()),
             Error::HyperError(cause) => no_connection(server, cause),
             Error::ReadEvents(cause) => no_connection(server, cause),
-            Error::Auth(cause) => Failure { why: format!("credentials: {cause}"), kind: Kind::Unauthorized },
+            Error::Auth(cause) => {
+                Failure { kind: Kind::Unauthorized, ..Failure::new(format!("credentials: {cause}")) }
+            }
             other => Failure::new(format!("{server}: {other}")),
         }
     }

@@ -35,7 +35,7 @@ pub async fn answer(client: Client, server: String, store: Shared) {
             }
             Err(failure) if failure.kind == Kind::Unauthorized => return,
             Err(failure) => {
-                lock(&store).off(OWNERS, &failure.why);
+                lock(&store).off(OWNERS, &failure.why, None);
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -127,7 +127,7 @@ impl Store {
     pub fn begin(&mut self) {
         let all: Vec<&'static str> = self.watches.keys().copied().collect();
         for what in all {
-            self.off(what, "not connected yet");
+            self.off(what, "not connected yet", None);
             self.watches.entry(what).or_default().settled = false;
         }
     }
@@ -171,14 +171,15 @@ impl Store {
         }
     }
 
-    pub fn off(&mut self, what: &'static str, why: &str) {
+    /// `after_ns` where the gap began before the last word of the server.
+    pub fn off(&mut self, what: &'static str, why: &str, after_ns: Option<i64>) {
         let now = now_ns();
         let watch = self.watches.entry(what).or_default();
         watch.settled = true;
         if !watch.on && watch.why == why {
             return;
         }
-        let after_ns = if watch.on { watch.heard_ns } else { None };
+        let after_ns = after_ns.or(if watch.on { watch.heard_ns } else { None });
         if watch.on || watch.since_ns == 0 {
             watch.since_ns = now;
         }
@@ -192,7 +193,7 @@ impl Store {
     /// Nothing is watched.
     pub fn off_all(&mut self, why: &str) {
         let all: Vec<&'static str> = self.watches.keys().copied().collect();
-        all.into_iter().for_each(|what| self.off(what, why));
+        all.into_iter().for_each(|what| self.off(what, why, None));
     }
 
     fn feature(&self, what: &str, ts_ns: i64, after_ns: Option<i64>) {

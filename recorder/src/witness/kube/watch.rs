@@ -3,6 +3,7 @@
 //! position (410) is the list read anew; then the outcome of a gap is known, and when it began and ended.
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures::stream::BoxStream;
@@ -36,6 +37,8 @@ const WATCH_S: u32 = 290;
 const DEAD: Duration = Duration::from_secs(WATCH_S as u64 + 10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A server that has forgotten a position accepts the watch, and says so a moment later.
+const OBJECTION: Duration = Duration::from_secs(1);
 /// Others are waited for this long.
 const OTHERS: Duration = Duration::from_secs(5);
 
@@ -50,6 +53,7 @@ impl Watcher {
     pub async fn run(self) {
         self.wait_for_others().await;
         let mut pause = FIRST_PAUSE;
+        let mut expired = false;
         loop {
             let begun = Instant::now();
             let ended = tokio::select! {
@@ -57,12 +61,16 @@ impl Watcher {
                 why = silence(self.silent.clone()) => Err(Failure::new(why)),
             };
             let lasted = begun.elapsed() > LONGEST_PAUSE;
+            pause = if lasted { FIRST_PAUSE } else { pause };
             match ended {
                 // Servers end every watch now and then; it goes on where it ended.
                 Ok(()) if lasted => continue,
                 Ok(()) => {}
                 Err(failure) => {
-                    lock(&self.store).off(self.resource.name, &failure.why);
+                    lock(&self.store).off(self.resource.name, &failure.why, failure.after_ns);
+                    // A new list does not wait, but lists do not follow each other without a pause.
+                    let again = std::mem::replace(&mut expired, failure.kind == Kind::Expired);
+                    pause = if expired && !again { FIRST_PAUSE } else { pause };
                     match failure.kind {
                         Kind::Expired => self.list_anew(0),
                         Kind::Unknown => self.list_anew(1),
@@ -71,7 +79,6 @@ impl Watcher {
                     }
                 }
             }
-            pause = if lasted { FIRST_PAUSE } else { pause };
             self.wait(pause).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
@@ -121,17 +128,31 @@ impl Watcher {
             }
             (Some(position), None) => (position, None, "every change is watched"),
         };
-        let mut changes = self.changes(&api, &position).await?;
+        let mut changes = self.changes(&api, &position).await?.peekable();
+        if caught_up.is_some()
+            && let Ok(Some(Change::Failed(failure))) = timeout(OBJECTION, Pin::new(&mut changes).peek()).await
+        {
+            return Err(failure.clone());
+        }
         lock(&self.store).on(what, why);
+        let mut doubt_ns = gap_ns.filter(|_| caught_up.is_some());
         loop {
             let change = timeout(DEAD, changes.next()).await;
             lock(&self.store).heard(what);
             match change {
+                // The position was too old after all.
+                Ok(Some(Change::Failed(failure))) if doubt_ns.is_some() => {
+                    return Err(Failure { after_ns: doubt_ns, ..failure });
+                }
                 Err(_) => return Err(Failure::new(format!("no word from {} for too long", self.server))),
                 Ok(None) => return Ok(()),
                 Ok(Some(Change::Failed(failure))) => return Err(failure),
-                Ok(Some(Change::Position(position))) => self.go_on_from(place.version, position),
+                Ok(Some(Change::Position(position))) => {
+                    doubt_ns = None;
+                    self.go_on_from(place.version, position);
+                }
                 Ok(Some(Change::Object(object, seen))) => {
+                    doubt_ns = None;
                     let in_gap = object.revision().zip(caught_up).is_some_and(|(now, end)| now <= end);
                     let position = object.metadata.resource_version.clone();
                     if let Some(found) = (self.resource.read)(&object) {
