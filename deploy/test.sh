@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs all of them; arguments go to the test runner.
+# --with-kubernetes, first: with a real API server, which takes minutes to build the first time.
 # As root with apt it installs the servers and tools; otherwise it names what is missing, and tests that need it say they skip.
 # Quick when everything is there already.
 set -euo pipefail
@@ -8,11 +9,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sharkrec
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 export PATH=$PATH:/usr/sbin:/sbin
+kubernetes=no
+if [ "${1:-}" = --with-kubernetes ]; then kubernetes=yes; shift; fi
 command -v cargo >/dev/null || . "${CARGO_HOME:-$HOME/.cargo}/env"
 
 # program:package
 needs="tshark:tshark capinfos:wireshark-common editcap:wireshark-common tcpdump:tcpdump nginx:nginx-light dnsmasq:dnsmasq-base
-dnsperf:dnsperf nft:nftables ethtool:ethtool ip:iproute2 zstd:zstd lz4:lz4 setpriv:util-linux jq:jq"
+dnsperf:dnsperf nft:nftables ethtool:ethtool ip:iproute2 zstd:zstd lz4:lz4 setpriv:util-linux jq:jq curl:curl openssl:openssl"
 
 missing() {
   for need in $needs; do command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"; done
@@ -51,9 +54,15 @@ s3() {
     echo "test.sh: no S3 server; the tests that need it skip and say so" >&2
 }
 
+kubernetes() {
+  SHARK_KUBE=$("$here/deploy/install-kube-apiserver.sh") && export SHARK_KUBE ||
+    echo "test.sh: no Kubernetes API server; the tests that need it skip and say so" >&2
+}
+
 tools
 python
 s3
+[ "$kubernetes" = no ] || kubernetes
 cd "$here"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --locked --workspace "$@"

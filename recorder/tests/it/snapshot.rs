@@ -15,7 +15,7 @@ use crate::process::{Recorder, sharkrec, sharkrec_fails, sharkrec_ok};
 use crate::reading::{disk_bytes, evicted, facts, number, numbers, packets};
 
 /// The folder a `file:` URL names.
-fn folder(url: &str) -> PathBuf {
+pub fn folder(url: &str) -> PathBuf {
     PathBuf::from(url.trim().strip_prefix("file://").expect("a file URL"))
 }
 
@@ -30,7 +30,9 @@ pub fn verify(snapshot: &Path) -> PathBuf {
     let node = NodeManifest::from_bytes(&text).unwrap();
     let root = snapshot.join("nodes").join(&node.node);
     let mut bytes = 0;
-    for object in &node.objects {
+    let of_node = node.objects.iter().map(|object| (&root, object));
+    let snapshot_root = snapshot.to_path_buf();
+    for (root, object) in of_node.chain(top.cluster_log.iter().map(|object| (&snapshot_root, object))) {
         let stored = fs::read(root.join(&object.path)).unwrap();
         assert_eq!(
             (hex(&stored), stored.len() as u64),

@@ -43,7 +43,7 @@ const OBJECTION: Duration = Duration::from_secs(1);
 const OTHERS: Duration = Duration::from_secs(5);
 
 enum Change {
-    Object(Object, Seen),
+    Object(Box<Object>, Seen),
     Position(String),
     Failed(Failure),
 }
@@ -240,8 +240,10 @@ impl Watcher {
 
 fn change<K: Into<Object>>(event: WatchEvent<K>) -> Change {
     match event {
-        WatchEvent::Added(object) | WatchEvent::Modified(object) => Change::Object(object.into(), Seen::Here),
-        WatchEvent::Deleted(object) => Change::Object(object.into(), Seen::Gone),
+        WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+            Change::Object(Box::new(object.into()), Seen::Here)
+        }
+        WatchEvent::Deleted(object) => Change::Object(Box::new(object.into()), Seen::Gone),
         WatchEvent::Bookmark(mark) => Change::Position(mark.metadata.resource_version),
         WatchEvent::Error(status) => Change::Failed(Failure::of_status(&status)),
     }

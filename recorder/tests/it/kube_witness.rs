@@ -1,0 +1,372 @@
+//! `sharkrec witness`: everything of a cluster that names an endpoint, and snapshots that fetch its log or say why not.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use shark_schema::identity::{Fact, Record};
+use shark_schema::manifest::{Manifest, ObjectKind};
+
+use crate::kube::{feature, log_now, pod, recorder, story, until};
+use crate::kube_server::Server;
+use crate::net::Net;
+use crate::process::{PROGRAM, sharkrec_ok};
+use crate::reading::{disk_bytes, facts};
+use crate::snapshot::{folder, verify};
+
+const ADDRESS: &str = "127.0.0.1:7778";
+
+/// A witness in the namespace of the API server; killed when dropped.
+struct Witness {
+    child: Child,
+}
+
+fn within(net: &Net) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{}", net.receiver)).arg(PROGRAM);
+    command
+}
+
+impl Witness {
+    fn start(net: &Net, ring: &Path, kubeconfig: &Path) -> Witness {
+        let mut command = within(net);
+        command.args(["witness", "--cluster", "test", "--listen", ADDRESS, "--ring"]).arg(ring);
+        command.arg("--kubeconfig").arg(kubeconfig).stderr(Stdio::null());
+        let _ = fs::remove_file(ring.join("control.sock"));
+        let witness = Witness { child: command.spawn().expect("it starts") };
+        let end = Instant::now() + Duration::from_secs(10);
+        while !ring.join("control.sock").exists() {
+            assert!(Instant::now() < end, "the witness did not start");
+            thread::sleep(Duration::from_millis(10));
+        }
+        witness
+    }
+
+    fn stop(mut self) {
+        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
+        assert!(self.child.wait().expect("it ends").success());
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn on(log: &Path, what: &str) {
+    until(log, what, |record| feature(record, &format!("kube_{what}"), true).is_some());
+}
+
+/// One workload of every kind, with a pod each.
+fn make_workloads(server: &Server) {
+    let owned = |kind: &str, name: &str, uid: &Value| {
+        json!({ "metadata": { "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true }] } })
+    };
+    let template = json!({ "metadata": { "labels": { "app": "x" } },
+        "spec": { "restartPolicy": "Always", "containers": [{ "name": "main", "image": "shop/app:1" }] } });
+    let mut set = json!({ "metadata": { "name": "cart-7d4b" }, "spec": { "replicas": 0,
+        "selector": { "matchLabels": { "app": "x" } }, "template": template } });
+    crate::kube_server::merge(&mut set, &owned("Deployment", "cart", &json!("d-1")));
+    let set = server.create("/apis/apps/v1/namespaces/default/replicasets", &set);
+    let mut job = json!({ "metadata": { "name": "bill-42" }, "spec": { "template": template } });
+    job["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
+    crate::kube_server::merge(&mut job, &owned("CronJob", "bill", &json!("c-1")));
+    let job = server.create("/apis/batch/v1/namespaces/default/jobs", &job);
+    server.pod("cart-7d4b-x", "n1", &owned("ReplicaSet", "cart-7d4b", &set["metadata"]["uid"]));
+    server.pod("bill-42-x", "n1", &owned("Job", "bill-42", &job["metadata"]["uid"]));
+    server.pod("db-0", "n1", &owned("StatefulSet", "db", &json!("s-1")));
+    server.pod("agent-x", "n2", &owned("DaemonSet", "agent", &json!("a-1")));
+    server.pod("proxy-n1", "n1", &owned("Node", "n1", &json!("n-1")));
+    server.pod("alone", "n2", &Value::Null);
+}
+
+fn make_rest(server: &Server) {
+    server.create(
+        "/api/v1/namespaces",
+        &json!({ "metadata": { "name": "shop", "labels": { "team": "red" } } }),
+    );
+    server.create("/api/v1/nodes", &json!({ "metadata": { "name": "n1", "labels": {
+        "topology.kubernetes.io/zone": "z1", "topology.kubernetes.io/region": "r1",
+        "node.kubernetes.io/instance-type": "m5" } }, "spec": { "podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"] } }));
+    server.patch("/api/v1/nodes/n1/status", &json!({ "status": {
+        "addresses": [{ "type": "InternalIP", "address": "172.31.0.1" }, { "type": "Hostname", "address": "n1" }] } }));
+    server.create(
+        "/api/v1/namespaces/shop/services",
+        &json!({ "metadata": { "name": "cart" }, "spec": {
+        "clusterIP": "10.96.0.10", "selector": { "app": "cart" },
+        "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }] } }),
+    );
+    server.create("/apis/discovery.k8s.io/v1beta1/namespaces/shop/endpointslices", &json!({
+        "metadata": { "name": "cart-1", "labels": { "kubernetes.io/service-name": "cart" } }, "addressType": "IPv4",
+        "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
+        "endpoints": [{ "addresses": ["10.244.1.2"], "conditions": { "ready": true },
+            "targetRef": { "kind": "Pod", "name": "cart-7d4b-x", "namespace": "shop" },
+            "topology": { "kubernetes.io/hostname": "n1", "topology.kubernetes.io/zone": "z1" } }] }));
+    server.create(
+        "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies",
+        &json!({
+        "metadata": { "name": "deny" }, "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } }),
+    );
+    server.create(
+        "/api/v1/namespaces/shop/events",
+        &json!({ "metadata": { "name": "cart.1" },
+        "involvedObject": { "kind": "Pod", "name": "cart-7d4b-x", "namespace": "shop", "uid": "p-1" },
+        "reason": "BackOff", "message": "restarting failed container", "type": "Warning", "count": 3,
+        "source": { "component": "kubelet" }, "firstTimestamp": "2026-01-02T03:04:05Z",
+        "lastTimestamp": "2026-01-02T03:04:06Z" }),
+    );
+}
+
+#[test]
+fn everything_that_names_an_endpoint_is_witnessed_and_a_restart_misses_nothing() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    make_workloads(&server);
+    make_rest(&server);
+    let (ring, log) = (dir.path().join("witness"), dir.path().join("witness/log"));
+    let kubeconfig = server.kubeconfig("admintoken");
+    let witness = Witness::start(&net, &ring, &kubeconfig);
+    for what in [
+        "namespaces",
+        "nodes",
+        "replicasets",
+        "jobs",
+        "pods",
+        "services",
+        "endpointslices",
+        "networkpolicies",
+        "events",
+    ] {
+        on(&log, what);
+    }
+    let records = log_now(&log);
+    let mut owners: Vec<String> = records
+        .iter()
+        .filter_map(pod)
+        .map(|pod| {
+            let chain: Vec<String> = pod.owners.iter().map(|of| format!("{} {}", of.kind, of.name)).collect();
+            format!("{}: {}", pod.name, chain.join(" < "))
+        })
+        .collect();
+    owners.sort();
+    // Each pod is told once: what owns it was known before.
+    assert_eq!(
+        owners,
+        [
+            "agent-x: DaemonSet agent",
+            "alone: ",
+            "bill-42-x: Job bill-42 < CronJob bill",
+            "cart-7d4b-x: ReplicaSet cart-7d4b < Deployment cart",
+            "db-0: StatefulSet db",
+            "proxy-n1: Node n1",
+        ]
+    );
+    others_are_told(&records);
+    // An event that is counted again is told again, one that is only touched is not.
+    let event = "/api/v1/namespaces/shop/events/cart.1";
+    server.patch(event, &json!({ "metadata": { "labels": { "x": "y" } } }));
+    server.patch(event, &json!({ "count": 4, "lastTimestamp": "2026-01-02T03:05:06Z" }));
+    until(&log, "counted", |record| matches!(&record.fact, Fact::Event(event) if event.count == 4));
+
+    // Nobody looks while these happen.
+    witness.stop();
+    server.delete_pod("alone");
+    server.delete("/api/v1/namespaces/shop/services/cart");
+    server.pod("later", "n2", &Value::Null);
+    let stopped = facts(&log).last().unwrap().ts_ns;
+    let witness = Witness::start(&net, &ring, &kubeconfig);
+    let records = {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let records: Vec<Record> =
+                log_now(&log).into_iter().filter(|record| record.ts_ns > stopped).collect();
+            let services = records.iter().any(|record| feature(record, "kube_services", true).is_some());
+            if services && records.iter().any(|record| feature(record, "kube_pods", true).is_some()) {
+                break records;
+            }
+            assert!(Instant::now() < end, "{records:#?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    assert_eq!(story(&records), ["later Pending", "alone deleted"]);
+    let gone = records.iter().find(|record| matches!(&record.fact, Fact::Service(of) if of.name == "cart"));
+    assert!(gone.is_some_and(|record| record.fact.deleted() && record.after_ns == Some(stopped)), "{gone:?}");
+    let changed = records.iter().filter(|record| pod(record).is_some());
+    assert!(changed.clone().all(|record| record.after_ns == Some(stopped)), "{records:#?}");
+    // A file begins with everything that is there, and nothing that is gone.
+    let ring_text = ring.to_str().unwrap();
+    sharkrec::api::ask_seal(&sharkrec::ring::Ring::open(&ring).unwrap()).expect("it seals");
+    server.running("later", "10.244.2.7");
+    until(&log, "the next file", |record| pod(record).is_some_and(|pod| pod.phase == "Running"));
+    let mut names: Vec<_> = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    let newest = dir.path().join("newest");
+    fs::create_dir(&newest).unwrap();
+    fs::copy(names.last().unwrap(), newest.join("1-1.facts.ndjson.zst.open")).unwrap();
+    let mut stories = story(&log_now(&newest));
+    stories.sort();
+    assert_eq!(
+        stories,
+        [
+            "agent-x Pending",
+            "bill-42-x Pending",
+            "cart-7d4b-x Pending",
+            "db-0 Pending",
+            "later Pending",
+            "later Running 10.244.2.7",
+            "proxy-n1 Pending",
+        ]
+    );
+    let table = sharkrec_ok(&["status", "--ring", ring_text]);
+    assert!(table.contains("kube      pods             on  since"), "{table}");
+    witness.stop();
+}
+
+fn others_are_told(records: &[Record]) {
+    let find = |wanted: &dyn Fn(&Fact) -> bool| {
+        let found: Vec<&Fact> =
+            records.iter().map(|record| &record.fact).filter(|fact| wanted(fact)).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        serde_json::to_value(found[0]).unwrap()
+    };
+    let namespace = find(&|fact| matches!(fact, Fact::Namespace(of) if of.name == "shop"));
+    assert_eq!(namespace["labels"]["team"], "red");
+    let node = find(&|fact| matches!(fact, Fact::Node(_)));
+    assert_eq!(
+        (&node["zone"], &node["region"], &node["instance_type"]),
+        (&json!("z1"), &json!("r1"), &json!("m5"))
+    );
+    assert_eq!((&node["ips"], &node["pod_cidrs"]), (&json!(["172.31.0.1"]), &json!(["10.244.1.0/24"])));
+    let service = find(&|fact| matches!(fact, Fact::Service(of) if of.name == "cart"));
+    assert_eq!((&service["cluster_ips"], &service["kind"]), (&json!(["10.96.0.10"]), &json!("ClusterIP")));
+    assert_eq!((&service["ports"][0]["port"], &service["ports"][0]["target"]), (&json!(80), &json!("8080")));
+    let slice = find(&|fact| matches!(fact, Fact::EndpointSlice(_)));
+    assert_eq!((&slice["service"], &slice["ports"][0]["port"]), (&json!("cart"), &json!(8080)));
+    let endpoint = json!({ "addresses": ["10.244.1.2"], "ready": true, "pod": "cart-7d4b-x", "node": "n1", "zone": "z1" });
+    assert_eq!(slice["endpoints"], json!([endpoint]));
+    let policy = find(&|fact| matches!(fact, Fact::NetworkPolicy(_)));
+    assert_eq!(policy["spec"], json!({ "podSelector": {}, "policyTypes": ["Ingress"] }));
+    let event = find(&|fact| matches!(fact, Fact::Event(of) if of.reason == "BackOff"));
+    assert_eq!(
+        (&event["count"], &event["about"]["name"], &event["about_uid"]),
+        (&json!(3), &json!("cart-7d4b-x"), &json!("p-1"))
+    );
+    assert_eq!(event["last_ns"], json!(1_767_323_046_000_000_000_i64));
+}
+
+#[test]
+fn a_right_that_is_missing_is_told_and_the_others_are_used() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    server.create(&format!("{rbac}/clusterroles"), &json!({ "metadata": { "name": "witness" }, "rules": [
+        { "apiGroups": [""], "resources": ["pods", "services", "nodes", "namespaces", "events"], "verbs": ["list", "watch"] },
+        { "apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list", "watch"] },
+        { "apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"] },
+        { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] }] }));
+    server.create(
+        &format!("{rbac}/clusterrolebindings"),
+        &json!({ "metadata": { "name": "witness" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "witness" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "recorders" }] }),
+    );
+    let (ring, log) = (dir.path().join("witness"), dir.path().join("witness/log"));
+    let witness = Witness::start(&net, &ring, &server.kubeconfig("readertoken"));
+    for what in ["namespaces", "nodes", "replicasets", "pods", "services", "endpointslices", "events"] {
+        on(&log, what);
+    }
+    let refused = |what: &str| {
+        let record = until(&log, what, |record| {
+            feature(record, &format!("kube_{what}"), false).is_some_and(|of| of.why.starts_with("refused"))
+        });
+        feature(&record, &format!("kube_{what}"), false).unwrap().why.clone()
+    };
+    let why = refused("networkpolicies");
+    assert!(why.contains("User \"recorder\" cannot list resource \"networkpolicies\""), "{why}");
+    let why = refused("jobs");
+    assert!(why.contains("cannot watch resource \"jobs\""), "{why}");
+    witness.stop();
+}
+
+#[test]
+fn a_snapshot_has_the_witness_s_log_or_says_why_not() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    server.pod("a", "n1", &Value::Null);
+    let kubeconfig = server.kubeconfig("admintoken");
+    let (ring, witnessed, to) = (dir.path().join("ring"), dir.path().join("witness"), dir.path().join("to"));
+    let recorder = recorder(&net, &ring, &kubeconfig);
+    let witness = Witness::start(&net, &witnessed, &kubeconfig);
+    on(&witnessed.join("log"), "pods");
+    net.send(0, 10, 100, 0).join().unwrap();
+    let take = |more: &[&str]| -> (Manifest, std::path::PathBuf, String) {
+        let mut command = within(&net);
+        command.args(["snapshot", "--since", "5m", "--ring"]).arg(&ring).arg("--to").arg(&to).args(more);
+        let Output { status, stdout, stderr } = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&stderr).into_owned();
+        assert!(status.success(), "{said}");
+        let at = folder(&String::from_utf8(stdout).unwrap());
+        verify(&at);
+        (Manifest::from_bytes(&fs::read(at.join("manifest.json")).unwrap()).unwrap(), at, said)
+    };
+    let url = format!("http://{ADDRESS}");
+    for place in [url.as_str(), witnessed.to_str().unwrap()] {
+        server.running("a", &format!("10.244.1.{}", place.len()));
+        let address = format!("a Running 10.244.1.{}", place.len());
+        until(&witnessed.join("log"), "told", |record| {
+            story(std::slice::from_ref(record)) == [address.as_str()]
+        });
+        let (manifest, at, _) = take(&["--witness", place]);
+        assert!(manifest.missing.is_empty(), "{:?}", manifest.missing);
+        assert!(!manifest.cluster_log.is_empty());
+        assert!(
+            manifest
+                .cluster_log
+                .iter()
+                .all(|of| of.kind == ObjectKind::Log && of.path.starts_with("cluster/log/"))
+        );
+        assert_eq!(story(&facts(&at.join("cluster/log"))).last(), Some(&address));
+    }
+    let reads_nothing_else = |path: &str, code: &str| {
+        let mut curl = Command::new("nsenter");
+        curl.arg(format!("--net=/run/netns/{}", net.receiver));
+        let out = curl
+            .args(["curl", "-s", "--path-as-is", "-w", "%{http_code}", "-o", "/dev/null"])
+            .arg(format!("{url}{path}"))
+            .output();
+        assert_eq!(String::from_utf8(out.unwrap().stdout).unwrap(), code, "{path}");
+    };
+    reads_nothing_else("/healthz", "200");
+    reads_nothing_else("/log/../ring.json", "404");
+    reads_nothing_else("/log/..%2fring.json", "404");
+    witness.stop();
+    let before = disk_bytes(&ring.join("pins"));
+    for (more, why) in [
+        (&["--witness", url.as_str()][..], "http://127.0.0.1:7778: no connection: Connection refused"),
+        (&["--witness", "/nowhere"], "/nowhere: No such file or directory"),
+        (&["--witness", "https://x"], "--witness: 'https://x' is neither http://HOST:PORT nor a directory"),
+        (&[], "its place was not given (--witness or SHARKREC_WITNESS)"),
+    ] {
+        let (manifest, _, said) = take(more);
+        let [missing] = &manifest.missing[..] else { panic!("{:?}", manifest.missing) };
+        assert_eq!(missing.what, "log of the cluster's witness");
+        assert!(missing.why.starts_with(why), "{}", missing.why);
+        assert!(said.contains(&missing.why), "{said}");
+        assert!(manifest.cluster_log.is_empty());
+    }
+    // A dead witness's directory is as good.
+    let (manifest, _, _) = take(&["--witness", witnessed.to_str().unwrap()]);
+    assert!(manifest.missing.is_empty() && !manifest.cluster_log.is_empty());
+    assert_eq!(disk_bytes(&ring.join("pins")), before);
+    recorder.stop();
+}
