@@ -57,6 +57,8 @@ s3() {
 kubernetes() {
   SHARK_KUBE=$("$here/deploy/install-kube-apiserver.sh") && export SHARK_KUBE ||
     echo "test.sh: no Kubernetes API server; the tests that need it skip and say so" >&2
+  SHARK_HELM=$("$here/deploy/install-helm.sh") && export SHARK_HELM ||
+    echo "test.sh: no Helm; the tests that need it skip and say so" >&2
 }
 
 tools

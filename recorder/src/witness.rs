@@ -9,7 +9,7 @@ mod files;
 pub mod kube;
 mod proc;
 mod processes;
-mod serve;
+pub mod serve;
 mod sockets;
 
 use std::io;

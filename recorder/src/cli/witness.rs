@@ -1,6 +1,5 @@
 //! `sharkrec witness`: from options to a running witness.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -14,7 +13,7 @@ use crate::witness::kube::{Kube, Scope};
 /// Note everything of a cluster that names an endpoint, until stopped; one is enough for a cluster
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  sharkrec witness --ring /var/lib/sharkrec-witness --listen 0.0.0.0:7778
+  sharkrec witness --ring /var/lib/sharkrec-witness --listen :7778
   sharkrec snapshot --since 10m --witness http://sharkrec-witness:7778
 
 It reads pods, services, endpoint slices, nodes, namespaces, network policies and events, and the metadata of replica sets
@@ -37,9 +36,9 @@ struct Options {
     /// Disk budget [default: 1GiB]
     #[arg(long, env = "SHARKREC_RING_SIZE", value_name = "SIZE")]
     ring_size: Option<String>,
-    /// Address to serve the log at, over HTTP; whoever reaches it can read names, labels and addresses
+    /// Where to serve the log, over HTTP; `:PORT` is every address. Whoever reaches it can read names, labels and addresses
     #[arg(long, env = "SHARKREC_LISTEN", value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
     /// Name of the cluster
     #[arg(long, env = "SHARKREC_CLUSTER", value_name = "NAME")]
     cluster: Option<String>,
@@ -71,6 +70,7 @@ impl Options {
     }
 
     fn settings(self) -> anyhow::Result<Settings> {
+        let listen = self.listen.as_deref().map(str::parse);
         let size = self.ring_size.as_deref().unwrap_or("1GiB");
         let ring_bytes = parse_bytes(size).map_err(|why| anyhow::anyhow!("--ring-size: {why}"))?;
         ensure!(ring_bytes >= 1 << 20, "--ring-size: a log of a cluster needs at least 1MiB");
@@ -78,7 +78,7 @@ impl Options {
             ring: self.ring.context("--ring DIR is missing: the directory of the log")?,
             ring_bytes,
             cluster: self.cluster.unwrap_or_default(),
-            listen: self.listen,
+            listen: listen.transpose().map_err(|why| anyhow::anyhow!("--listen: {why}"))?,
             kube: Kube { scope: Scope::Cluster, kubeconfig: self.kubeconfig },
         })
     }

@@ -2,7 +2,6 @@
 //! In: the API server, and a directory. Out: a log of everything that names an endpoint, for snapshots to fetch.
 //! One for a cluster: recorders watch their own pods only, so that the API server has one watcher of everything.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -16,7 +15,7 @@ use shark_schema::segment::Counters;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::kube::{Kube, Watching};
-use super::serve;
+use super::serve::{self, Listen};
 use crate::api::{self, Answers, SealedNames, Status};
 use crate::log::Log;
 use crate::record::versions;
@@ -30,7 +29,7 @@ pub struct Settings {
     pub ring: PathBuf,
     pub ring_bytes: u64,
     pub cluster: String,
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
     pub kube: Kube,
 }
 
@@ -58,8 +57,7 @@ pub fn witness(settings: Settings) -> anyhow::Result<()> {
     api::serve(&ring, served.clone())?;
     match settings.listen {
         Some(listen) => {
-            let address =
-                serve::serve(listen, &ring, served).with_context(|| format!("--listen {listen}"))?;
+            let address = serve::serve(listen, &ring, served).context("--listen")?;
             tracing::info!("witnessing into {}, served at http://{address}", settings.ring.display());
         }
         None => tracing::info!("witnessing into {}", settings.ring.display()),

@@ -4,11 +4,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::api::Answers;
 use crate::ring::Ring;
@@ -19,9 +22,38 @@ const MOST_HEADERS: usize = 64;
 const MOST_CONNECTIONS: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address that the machine has, of version 6 or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Listen {
+    At(SocketAddr),
+    Anywhere(u16),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        let found = match text.strip_prefix(':') {
+            Some(port) => port.parse().ok().map(Listen::Anywhere),
+            None => text.parse().ok().map(Listen::At),
+        };
+        found.ok_or_else(|| format!("'{text}' is neither ADDRESS:PORT nor :PORT"))
+    }
+}
+
+impl Listen {
+    fn bind(self) -> io::Result<TcpListener> {
+        match self {
+            Listen::At(address) => TcpListener::bind(address),
+            Listen::Anywhere(port) => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+                .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))),
+        }
+    }
+}
+
 /// Answers until the process ends; gives the address it listens on.
-pub fn serve(listen: SocketAddr, ring: &Ring, served: Arc<impl Answers>) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen)?;
+pub fn serve(listen: Listen, ring: &Ring, served: Arc<impl Answers>) -> io::Result<SocketAddr> {
+    let listener = listen.bind()?;
     let address = listener.local_addr()?;
     let ring = ring.clone();
     let open = Arc::new(AtomicUsize::new(0));
