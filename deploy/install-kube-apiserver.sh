@@ -61,9 +61,13 @@ touch "$work/header"
   -h "$work/header" -r "$work/violations" --output-base "$GOPATH/src" >&2
 
 say "building kube-apiserver"
-version=k8s.io/kubernetes/vendor/k8s.io/component-base/version
-go build -p 2 -ldflags "-s -w -X $version.gitVersion=v1.20.2 -X $version.gitMajor=1 -X $version.gitMinor=20" \
-  -o "$work/kube-apiserver" ./cmd/kube-apiserver >&2
+# The version stands in two packages: one for the program, one for what it tells its clients.
+flags="-s -w"
+for package in component-base client-go/pkg; do
+  package=k8s.io/kubernetes/vendor/k8s.io/$package/version
+  flags="$flags -X $package.gitVersion=v1.20.2 -X $package.gitMajor=1 -X $package.gitMinor=20"
+done
+go build -p 2 -ldflags "$flags" -o "$work/kube-apiserver" ./cmd/kube-apiserver >&2
 mv "$work/root/usr/bin/etcd" "$work/kube-apiserver" "$dir/"
 ready || die "what was built in $dir does not run"
 echo "$dir"

@@ -116,10 +116,14 @@ impl Server {
         kill_process(pid, if frozen { Signal::STOP } else { Signal::CONT }).expect("signal");
     }
 
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.join("certs/apiserver.crt")
+    }
+
     /// As kubectl would use it, with the certificate checked.
     pub fn kubeconfig(&self, token: &str) -> PathBuf {
         let path = self.dir.join(format!("{token}.kubeconfig"));
-        let certificate = self.dir.join("certs/apiserver.crt");
+        let certificate = self.certificate();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{ "name": "test", "cluster": { "server": url(PORT), "certificate-authority": certificate } }],

@@ -6,6 +6,7 @@ mod budget;
 mod crash;
 mod disk;
 mod kube;
+mod kube_chart;
 mod kube_gaps;
 mod kube_server;
 mod kube_witness;
