@@ -33,7 +33,16 @@ impl MemoryFile {
             let data = &self.bytes[start..end];
             start = end;
             let wire_len = data.len() as u32;
-            Frame { ts_ns, data, wire_len, link_type: LINKTYPE_ETHERNET, iface: 0, segment: 0, number }
+            Frame {
+                ts_ns,
+                data,
+                wire_len,
+                link_type: LINKTYPE_ETHERNET,
+                iface: 0,
+                segment: 0,
+                number,
+                site: Default::default(),
+            }
         })
     }
 }

@@ -102,6 +102,17 @@ pub struct Written {
     pub error_type: Option<Cow<'static, str>>,
     /// W3C trace id.
     pub trace_id: Option<String>,
+    /// What an answer says that a name leads to.
+    pub resolved: Option<Resolved>,
+}
+
+/// A name and its addresses, as a server told them.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Name asked for.
+    pub name: String,
+    /// Addresses answered, as text.
+    pub addresses: Vec<String>,
 }
 
 /// What is kept of a conversation, as the caller of the analysis wants it.

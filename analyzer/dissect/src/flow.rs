@@ -28,7 +28,7 @@ pub struct Flow {
     /// The observation that is counted: the interface of the first packet.
     pub counted: Observation,
     /// What was seen at other interfaces.
-    pub others: Vec<Observation>,
+    pub others: Vec<Further>,
     /// Flags of the counted observation.
     pub connection: Connection,
     /// Made when something is to be written.
@@ -57,6 +57,16 @@ pub struct Observation {
     pub iface: u32,
     /// What each end sent.
     pub sides: [Counters; 2],
+}
+
+/// What was seen at an interface beyond the first.
+pub struct Further {
+    /// Its counters.
+    pub seen: Observation,
+    /// First packet there.
+    pub first: Mark,
+    /// Last packet there.
+    pub last: Mark,
 }
 
 /// What one end sent.
@@ -170,11 +180,14 @@ impl Flow {
         let observation = if counted {
             &mut self.counted
         } else {
-            let at = self.others.iter().position(|other| other.iface == iface).unwrap_or_else(|| {
-                self.others.push(Observation { iface, ..Observation::default() });
+            let here = mark(&packet.frame, None);
+            let at = self.others.iter().position(|other| other.seen.iface == iface).unwrap_or_else(|| {
+                let seen = Observation { iface, ..Observation::default() };
+                self.others.push(Further { seen, first: here, last: here });
                 self.others.len() - 1
             });
-            &mut self.others[at]
+            self.others[at].last = here;
+            &mut self.others[at].seen
         };
         let side = &mut observation.sides[direction as usize];
         side.packets += 1;
@@ -190,7 +203,7 @@ impl Flow {
 
     /// Number of the observation at an interface, the counted one first.
     fn place(&self, iface: u32) -> usize {
-        let other = self.others.iter().position(|other| other.iface == iface);
+        let other = self.others.iter().position(|other| other.seen.iface == iface);
         other.map_or(0, |other| other + 1)
     }
 
@@ -414,7 +427,7 @@ impl Flow {
         };
         let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 160);
         let streams: usize = self.streams.iter().map(Stream::memory).sum();
-        let others = self.others.capacity() * size_of::<Observation>();
+        let others = self.others.capacity() * size_of::<Further>();
         size_of::<Flow>() + app + facts + streams + others + self.copies.memory()
     }
 
@@ -544,6 +557,7 @@ mod tests {
             ends: [End { ip: mapped(a), port: ap }, End { ip: mapped(b), port: bp }],
             protocol,
             vlans: [0; 2],
+            scope: 0,
         };
         let tcp = key([66, 35, 250, 204], 80, [128, 232, 110, 120], 34855, 6);
         assert_eq!(community_id(&tcp), "1:LQU9qZlK+B5F3KDmev6m5PMibrg=");

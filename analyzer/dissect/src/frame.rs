@@ -21,6 +21,31 @@ pub struct Frame<'a> {
     pub segment: u32,
     /// Number in the segment, from 1.
     pub number: u32,
+    /// Where it was recorded.
+    pub site: Site,
+}
+
+/// A node and its cluster, each numbered over all sources: equal addresses mean the same thing only within one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Cluster.
+    pub cluster: u16,
+    /// Node.
+    pub node: u16,
+}
+
+impl Site {
+    /// In what a pair of addresses is unique: a node for those that never leave it, else the cluster.
+    fn scope(self, ends: [&[u8; 16]; 2]) -> u32 {
+        let stays = |ip: &[u8; 16]| {
+            let v6 = std::net::Ipv6Addr::from(*ip);
+            match v6.to_ipv4_mapped() {
+                Some(v4) => v4.is_loopback() || v4.is_link_local(),
+                None => v6.is_loopback() || v6.is_unicast_link_local(),
+            }
+        };
+        if ends.into_iter().any(stays) { 1 << 16 | u32::from(self.node) } else { self.cluster.into() }
+    }
 }
 
 /// Addresses, ports and context of a conversation, the smaller endpoint first.
@@ -32,6 +57,8 @@ pub struct FlowKey {
     pub protocol: u8,
     /// VLAN ids, outermost first; 0 for none.
     pub vlans: [u16; 2],
+    /// In what the addresses are unique: a cluster or a node.
+    pub scope: u32,
 }
 
 /// One endpoint.
@@ -344,6 +371,7 @@ impl<'a> Datagram<'a> {
                 ends: if from_first { [src, dst] } else { [dst, src] },
                 protocol: self.protocol,
                 vlans: self.vlans,
+                scope: self.frame.site.scope([&src.ip, &dst.ip]),
             },
             from_first,
             ip_len: self.ip_len,
@@ -436,7 +464,19 @@ mod tests {
     use super::*;
 
     fn frame(link_type: u16, data: &[u8]) -> Frame<'_> {
-        Frame { ts_ns: 0, data, wire_len: data.len() as u32, link_type, iface: 0, segment: 0, number: 1 }
+        let wire_len = data.len() as u32;
+        Frame { ts_ns: 0, data, wire_len, link_type, iface: 0, segment: 0, number: 1, site: Site::default() }
+    }
+
+    #[test]
+    fn addresses_that_stay_on_a_node_are_told_apart_by_it() {
+        let scope = |ip: &[u8; 16], cluster, node| Site { cluster, node }.scope([ip, &mapped([10, 0, 0, 1])]);
+        let (pod, own) = (mapped([10, 244, 1, 2]), mapped([127, 0, 0, 1]));
+        assert_eq!(scope(&pod, 0, 1), scope(&pod, 0, 2), "seen on two nodes");
+        assert_ne!(scope(&pod, 0, 1), scope(&pod, 1, 1), "another cluster's");
+        assert_ne!(scope(&own, 0, 1), scope(&own, 0, 2), "another node's");
+        let link_local = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        assert_ne!(scope(&link_local, 0, 1), scope(&link_local, 0, 2));
     }
 
     /// 10.0.0.1:40000 to 10.0.0.2:80, PSH ACK, "hi", behind an 802.1ad and an 802.1Q tag.

@@ -10,7 +10,7 @@ use crate::dissector::Options;
 use crate::frame::{Datagram, Decoded, Fragment, Frame, Packet, decode};
 use crate::protocols::call_tables;
 use crate::reassemble::Fragments;
-use crate::rows::{Batch, Catalog, schemas};
+use crate::rows::{Answer, Batch, Catalog, schemas};
 use crate::shard::{SHARDS, Shard, shard_of};
 
 /// Frames of one recorded file, in its order.
@@ -128,6 +128,11 @@ impl Analysis {
     pub fn take(&mut self, table: usize) -> Vec<Batch> {
         let schema = &self.tables[table].1;
         self.shards.iter_mut().filter_map(|shard| shard.take(table, schema)).collect()
+    }
+
+    /// Takes what names were told to lead to since the last time, in an order that depends on the packets alone.
+    pub fn take_answers(&mut self) -> Vec<Answer> {
+        self.shards.iter_mut().flat_map(Shard::take_answers).collect()
     }
 
     /// The capture is over: writes every flow that is still open.

@@ -133,8 +133,16 @@ mod tests {
     use crate::frame::Frame;
 
     fn piece(offset: u32, more: bool, payload: &[u8]) -> Fragment<'_> {
-        let frame =
-            Frame { ts_ns: 0, data: payload, wire_len: 0, link_type: 1, iface: 0, segment: 0, number: 1 };
+        let frame = Frame {
+            ts_ns: 0,
+            data: payload,
+            wire_len: 0,
+            link_type: 1,
+            iface: 0,
+            segment: 0,
+            number: 1,
+            site: Default::default(),
+        };
         let (src, dst) = ([1; 16], [2; 16]);
         Fragment {
             frame,

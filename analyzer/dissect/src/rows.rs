@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use shark_schema::call::{CallBlock, CallRow, OriginBlock, OriginRow};
 use shark_schema::table::{Block, Table};
 
-use crate::dissector::{Direction, Dissector, End, Written};
+use crate::dissector::{Direction, Dissector, End, Resolved, Written};
 use crate::stream::Mark;
 
 /// A recorded file or segment that frames come from.
@@ -154,7 +154,25 @@ impl Context<'_> {
         rows.bytes += written.bytes + rows.call.append(&row);
         rows.bytes += rows.origin.append(&origin(self.catalog, call.began, call.ended));
         rows.flow_starts_ns.push(flow.start_ns);
+        if let Some(Resolved { name, addresses }) = written.resolved {
+            let client = flow.ips[src as usize].clone();
+            let ts_ns = call.end_ns.unwrap_or(call.began.ts_ns);
+            self.tables.answers.push(Answer { client, name, addresses, ts_ns });
+        }
     }
+}
+
+/// Names that a client was told the addresses of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Who asked.
+    pub client: String,
+    /// For what.
+    pub name: String,
+    /// What it was told.
+    pub addresses: Vec<String>,
+    /// When.
+    pub ts_ns: i64,
 }
 
 /// The packets behind a row.
@@ -176,6 +194,10 @@ pub struct Tables {
     pub flows: PlainRows<shark_schema::tables::flows::FlowBlock>,
     /// Table `packets`.
     pub packets: PlainRows<shark_schema::tables::packets::PacketBlock>,
+    /// Table `flow_copies`.
+    pub copies: PlainRows<shark_schema::tables::flows::FlowBlock>,
+    /// Of no table: what was learnt for the names of flows to come.
+    pub answers: Vec<Answer>,
 }
 
 /// Rows of some table, erased.
@@ -227,11 +249,13 @@ impl<B: Block + 'static> Rows for CallRows<B> {
     }
 }
 
-/// Builders of a table that is no call table; `flows` has the packets behind a row, `packets` is them.
+/// Builders of a table that is no call table; `flows` has the packets behind a row, `packets` is them. They take memory once there
+/// is a row.
 #[derive(Default)]
 pub struct PlainRows<B: Block> {
-    own: B,
+    own: Option<B>,
     origin: Option<OriginBlock>,
+    traced: bool,
     flow_starts_ns: Vec<i64>,
     bytes: usize,
 }
@@ -239,14 +263,14 @@ pub struct PlainRows<B: Block> {
 impl<B: Block + 'static> PlainRows<B> {
     /// With the columns that lead to the packets.
     pub fn traced() -> Self {
-        PlainRows { origin: Some(OriginBlock::default()), ..PlainRows::default() }
+        PlainRows { traced: true, ..PlainRows::default() }
     }
 
     /// Appends a row.
     pub fn append(&mut self, row: &B::Row<'_>, origin: &OriginRow<'_>, flow_start_ns: i64) {
-        self.bytes += self.own.append(row);
-        if let Some(columns) = &mut self.origin {
-            self.bytes += columns.append(origin);
+        self.bytes += self.own.get_or_insert_default().append(row);
+        if self.traced {
+            self.bytes += self.origin.get_or_insert_default().append(origin);
         }
         self.flow_starts_ns.push(flow_start_ns);
     }
@@ -264,11 +288,10 @@ impl<B: Block + 'static> Rows for PlainRows<B> {
     fn take(&mut self, schema: &SchemaRef) -> Option<Batch> {
         let flow_starts_ns = std::mem::take(&mut self.flow_starts_ns);
         self.bytes = 0;
+        let (own, origin) = (self.own.take(), self.origin.take());
         batch(schema, flow_starts_ns, |columns| {
-            self.own.finish(columns);
-            if let Some(origin) = &mut self.origin {
-                origin.finish(columns);
-            }
+            own.into_iter().for_each(|mut own| own.finish(columns));
+            origin.into_iter().for_each(|mut origin| origin.finish(columns));
         })
     }
 }
@@ -290,14 +313,27 @@ fn batch(
 
 /// Name and schema of every table a shard fills, in the order of [`Tables::all`].
 pub fn schemas(calls: &[&'static Table]) -> Vec<(&'static Table, SchemaRef)> {
-    let others = [&shark_schema::tables::flows::TABLE, &shark_schema::tables::packets::TABLE];
+    use shark_schema::tables::{flow_copies, flows, packets};
+    let others = [&flows::TABLE, &packets::TABLE, &flow_copies::TABLE];
     calls.iter().copied().chain(others).map(|table| (table, Arc::new(table.schema()))).collect()
 }
 
 impl Tables {
+    /// Empty.
+    pub fn new(calls: Vec<Box<dyn Rows>>) -> Tables {
+        Tables {
+            calls,
+            flows: PlainRows::traced(),
+            packets: PlainRows::default(),
+            copies: PlainRows::traced(),
+            answers: Vec::new(),
+        }
+    }
+
     /// Every table, calls first.
     pub fn all(&mut self) -> impl Iterator<Item = &mut dyn Rows> {
         let calls = self.calls.iter_mut().map(|rows| rows.as_mut() as &mut dyn Rows);
-        calls.chain([&mut self.flows as &mut dyn Rows, &mut self.packets as &mut dyn Rows])
+        let others: [&mut dyn Rows; 3] = [&mut self.flows, &mut self.packets, &mut self.copies];
+        calls.chain(others)
     }
 }

@@ -12,7 +12,7 @@ use crate::flow::{Flow, Scope};
 use crate::frame::{FlowKey, Packet};
 use crate::limits;
 use crate::protocols::{PROTOCOLS, call_tables, table_number};
-use crate::rows::{Batch, Catalog, PlainRows, Tables};
+use crate::rows::{Answer, Batch, Catalog, Tables};
 use crate::write::{flow_row, packet_row};
 
 /// Number of shards, whatever the number of cores.
@@ -53,7 +53,7 @@ impl Shard {
             ages: Ages::default(),
             memory: 0,
             clock: Clock::default(),
-            tables: Tables { calls, flows: PlainRows::traced(), packets: PlainRows::default() },
+            tables: Tables::new(calls),
             options,
             table_numbers: PROTOCOLS.iter().map(table_number).collect(),
         }
@@ -103,6 +103,11 @@ impl Shard {
     /// Bytes waiting in each table.
     pub fn pending(&mut self) -> Vec<usize> {
         self.tables.all().map(|rows| rows.bytes()).collect()
+    }
+
+    /// Takes what names were told to lead to.
+    pub fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.tables.answers)
     }
 
     /// Takes the rows of a table.

@@ -5,11 +5,11 @@ use shark_schema::tables::flows::FlowRow;
 use shark_schema::tables::packets::{PacketBlock, PacketRow};
 
 use crate::dissector::Direction;
-use crate::flow::{Flow, Scope, community_id, from, has_ports, ip_text};
+use crate::flow::{Flow, Further, Scope, community_id, from, has_ports, ip_text};
 use crate::frame::{Frame, Packet, Transport};
 use crate::rows::{Catalog, FlowFacts, PlainRows, origin};
 
-/// Appends the row of a flow that is over.
+/// Appends the row of a flow that is over, and those of what other interfaces saw of it.
 pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
     let (src, orientation) = flow.client();
     let dst = src.opposite();
@@ -25,7 +25,8 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
     let missed = flow.missed_bytes();
     let rst = flow.connection.rst;
     let (first, last) = (flow.first, flow.last);
-    let observations = 1 + flow.others.len() as i32;
+    let others = std::mem::take(&mut flow.others);
+    let observations = 1 + others.len() as i32;
     let segment = &scope.catalog.segments[first.segment as usize];
     let state = if tcp {
         flow.connection.state(src)
@@ -87,6 +88,50 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
     };
     let start_ns = facts.start_ns;
     scope.tables.flows.append(&row, &origin(scope.catalog, first, last), start_ns);
+    for other in &others {
+        let row = further_row(&row, other, [src, dst], scope.catalog);
+        scope.tables.copies.append(&row, &origin(scope.catalog, other.first, other.last), start_ns);
+    }
+}
+
+/// What is the same for the conversation, and what this interface saw of it.
+fn further_row<'a>(
+    flow: &FlowRow<'a>,
+    other: &Further,
+    [src, dst]: [Direction; 2],
+    catalog: &'a Catalog,
+) -> FlowRow<'a> {
+    let segment = &catalog.segments[other.first.segment as usize];
+    let [orig, resp] = [src, dst].map(|end| other.seen.sides[end as usize]);
+    FlowRow {
+        flow_id: flow.flow_id,
+        community_id: flow.community_id,
+        ts: Some(other.first.ts_ns),
+        end_ts: Some(other.last.ts_ns),
+        duration_ns: Some(other.last.ts_ns - other.first.ts_ns),
+        snapshot_id: segment.snapshot_id.as_deref(),
+        cluster: segment.cluster.as_deref(),
+        node: segment.node.as_deref(),
+        src_ip: flow.src_ip,
+        src_port: flow.src_port,
+        dst_ip: flow.dst_ip,
+        dst_port: flow.dst_port,
+        proto: flow.proto,
+        l7: flow.l7,
+        orientation: flow.orientation,
+        vlans: flow.vlans,
+        orig_bytes: Some(orig.payload_bytes as i64),
+        resp_bytes: Some(resp.payload_bytes as i64),
+        orig_pkts: Some(orig.packets.into()),
+        resp_pkts: Some(resp.packets.into()),
+        orig_ip_bytes: Some(orig.ip_bytes as i64),
+        resp_ip_bytes: Some(resp.ip_bytes as i64),
+        orig_wire_bytes: Some(orig.wire_bytes as i64),
+        resp_wire_bytes: Some(resp.wire_bytes as i64),
+        iface: catalog.interfaces[other.seen.iface as usize].as_deref(),
+        observations: flow.observations,
+        ..FlowRow::default()
+    }
 }
 
 fn close_reason(flow: &Flow, src: Direction) -> &'static str {

@@ -112,6 +112,9 @@ fn key(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) -> an
     for (header, record) in &sources.facts {
         add(&format!("{header:?} {record:?}"));
     }
+    for log in &sources.logs {
+        add(&format!("{} {}", log.place.name(), log.size));
+    }
     for snapshot in &sources.snapshots {
         add(&snapshot.folder.name());
         add(&snapshot.manifest.as_ref().map(|(_, bytes)| hex(&Sha256::digest(bytes))).unwrap_or_default());

@@ -1,161 +1,339 @@
-//! Who owned an address at a time. In: a static identity file. Out: names and how they were proven; never today's owner of
-//! an address for yesterday's packet.
+//! Who an address belonged to at a time. In: sockets, processes and objects of Kubernetes from the logs, DNS answers from the
+//! packets, a static identity file. Out: names and how they were proven; never today's owner of an address for yesterday's packet,
+//! and no name at all where two could be meant.
 
-use std::collections::HashMap;
+pub mod cluster;
+pub mod fixed;
+pub mod history;
+pub mod join;
+pub mod names;
+pub mod nat;
+pub mod policies;
+pub mod rows;
+pub mod sockets;
+pub mod tables;
+pub mod timeline;
+
+use std::net::IpAddr;
 use std::path::Path;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-use serde::Deserialize;
+use shark_dissect::rows::Answer;
+use shark_schema::tables::{processes, sockets as sockets_table};
 
-/// Owners of addresses, each for its interval.
+use self::cluster::{Cluster, PodNames, ServiceNames};
+use self::fixed::{Fixed, IdentityError};
+use self::history::History;
+use self::names::Names;
+use self::nat::Links;
+use self::rows::Rows;
+use self::sockets::{Endpoint, Found, Owner, Place, Socket, Sockets};
+use crate::source::Sources;
+
+/// All that is known of who was who.
 #[derive(Default)]
 pub struct Identities {
-    by_ip: HashMap<String, Vec<Owner>>,
+    fixed: Arc<Fixed>,
+    /// Objects over time.
+    pub history: History,
+    /// Whom addresses belonged to.
+    pub cluster: Cluster,
+    sockets: Sockets,
+    rows: Vec<Rows>,
+    names: RwLock<Names>,
+    /// Conversations on both sides of an address translation.
+    pub links: Links,
+    warnings: Vec<String>,
 }
 
-/// One owner of an address, as the identity file has it: a JSON array of these.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Owner {
-    /// Address.
-    pub ip: String,
-    /// Namespace.
-    #[serde(default)]
-    pub namespace: Option<String>,
-    /// Owning workload.
-    #[serde(default)]
-    pub workload: Option<String>,
-    /// Deployment, StatefulSet, ...
-    #[serde(default)]
-    pub workload_kind: Option<String>,
+/// Who an end of a conversation was.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Identity<'a> {
+    /// Namespace of pod or service.
+    pub namespace: Option<&'a str>,
+    /// Top of the pod's owners.
+    pub workload: Option<&'a str>,
+    /// What kind of object that is.
+    pub workload_kind: Option<&'a str>,
     /// Pod.
-    #[serde(default)]
-    pub pod: Option<String>,
+    pub pod: Option<&'a str>,
+    /// Its uid.
+    pub pod_uid: Option<&'a str>,
+    /// Container: its name, else the first twelve digits of its id.
+    pub container: Option<&'a str>,
+    /// Node it was on.
+    pub node: Option<&'a str>,
+    /// Zone of that.
+    pub zone: Option<&'a str>,
     /// Service.
-    #[serde(default)]
-    pub service: Option<String>,
-    /// From when; absent for always.
-    #[serde(default)]
-    pub valid_from_ns: Option<i64>,
-    /// Until when, exclusive; absent for always.
-    #[serde(default)]
-    pub valid_to_ns: Option<i64>,
+    pub service: Option<&'a str>,
+    /// Executable name.
+    pub process: Option<&'a str>,
+    /// Pid.
+    pub pid: Option<i32>,
+    /// pod, node, service, external, unknown.
+    pub kind: Option<&'static str>,
+    /// How that is proven.
+    pub proof: Option<&'static str>,
 }
 
-/// Why an identity file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// Cannot be read.
-    #[error("{path}: {why}")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// Why.
-        why: String,
-    },
-    /// Two owners at once: nothing could say which one is meant.
-    #[error(
-        "{path}: {ip} has two owners at the same time, {first} and {second}; give each its valid_from_ns and valid_to_ns"
-    )]
-    Conflict {
-        /// The file.
-        path: String,
-        /// The address.
-        ip: String,
-        /// An owner.
-        first: String,
-        /// Another.
-        second: String,
-    },
+/// A conversation as packets show it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Talk {
+    /// Number of the cluster it was recorded in.
+    pub cluster: u16,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Who asked.
+    pub src: Place,
+    /// Who was asked.
+    pub dst: Place,
+    /// First packet.
+    pub start_ns: i64,
+}
+
+/// Both ends of a conversation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parties<'a> {
+    /// Who asked.
+    pub src: Identity<'a>,
+    /// Who was asked.
+    pub dst: Identity<'a>,
+    /// Address of the destination on the other side of an address translation.
+    pub nat: Option<Place>,
+    /// The caller's socket and the side of the translation this is.
+    pub side: Option<nat::Side>,
 }
 
 impl Identities {
-    /// Reads an identity file.
+    /// With a static identity file only.
     pub fn read(path: &Path) -> Result<Identities, IdentityError> {
-        let shown = path.display().to_string();
-        let unreadable = |why: String| IdentityError::Unreadable { path: shown.clone(), why };
-        let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-        let owners: Vec<Owner> = serde_json::from_slice(&bytes)
-            .map_err(|error| unreadable(format!("not an identity file (a JSON array of owners): {error}")))?;
-        Identities::new(owners).map_err(|owners| IdentityError::Conflict {
-            path: shown,
-            ip: owners.0.ip.clone(),
-            first: owners.0.name(),
-            second: owners.1.name(),
-        })
+        Ok(Identities { fixed: Arc::new(Fixed::read(path)?), ..Identities::default() })
     }
 
-    fn new(owners: Vec<Owner>) -> Result<Identities, Box<(Owner, Owner)>> {
-        let mut by_ip: HashMap<String, Vec<Owner>> = HashMap::new();
-        for mut owner in owners {
-            if let Ok(ip) = owner.ip.parse::<std::net::IpAddr>() {
-                owner.ip = ip.to_canonical().to_string();
-            }
-            let known = by_ip.entry(owner.ip.clone()).or_default();
-            if let Some(other) = known.iter().find(|other| other.overlaps(&owner)) {
-                return Err(Box::new((other.clone(), owner)));
-            }
-            known.push(owner);
+    /// The same static file, and what the logs of these sources tell.
+    pub fn with(&self, sources: &Sources) -> Identities {
+        let mut warnings = Vec::new();
+        let sockets = rows::read(&sources.logs, &sockets_table::TABLE, &mut warnings);
+        let processes = rows::read(&sources.logs, &processes::TABLE, &mut warnings);
+        let history = History::new(&sources.facts);
+        let mut cluster = Cluster::new(&history);
+        Identities {
+            fixed: Arc::clone(&self.fixed),
+            sockets: Sockets::new(&sockets, &processes, |name| cluster.cluster_number(name)),
+            rows: vec![sockets, processes],
+            history,
+            cluster,
+            warnings,
+            ..Identities::default()
         }
-        Ok(Identities { by_ip })
     }
 
-    /// The owner of an address at a time.
-    pub fn at(&self, ip: &str, ts_ns: i64) -> Option<&Owner> {
-        self.by_ip.get(ip)?.iter().find(|owner| owner.owns_at(ts_ns))
-    }
-}
-
-impl Owner {
-    fn owns_at(&self, ts_ns: i64) -> bool {
-        self.valid_from_ns.is_none_or(|from| from <= ts_ns) && self.valid_to_ns.is_none_or(|to| ts_ns < to)
+    /// What a person should know of these names.
+    pub fn warnings(&self) -> Vec<String> {
+        let refused = self.names().refused;
+        let full = format!("{refused} addresses in DNS answers were not remembered: there were too many");
+        self.warnings.iter().cloned().chain((refused > 0).then_some(full)).collect()
     }
 
-    fn overlaps(&self, other: &Owner) -> bool {
-        let starts_before_end = |a: &Owner, b: &Owner| match (a.valid_from_ns, b.valid_to_ns) {
-            (Some(from), Some(to)) => from < to,
-            _ => true,
+    /// Takes in what clients were told in answer to DNS queries.
+    pub fn hear(&self, answers: Vec<Answer>) {
+        if !answers.is_empty() {
+            self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()).hear(answers);
+        }
+    }
+
+    /// Names from DNS, as far as they are known by now.
+    pub fn names(&self) -> RwLockReadGuard<'_, Names> {
+        self.names.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Rows of sockets and processes as the logs have them.
+    pub fn rows(&self) -> &[Rows] {
+        &self.rows
+    }
+
+    /// Who an end of a conversation was when it began, by the first proof there is: the socket, its cgroup or network namespace, the
+    /// pod that had the address, the service, the node.
+    pub fn at(&self, cluster: u16, end: &Endpoint, ts_ns: i64) -> Identity<'_> {
+        self.by_socket(self.socket(cluster, end, ts_ns), cluster, end, ts_ns)
+    }
+
+    fn socket(&self, cluster: u16, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
+        let sockets = &self.sockets;
+        let exact = sockets.exact(cluster, end, ts_ns);
+        exact.or_else(|| sockets.local(cluster, end, ts_ns)).or_else(|| sockets.waiting(cluster, end, ts_ns))
+    }
+
+    fn by_socket<'a>(
+        &'a self,
+        found: Option<Found<'a>>,
+        cluster: u16,
+        end: &Endpoint,
+        ts_ns: i64,
+    ) -> Identity<'a> {
+        let (ip, _) = end.local;
+        let mut who = self.proven(found.map(|found| found.owner), cluster, ip, ts_ns);
+        if who.service.is_none() {
+            who.service =
+                self.cluster.served_at(cluster, end.local, ts_ns).map(|service| service.name.as_str());
+        }
+        if who.proof.is_none()
+            && let Some(service) = self.cluster.service_at(cluster, end.local, ts_ns)
+        {
+            who = Identity { kind: Some("service"), proof: Some("service"), ..named(service) };
+        }
+        if let Some(node) = self.cluster.node_at(cluster, ip, ts_ns)
+            && who.kind.is_none_or(|kind| kind == "node")
+        {
+            who.node = who.node.or(Some(&node.name));
+            who.zone = who.zone.or(node.zone.as_deref());
+            who.kind = Some("node");
+            who.proof = who.proof.or(Some("node"));
+        }
+        self.overruled(who, ip, ts_ns)
+    }
+
+    /// By socket, cgroup, network namespace or address.
+    fn proven<'a>(&'a self, owner: Option<Owner<'a>>, cluster: u16, ip: IpAddr, ts_ns: i64) -> Identity<'a> {
+        if let Some(owner) = owner
+            && (owner.pid.is_some() || owner.pod_uid.is_some())
+        {
+            let who = self.owned(owner, if owner.pid.is_some() { "socket" } else { "cgroup" });
+            // A process outside of all pods may still speak from a pod's address: somebody entered its network namespace.
+            let pod = self.cluster.pod_at(cluster, ip, ts_ns).filter(|_| owner.pod_uid.is_none());
+            let Some(pod) = pod else { return who };
+            let Identity { process, pid, .. } = who;
+            return Identity { process, pid, proof: Some("ip_interval"), ..self.of_pod(pod) };
+        }
+        if let Some(owner) = self.sockets.resident(cluster, ip, ts_ns) {
+            return self.owned(owner, "netns");
+        }
+        match self.cluster.pod_at(cluster, ip, ts_ns) {
+            Some(pod) => Identity { proof: Some("ip_interval"), ..self.of_pod(pod) },
+            None => Identity::default(),
+        }
+    }
+
+    fn owned<'a>(&'a self, owner: Owner<'a>, proof: &'static str) -> Identity<'a> {
+        let pod = owner.pod_uid.and_then(|uid| self.cluster.pod(uid));
+        let mut who = pod.map_or_else(Identity::default, |pod| self.of_pod(pod));
+        let short = |id: &'a str| id.get(..12).unwrap_or(id);
+        if let Some(id) = owner.container_id {
+            who.container = Some(self.cluster.container(id).unwrap_or_else(|| short(id)));
+        }
+        who.pod_uid = owner.pod_uid;
+        let outside = owner.container_id.is_none().then_some("node");
+        who.kind = who.kind.or(owner.pod_uid.map(|_| "pod")).or(outside);
+        who.node = owner.node;
+        who.zone = who.zone.or_else(|| self.cluster.node(owner.node?)?.zone.as_deref());
+        Identity { process: owner.process, pid: owner.pid, proof: Some(proof), ..who }
+    }
+
+    fn of_pod<'a>(&'a self, pod: &'a PodNames) -> Identity<'a> {
+        let (kind, workload) = &pod.workload;
+        Identity {
+            namespace: Some(&pod.namespace),
+            workload: Some(workload),
+            workload_kind: Some(kind),
+            pod: Some(&pod.name),
+            pod_uid: Some(&pod.uid),
+            container: pod.container.as_deref(),
+            node: pod.node.as_deref(),
+            zone: pod.zone.as_deref(),
+            kind: Some("pod"),
+            ..Identity::default()
+        }
+    }
+
+    /// What a person wrote down counts more than anything found.
+    fn overruled<'a>(&'a self, who: Identity<'a>, ip: IpAddr, ts_ns: i64) -> Identity<'a> {
+        let Some(owner) = self.fixed.at(ip, ts_ns) else { return who };
+        Identity {
+            namespace: owner.namespace.as_deref(),
+            workload: owner.workload.as_deref(),
+            workload_kind: owner.workload_kind.as_deref(),
+            pod: owner.pod.as_deref(),
+            service: owner.service.as_deref(),
+            kind: Some(owner.kind()),
+            proof: Some("static"),
+            ..who
+        }
+    }
+
+    /// Both ends of a conversation when it began, also where the address that was asked leads to another.
+    pub fn parties(&self, talk: &Talk) -> Parties<'_> {
+        let Talk { cluster, protocol, src, dst, start_ns } = *talk;
+        let [asking, asked] =
+            [(src, dst), (dst, src)].map(|(local, peer)| Endpoint { protocol, local, peer });
+        let caller = self.socket(cluster, &asking, start_ns);
+        let callee = self.socket(cluster, &asked, start_ns);
+        let mut parties = Parties {
+            src: self.by_socket(caller, cluster, &asking, start_ns),
+            dst: self.by_socket(callee, cluster, &asked, start_ns),
+            ..Parties::default()
         };
-        starts_before_end(self, other) && starts_before_end(other, self)
-    }
-
-    fn name(&self) -> String {
-        self.pod
-            .clone()
-            .or(self.service.clone())
-            .or(self.workload.clone())
-            .unwrap_or_else(|| "an unnamed owner".into())
-    }
-
-    /// pod, service or external.
-    pub fn kind(&self) -> &'static str {
-        match (&self.pod, &self.service) {
-            (Some(_), _) => "pod",
-            (None, Some(_)) => "service",
-            _ => "external",
+        if parties.src.service.is_none() {
+            let service = self.cluster.serving_at(cluster, src.0, start_ns);
+            parties.src.service = service.map(|service| service.name.as_str());
         }
+        let caller = caller.map(|found| found.socket);
+        if callee.is_none() {
+            self.follow(talk, caller, &mut parties);
+        } else if let Some(dialled) = self.dialled(talk, caller, callee) {
+            parties.nat = Some(dialled);
+            parties.side = caller.map(|socket| nat::Side::After(socket.number));
+            if let Some(service) = self.cluster.service_at(cluster, dialled, start_ns) {
+                parties.dst.service = Some(&service.name);
+            }
+        }
+        parties
+    }
+
+    /// Who answered at an address that is nobody's own: the backend that the kernel led the conversation to, if that is proven.
+    fn follow<'a>(&'a self, talk: &Talk, caller: Option<&'a Socket>, parties: &mut Parties<'a>) {
+        let Talk { cluster, protocol, src, dst, start_ns } = *talk;
+        let service = self.cluster.service_at(cluster, dst, start_ns);
+        let accepted = self.sockets.translated(cluster, protocol, src, dst, start_ns).map(Socket::local);
+        let meant = accepted.filter(|backend| {
+            // Where the service's backends are known, it must have been one of them.
+            let known = service.map(|service| service.backends_at(start_ns)).unwrap_or_default();
+            known.is_empty() || known.contains(backend)
+        });
+        let only = || service?.only_backend_at(dst.1, start_ns);
+        let backend = meant.or_else(only);
+        if service.is_some() || backend.is_some() {
+            parties.side = caller.map(|socket| nat::Side::Before(socket.number));
+        }
+        let Some(backend) = backend else { return };
+        let answering = Endpoint { protocol, local: backend, peer: src };
+        let who = self.at(cluster, &answering, start_ns);
+        let said = parties.dst;
+        parties.nat = Some(backend);
+        parties.dst = Identity {
+            service: said.service.or(service.map(|service| service.name.as_str())).or(who.service),
+            namespace: said.namespace.or(who.namespace),
+            kind: Some("service"),
+            ..who
+        };
+        if said.proof == Some("static") {
+            let Identity { namespace, workload, workload_kind, pod, service, kind, proof, .. } = said;
+            parties.dst =
+                Identity { namespace, workload, workload_kind, pod, service, kind, proof, ..parties.dst };
+        }
+    }
+
+    /// What the caller dialled, if that was not the address that was reached.
+    fn dialled(&self, talk: &Talk, caller: Option<&Socket>, callee: Option<Found<'_>>) -> Option<Place> {
+        let peer = caller.filter(|socket| socket.asks())?.peer.filter(|peer| *peer != talk.dst)?;
+        let service = self.cluster.service_at(talk.cluster, peer, talk.start_ns);
+        let by_service = service.is_some_and(|service| service.has_backend(talk.dst, talk.start_ns));
+        let by_socket = callee
+            .is_some_and(|found| found.socket.peer == Some(talk.src) && found.socket.local() == talk.dst);
+        (by_service || by_socket).then_some(peer)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner(pod: &str, from: Option<i64>, to: Option<i64>) -> Owner {
-        let (ip, pod) = ("10.0.0.1".into(), Some(pod.into()));
-        Owner { ip, pod, valid_from_ns: from, valid_to_ns: to, ..Owner::default() }
-    }
-
-    #[test]
-    fn an_address_belongs_to_whoever_had_it_then() {
-        let owners = vec![owner("old", None, Some(100)), owner("new", Some(100), None)];
-        let identities = Identities::new(owners).expect("they do not overlap");
-        let pod = |ts_ns| identities.at("10.0.0.1", ts_ns).and_then(|owner| owner.pod.as_deref());
-        assert_eq!((pod(99), pod(100)), (Some("old"), Some("new")));
-        assert_eq!(identities.at("10.0.0.2", 0), None);
-    }
-
-    #[test]
-    fn two_owners_at_once_are_refused() {
-        assert!(Identities::new(vec![owner("a", None, Some(101)), owner("b", Some(100), None)]).is_err());
-    }
+fn named(service: &ServiceNames) -> Identity<'_> {
+    Identity { namespace: Some(&service.namespace), service: Some(&service.name), ..Identity::default() }
 }

@@ -16,7 +16,7 @@ use shark_dissect::rows::Batch;
 use shark_schema::table::{SCHEMA_VERSION, Table};
 
 use crate::capture::Damage;
-use crate::identity::Identities;
+use crate::identity::{self, Identities};
 use crate::progress::Progress;
 use crate::provenance;
 use crate::rounds::{FileStats, Round, Rounds};
@@ -119,6 +119,7 @@ fn build_in(
     let threads = options.threads.max(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let mut analysis = Analysis::new(options.dissect);
+    let identities = &identities.with(sources);
     analysis.catalog.segments = sources.files.iter().map(|file| file.info.clone()).collect();
     let tables: Vec<(&'static Table, SchemaRef)> = analysis.tables().to_vec();
     for (table, _) in tables.iter().filter(|(table, _)| options.dissect.packets || table.name != "packets") {
@@ -147,11 +148,13 @@ fn build_in(
         for round in rounds {
             progress.add(&round);
             analyse(&pool, &mut analysis, &round);
+            identities.hear(analysis.take_answers());
             round.give_back(&give_back);
             cutter.cut(&mut analysis, ROWS_BYTES);
         }
         for group in 0..FINISH_GROUPS {
             pool.install(|| analysis.finish_group(group));
+            identities.hear(analysis.take_answers());
             cutter.cut(&mut analysis, ROWS_BYTES);
         }
         cutter.cut(&mut analysis, 0);
@@ -162,22 +165,22 @@ fn build_in(
         reader.join().expect("the reader does not panic")
     })?;
     refuse_what_is_no_capture(sources, &damage)?;
-    for (table, rows) in provenance::tables(sources, &stats) {
+    let told = provenance::tables(sources, &stats).into_iter().map(|(table, rows)| (table, vec![rows]));
+    for (table, rows) in told.chain(identity::tables::all(identities, &sources.facts)) {
         let place = folder.join("tables").join(table.name);
         std::fs::create_dir_all(&place)?;
-        let starts = vec![0; rows.num_rows()];
-        if rows.num_rows() > 0 {
-            let batch = Batch { rows, flow_starts_ns: starts };
-            runs::write(
-                table,
-                &table.schema().into(),
-                vec![batch],
-                identities,
-                &place.join("run-00000.parquet"),
-            )?;
+        let batches: Vec<Batch> = rows
+            .into_iter()
+            .filter(|rows| rows.num_rows() > 0)
+            .map(|rows| Batch { flow_starts_ns: Vec::new(), rows })
+            .collect();
+        if !batches.is_empty() {
+            let path = place.join("run-00000.parquet");
+            runs::write(table, &table.schema().into(), batches, identities, &path)?;
         }
     }
-    let note = note(sources, &stats, &damage, analysis.counts());
+    let mut note = note(sources, &stats, &damage, analysis.counts());
+    note.warnings.extend(identities.warnings());
     serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
     Ok(note)
 }

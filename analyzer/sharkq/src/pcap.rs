@@ -89,7 +89,7 @@ impl Wanted {
                         *vlan = *id as u16;
                     }
                 }
-                let key = FlowKey { ends, protocol: protocol_number(text("proto")), vlans };
+                let key = FlowKey { ends, protocol: protocol_number(text("proto")), vlans, scope: 0 };
                 let time = |which: &str| {
                     let frame =
                         batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>().value(row);
@@ -110,8 +110,10 @@ impl Wanted {
     }
 }
 
-/// Rows of flows without ports do not say type and code: their ends are compared by address.
+/// Rows of flows do not say in what their addresses are unique, and without ports not type and code either: those are compared by
+/// address.
 fn comparable(mut key: FlowKey) -> FlowKey {
+    key.scope = 0;
     if !shark_dissect::flow::has_ports(key.protocol) {
         key.ends.iter_mut().for_each(|end| end.port = 0);
         key.ends.sort();

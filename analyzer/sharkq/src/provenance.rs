@@ -162,6 +162,7 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
     let nodes: std::collections::BTreeSet<&str> = sources
         .facts
         .iter()
+        .filter(|(header, _)| header.writer == "recorder")
         .map(|(header, _)| header.node.as_str())
         .chain(buckets.keys().map(|key| key.0.as_str()))
         .collect();
@@ -169,7 +170,7 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
         let facts: Vec<&Record> = sources
             .facts
             .iter()
-            .filter(|(header, _)| header.node == node)
+            .filter(|(header, _)| header.writer == "recorder" && header.node == node)
             .map(|(_, record)| record)
             .collect();
         let seen: std::collections::BTreeSet<i64> =

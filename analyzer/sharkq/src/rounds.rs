@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use shark_dissect::frame::Frame;
+use shark_dissect::frame::{Frame, Site};
 use shark_dissect::pipeline::Chunk;
 
 use crate::capture::{Damage, FrameReader, Piece};
@@ -47,6 +47,7 @@ pub struct Part {
     frames: Range<usize>,
     /// Numbers of the file's interfaces over all files.
     interfaces: Arc<Vec<u32>>,
+    site: Site,
 }
 
 impl Part {
@@ -67,6 +68,7 @@ impl Part {
                 iface: self.interfaces[located.iface as usize],
                 segment: self.file,
                 number: located.number,
+                site: self.site,
             })
             .collect()
     }
@@ -95,6 +97,8 @@ pub struct Rounds<'a> {
     files: &'a [CaptureFile],
     series: Vec<Series>,
     numbers: HashMap<(String, String), u32>,
+    /// Of each file.
+    sites: Vec<Site>,
     interfaces: Vec<Option<String>>,
     announced: usize,
     /// A file that ended early; the files behind it are read all the same.
@@ -125,6 +129,7 @@ impl<'a> Rounds<'a> {
             files,
             series: series.collect(),
             numbers: HashMap::new(),
+            sites: sites(files),
             interfaces: Vec::new(),
             announced: 0,
             damage: Vec::new(),
@@ -157,6 +162,7 @@ impl<'a> Rounds<'a> {
                         piece: Arc::clone(piece),
                         frames: series.at..series.at + take,
                         interfaces: Arc::clone(interfaces),
+                        site: self.sites[*file],
                     });
                     series.at += take;
                 }
@@ -242,6 +248,24 @@ impl<'a> Rounds<'a> {
         };
         names.iter().enumerate().map(|(at, name)| number(at, name)).collect()
     }
+}
+
+/// Clusters and nodes by number, in the order of the files.
+fn sites(files: &[CaptureFile]) -> Vec<Site> {
+    let (mut clusters, mut nodes) = (Vec::new(), Vec::new());
+    let sites = files.iter().map(|file| {
+        let cluster = place(&mut clusters, &file.info.cluster);
+        Site { cluster, node: place(&mut nodes, &(&file.info.cluster, &file.info.node)) }
+    });
+    sites.collect()
+}
+
+fn place<T: Clone + PartialEq>(known: &mut Vec<T>, name: &T) -> u16 {
+    let at = known.iter().position(|other| other == name).unwrap_or_else(|| {
+        known.push(name.clone());
+        known.len() - 1
+    });
+    u16::try_from(at).unwrap_or(u16::MAX)
 }
 
 impl FileStats {

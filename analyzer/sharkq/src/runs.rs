@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
+use arrow::array::{Array, RecordBatch};
 use arrow::compute::{SortColumn, SortOptions, concat, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
@@ -16,7 +16,8 @@ use parquet::schema::types::ColumnPath;
 use shark_dissect::rows::Batch;
 use shark_schema::table::Table;
 
-use crate::identity::{Identities, Owner};
+use crate::identity::Identities;
+use crate::identity::join::join;
 
 /// Columns that are looked up by value, and get bloom filters.
 const LOOKED_UP: &[&str] =
@@ -38,7 +39,7 @@ pub fn write(
     path: &Path,
 ) -> anyhow::Result<()> {
     let batches: Vec<RecordBatch> =
-        batches.into_iter().map(|batch| join(schema, batch, identities)).collect();
+        batches.into_iter().map(|batch| join(table, schema, batch, identities)).collect();
     let rows = batches.iter().map(RecordBatch::num_rows).sum();
     let sorted = sort(table, &batches)?;
     let properties = properties(table, schema, rows);
@@ -124,61 +125,4 @@ fn sort(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<RecordBatch> {
         .collect();
     let order: Vec<(usize, usize)> = order.values().iter().map(|&at| places[at as usize]).collect();
     Ok(interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &order)?)
-}
-
-/// Fills the identity columns of both ends, as of the start of each row's flow.
-fn join(schema: &SchemaRef, batch: Batch, identities: &Identities) -> RecordBatch {
-    if schema.index_of("src_workload").is_err() {
-        return batch.rows;
-    }
-    let mut columns: Vec<ArrayRef> = batch.rows.columns().to_vec();
-    let ends = ["src", "dst"].map(|end| owners(&batch, &format!("{end}_ip"), identities));
-    for (end, owners) in ["src", "dst"].iter().zip(&ends) {
-        let mut fill = |column: &str, text: fn(&Owner) -> Option<&str>, unknown: Option<&str>| {
-            if let Ok(at) = schema.index_of(&format!("{end}_{column}")) {
-                let texts = owners.iter().map(|owner| owner.map_or(unknown, text));
-                columns[at] = Arc::new(texts.collect::<arrow::array::StringArray>());
-            }
-        };
-        fill("namespace", |owner| owner.namespace.as_deref(), None);
-        fill("workload", |owner| owner.workload.as_deref(), None);
-        fill("workload_kind", |owner| owner.workload_kind.as_deref(), None);
-        fill("pod", |owner| owner.pod.as_deref(), None);
-        fill("service", |owner| owner.service.as_deref(), None);
-        fill("kind", |owner| Some(owner.kind()), Some("unknown"));
-        fill("identity", |_| Some("static"), Some("none"));
-    }
-    let [src, dst] = &ends;
-    let pairs = src.iter().zip(dst);
-    if let Ok(at) = schema.index_of("is_cross_namespace") {
-        let crosses = pairs.clone().map(|(src, dst)| {
-            let (src, dst) = (src.as_ref()?.namespace.as_ref()?, dst.as_ref()?.namespace.as_ref()?);
-            Some(src != dst)
-        });
-        columns[at] = Arc::new(crosses.collect::<arrow::array::BooleanArray>());
-    }
-    if let Ok(at) = schema.index_of("community_pair") {
-        let mut labels = StringBuilder::new();
-        for (src, dst) in pairs {
-            let workloads =
-                src.and_then(|src| src.workload.as_ref()).zip(dst.and_then(|dst| dst.workload.as_ref()));
-            labels.append_option(workloads.map(|(src, dst)| format!("{src} -> {dst}")));
-        }
-        columns[at] = Arc::new(labels.finish());
-    }
-    RecordBatch::try_new(Arc::clone(schema), columns).expect("only text and boolean columns were replaced")
-}
-
-fn owners<'a>(batch: &Batch, column: &str, identities: &'a Identities) -> Vec<Option<&'a Owner>> {
-    let ips = batch.rows[column].as_string::<i32>();
-    let mut last: Option<(&str, i64, Option<&Owner>)> = None;
-    let mut owner = |ip, start_ns| match last {
-        Some((last_ip, last_ns, owner)) if (last_ip, last_ns) == (ip, start_ns) => owner,
-        _ => {
-            let owner = identities.at(ip, start_ns);
-            last = Some((ip, start_ns, owner));
-            owner
-        }
-    };
-    ips.iter().zip(&batch.flow_starts_ns).map(|(ip, start_ns)| owner(ip?, *start_ns)).collect()
 }

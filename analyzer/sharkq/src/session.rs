@@ -16,7 +16,7 @@ use datafusion::logical_expr::col;
 use datafusion::prelude::DataFrame;
 use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
-use shark_schema::tables::TABLES;
+use shark_schema::tables::{TABLES, nat_links};
 
 use crate::kfl::entries::Entries;
 use crate::kfl::{self, Program};
@@ -69,7 +69,9 @@ impl Session {
         for table in TABLES {
             register(&context, table, &folder.join("tables").join(table.name))?;
         }
-        context.sql(&api_calls()).await?.collect().await?;
+        let is_linked = has_files(&folder.join("tables").join(nat_links::TABLE.name));
+        context.sql(&api_calls(is_linked)).await?.collect().await?;
+        context.sql(FLOWS_ALL).await?.collect().await?;
         kfl::functions::all().into_iter().for_each(|function| context.register_udf(function));
         context.register_table("entries", Arc::new(Entries::new(&context).await?))?;
         Ok(Session { context })
@@ -157,10 +159,13 @@ fn allowed() -> SQLOptions {
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true)
 }
 
+fn has_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+}
+
 fn register(context: &SessionContext, table: &Table, folder: &Path) -> anyhow::Result<()> {
     let schema: SchemaRef = Arc::new(without_metadata(&table.schema()));
-    let written = std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some());
-    if !written {
+    if !has_files(folder) {
         context.register_table(table.name, Arc::new(MemTable::try_new(schema, vec![vec![]])?))?;
         return Ok(());
     }
@@ -177,8 +182,15 @@ fn without_metadata(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// The view over all call tables: their common columns and what each says of itself.
-fn api_calls() -> String {
+/// Leaves out what is a copy behind an address translation.
+const ONCE: &str = " AND NOT EXISTS (SELECT 1 FROM nat_links WHERE after_flow_id = flow_id)";
+
+/// Every observation of every conversation.
+const FLOWS_ALL: &str = "CREATE VIEW flows_all AS SELECT * FROM flows UNION ALL SELECT * FROM flow_copies";
+
+/// The view over all call tables: their common columns and what each says of itself. A call that was recorded on both sides of an
+/// address translation is counted where its caller made it.
+fn api_calls(is_linked: bool) -> String {
     let common: Vec<&str> = <CallBlock as Block>::COLUMNS.iter().map(|column| column.name).collect();
     let common = common.join(", ");
     let branches: Vec<String> = TABLES
@@ -187,7 +199,7 @@ fn api_calls() -> String {
             let view = table.call.as_ref()?;
             Some(format!(
                 "SELECT {common}, '{}' AS protocol, {} AS version, {} AS operation, {} AS resource, {} AS summary, \
-                 {} AS status, {} AS status_code FROM {} WHERE NOT ({})",
+                 {} AS status, {} AS status_code FROM {} WHERE NOT ({}){}",
                 table.name,
                 view.version,
                 view.operation,
@@ -196,7 +208,8 @@ fn api_calls() -> String {
                 view.status,
                 view.status_code,
                 table.name,
-                view.excluded
+                view.excluded,
+                if is_linked { ONCE } else { "" },
             ))
         })
         .collect();
@@ -227,7 +240,7 @@ fn explain(error: &DataFusionError) -> String {
     {
         let name = name.rsplit('.').next().unwrap_or(name);
         let names: Vec<&str> =
-            TABLES.iter().map(|table| table.name).chain(["api_calls", "entries"]).collect();
+            TABLES.iter().map(|table| table.name).chain(["api_calls", "entries", "flows_all"]).collect();
         let hint = nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return format!("there is no table {name}{hint} (`sharkq tables` lists them)");
     }

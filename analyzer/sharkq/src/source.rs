@@ -1,12 +1,14 @@
 //! Sources: what a person names, resolved to capture files in order, with what is known beside them. A capture file, a
 //! segment, a ring, a snapshot (also an incomplete one) or an index; several at once. Opened read-only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use shark_dissect::rows::SegmentInfo;
 use shark_schema::identity::{self, LogHeader, Record};
 use shark_schema::manifest::{Manifest, NodeManifest, Window};
 use shark_schema::segment::{Name, Sidecar};
+use shark_schema::table::Table;
+use shark_schema::tables::{processes, sockets};
 use tokio::runtime::Handle;
 
 use crate::place::{Folder, PlaceError};
@@ -40,12 +42,24 @@ pub struct Sources {
     pub files: Vec<CaptureFile>,
     /// Snapshots they lie in.
     pub snapshots: Vec<Snapshot>,
-    /// Facts of the logs, in the order of their files.
+    /// Facts of the logs, in the order of their files; objects that a file only says again are left out.
     pub facts: Vec<(LogHeader, Record)>,
+    /// Log files of sockets and processes, in the order in which they were written; they are read when an index is made.
+    pub logs: Vec<LogFile>,
     /// What a person should know before trusting an answer.
     pub warnings: Vec<String>,
     /// An index, if that is what was named.
     pub index: Option<std::path::PathBuf>,
+}
+
+/// A log file of sockets or processes.
+pub struct LogFile {
+    /// Where.
+    pub place: Folder,
+    /// What its rows are of.
+    pub table: &'static Table,
+    /// Bytes as stored.
+    pub size: u64,
 }
 
 /// A capture file.
@@ -191,6 +205,7 @@ impl Sources {
         for missing in missing.chain(nodes.iter().flat_map(|node| &node.missing)) {
             self.warnings.push(format!("{} lacks {}: {}", folder.name(), missing.what, missing.why));
         }
+        self.add_logs(folder, "cluster/", files)?;
         self.snapshots.push(Snapshot { folder: folder.clone(), manifest, nodes });
         Ok(())
     }
@@ -245,18 +260,47 @@ impl Sources {
                 });
             }
         }
-        let log = files.iter().filter(|(path, _)| {
-            path.strip_prefix(below)
-                .is_some_and(|path| path.starts_with("log/") && path.contains(".facts.ndjson"))
-        });
-        for (path, _) in log {
-            self.add_log(&folder.join(path))?;
+        self.add_logs(folder, below, files)
+    }
+
+    fn add_logs(&mut self, folder: &Folder, below: &str, files: &[(String, u64)]) -> Result<(), SourceError> {
+        let mut logs: Vec<(&str, &str, u64)> = files
+            .iter()
+            .filter_map(|(path, size)| {
+                Some((path.strip_prefix(below)?.strip_prefix("log/")?, path.as_str(), *size))
+            })
+            // A file that is being made whole has another beside it.
+            .filter(|(name, ..)| !name.ends_with(".recovering"))
+            .collect();
+        logs.sort_unstable();
+        let mut objects = HashMap::new();
+        for (name, path, size) in logs {
+            let place = folder.join(path);
+            let of = |table: &Table| name.contains(&format!(".{}.arrows", table.name));
+            if name.contains(".facts.ndjson") {
+                self.add_log(&place, &mut objects)?;
+            } else if let Some(table) =
+                [&sockets::TABLE, &processes::TABLE].into_iter().find(|table| of(table))
+            {
+                self.logs.push(LogFile { place, table, size });
+            }
         }
         Ok(())
     }
 
+    /// Every file begins with all objects that are known: what has not changed since is no news.
+    fn is_said_again(&self, record: &Record, objects: &mut Objects) -> bool {
+        let Some((kind, uid)) = record.fact.object() else { return false };
+        let last = objects.entry((kind, uid.to_owned())).or_insert(usize::MAX);
+        let same = self.facts.get(*last).is_some_and(|(_, known)| known.fact == record.fact);
+        if !same {
+            *last = self.facts.len();
+        }
+        same
+    }
+
     /// A log file; one that is still being written ends where it ends.
-    fn add_log(&mut self, place: &Folder) -> Result<(), SourceError> {
+    fn add_log(&mut self, place: &Folder, objects: &mut Objects) -> Result<(), SourceError> {
         let Some(bytes) = place.read()? else { return Ok(()) };
         let text = if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) { decode_torn(&bytes) } else { bytes };
         let text = String::from_utf8_lossy(&text);
@@ -267,6 +311,7 @@ impl Sources {
         };
         for (number, line) in lines.enumerate() {
             match identity::read_line(number as u64 + 2, line) {
+                Ok(Some(record)) if self.is_said_again(&record, objects) => {}
                 Ok(Some(record)) => self.facts.push((header.clone(), record)),
                 Ok(None) => {}
                 Err(error) if number + 2 < text.lines().count() => {
@@ -278,6 +323,9 @@ impl Sources {
         Ok(())
     }
 }
+
+/// Where the last word about each object lies among the facts, by kind and uid.
+type Objects = HashMap<(&'static str, String), usize>;
 
 fn is_capture_name(name: &str) -> bool {
     [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.contains(ending))

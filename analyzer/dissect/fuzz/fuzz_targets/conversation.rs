@@ -33,6 +33,7 @@ fuzz_target!(|data: &[u8]| {
         iface: 0,
         segment: 0,
         number,
+        site: Default::default(),
     });
     analysis.round(&[chunk.collect()], false);
     analysis.finish();

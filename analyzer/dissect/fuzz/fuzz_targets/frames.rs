@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let [high, low, data @ ..] = data else { return };
     let link_type = u16::from_be_bytes([*high, *low]);
     let wire_len = data.len() as u32;
-    let frame = Frame { ts_ns: 0, data, wire_len, link_type, iface: 0, segment: 0, number: 1 };
+    let frame = Frame { ts_ns: 0, data, wire_len, link_type, iface: 0, segment: 0, number: 1, site: Default::default() };
     if let Decoded::Packet(packet) = decode(frame)
         && let Transport::Tcp(tcp) = packet.transport
     {

@@ -60,6 +60,7 @@ pub fn analysed(frames: &[Captured]) -> BTreeMap<&'static str, Vec<RecordBatch>>
             iface: 0,
             segment: 0,
             number,
+            site: Default::default(),
         })
         .collect();
     analysis.round(&[chunk], false);

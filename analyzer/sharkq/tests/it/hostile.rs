@@ -65,6 +65,7 @@ fn analyse(name: &str, bytes: Vec<u8>) -> Result<u64, Damage> {
             iface: located.iface,
             segment: 0,
             number: located.number,
+            site: Default::default(),
         };
         let chunk: Chunk<'_> = piece.frames.iter().map(frame).collect();
         analysis.round(&[chunk], false);

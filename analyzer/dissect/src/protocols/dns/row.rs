@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use shark_schema::table::Block;
 use shark_schema::tables::dns::{DnsBlock, DnsRow};
 
-use super::record::Message;
-use crate::dissector::{CallTimes, Written};
+use super::record::{Answer, Message, Question};
+use crate::dissector::{CallTimes, Resolved, Written};
 
 /// Appends the row; at least one half is there.
 pub fn write(
@@ -58,7 +58,16 @@ pub fn write(
         is_error: rcode.map(|rcode| rcode != 0),
         error_type: rcode.filter(|rcode| *rcode != 0).map(rcode_name),
         trace_id: None,
+        resolved: response.and_then(|response| resolved(question?, response)),
     }
+}
+
+/// What a positive answer says of the name asked for, aliases followed by the server (RFC 1034 section 3.6.2).
+fn resolved(question: &Question, response: &Message) -> Option<Resolved> {
+    let is_address = |answer: &&Answer| matches!(answer.kind, 1 | 28);
+    let addresses: Vec<String> =
+        response.answers.iter().filter(is_address).map(|answer| answer.data.clone()).collect();
+    (!addresses.is_empty()).then(|| Resolved { name: question.name.clone(), addresses })
 }
 
 /// A cluster suffix behind a name that had dots before it: the resolver walked its search list (`ndots`).

@@ -1,0 +1,430 @@
+//! Whom the addresses of a cluster belonged to. In: the history of its objects. Out: the pod, service or node that had an address
+//! at a time, and what is known of it. Pods of the host network and pods that have ended own no address.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use shark_schema::identity::{EndpointSlice, Fact, NodeObject, Pod, Port, Service};
+
+use super::history::{History, Object, Version};
+use super::timeline::{Claim, Conflict, OPEN, Timeline};
+
+/// A witness hears of a change a moment after it happened.
+const LAG_NS: i64 = 1_000_000_000;
+
+/// Number of an object in its list.
+pub type Number = u32;
+
+/// An address, within a cluster.
+type Address = (u16, IpAddr);
+
+/// A cluster, or several.
+#[derive(Default)]
+pub struct Cluster {
+    /// Names of the clusters; their places are their numbers.
+    pub clusters: Vec<String>,
+    /// Pods.
+    pub pods: Vec<PodNames>,
+    /// Services.
+    pub services: Vec<ServiceNames>,
+    /// Nodes.
+    pub nodes: Vec<NodeNames>,
+    pods_by_uid: HashMap<Box<str>, Number>,
+    containers: HashMap<Box<str>, Box<str>>,
+    pods_by_ip: HashMap<Address, Timeline<Number>>,
+    services_by_ip: HashMap<Address, Timeline<Number>>,
+    nodes_by_ip: HashMap<Address, Timeline<Number>>,
+    /// Services by backend.
+    backends: HashMap<(u16, IpAddr, u16), Timeline<Number>>,
+    /// Services by the address of a backend.
+    serving: HashMap<Address, Timeline<Number>>,
+    /// Services by node port.
+    node_ports: HashMap<(u16, u16), Timeline<Number>>,
+    /// Times in which an address had several owners.
+    pub conflicts: Vec<AddressConflict>,
+    /// Intervals in which pods owned addresses.
+    pub owned: Vec<(IpAddr, Claim<Number>)>,
+}
+
+/// Several owners of an address.
+pub struct AddressConflict {
+    /// Address.
+    pub ip: IpAddr,
+    /// pod, service or node.
+    pub kind: &'static str,
+    /// When, and who.
+    pub conflict: Conflict<Number>,
+}
+
+/// What does not change of a pod.
+pub struct PodNames {
+    /// UID.
+    pub uid: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Top of its owners, itself without one.
+    pub workload: (String, String),
+    /// Node.
+    pub node: Option<String>,
+    /// Zone of that.
+    pub zone: Option<String>,
+    /// The name of its only container.
+    pub container: Option<String>,
+    /// Shares the node's addresses.
+    pub host_network: bool,
+}
+
+/// A service with its backends over time.
+pub struct ServiceNames {
+    /// UID.
+    pub uid: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Each holds until the next.
+    pub endpoints: Vec<(i64, Vec<(IpAddr, u16)>)>,
+    /// Ports by number: what they lead to.
+    ports: Vec<Port>,
+}
+
+/// A node.
+pub struct NodeNames {
+    /// Name.
+    pub name: String,
+    /// Zone.
+    pub zone: Option<String>,
+}
+
+impl Cluster {
+    /// From the history of a cluster's objects.
+    pub fn new(history: &History) -> Cluster {
+        let mut cluster = Cluster::default();
+        cluster.add_nodes(history);
+        cluster.add_pods(history);
+        cluster.add_services(history);
+        cluster
+    }
+
+    /// Number of a cluster by its name; without one, of the only cluster there is.
+    pub fn number(&self, name: Option<&str>) -> Option<u16> {
+        let at = match name {
+            Some(name) => self.clusters.iter().position(|known| known == name)?,
+            None if self.clusters.len() == 1 => 0,
+            None => self.clusters.iter().position(String::is_empty)?,
+        };
+        u16::try_from(at).ok()
+    }
+
+    /// The pod that owned an address.
+    pub fn pod_at(&self, cluster: u16, ip: IpAddr, ts_ns: i64) -> Option<&PodNames> {
+        let number = self.pods_by_ip.get(&(cluster, ip))?.at(ts_ns)?;
+        self.pods.get(number as usize)
+    }
+
+    /// A pod by its uid.
+    pub fn pod(&self, uid: &str) -> Option<&PodNames> {
+        self.pods.get(*self.pods_by_uid.get(uid)? as usize)
+    }
+
+    /// The name of a container by its id.
+    pub fn container(&self, id: &str) -> Option<&str> {
+        self.containers.get(id).map(|name| &**name)
+    }
+
+    /// The service that had an address, or a port of a node that had it.
+    pub fn service_at(&self, cluster: u16, (ip, port): (IpAddr, u16), ts_ns: i64) -> Option<&ServiceNames> {
+        let by_ip = || self.services_by_ip.get(&(cluster, ip))?.at(ts_ns);
+        let by_port = || {
+            let number = self.node_ports.get(&(cluster, port))?.at(ts_ns)?;
+            self.node_at(cluster, ip, ts_ns).map(|_| number)
+        };
+        self.services.get(by_ip().or_else(by_port)? as usize)
+    }
+
+    /// The only service whose backend this was.
+    pub fn served_at(&self, cluster: u16, (ip, port): (IpAddr, u16), ts_ns: i64) -> Option<&ServiceNames> {
+        let number = self.backends.get(&(cluster, ip, port))?.at(ts_ns)?;
+        self.services.get(number as usize)
+    }
+
+    /// The only service that led to this address at all.
+    pub fn serving_at(&self, cluster: u16, ip: IpAddr, ts_ns: i64) -> Option<&ServiceNames> {
+        let number = self.serving.get(&(cluster, ip))?.at(ts_ns)?;
+        self.services.get(number as usize)
+    }
+
+    /// The node that had an address.
+    pub fn node_at(&self, cluster: u16, ip: IpAddr, ts_ns: i64) -> Option<&NodeNames> {
+        self.nodes.get(self.nodes_by_ip.get(&(cluster, ip))?.at(ts_ns)? as usize)
+    }
+
+    /// A node by its name.
+    pub fn node(&self, name: &str) -> Option<&NodeNames> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The number of a cluster; one that was not known gets one.
+    pub fn cluster_number(&mut self, name: &str) -> u16 {
+        let at = self.clusters.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.clusters.push(name.to_owned());
+            self.clusters.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
+
+    fn add_nodes(&mut self, history: &History) {
+        let mut claims: BTreeMap<Address, Vec<Claim<Number>>> = BTreeMap::new();
+        for (name, object) in history.of("node") {
+            let cluster = self.cluster_number(name);
+            let number = self.nodes.len() as Number;
+            let Some(Fact::Node(last)) = object.versions.last().map(|last| &last.fact) else { continue };
+            self.nodes.push(NodeNames { name: last.name.clone(), zone: last.zone.clone() });
+            for version in &object.versions {
+                let Fact::Node(NodeObject { ips, .. }) = &version.fact else { continue };
+                for ip in addresses(ips) {
+                    claims.entry((cluster, ip)).or_default().push(claim(number, object, version));
+                }
+            }
+        }
+        self.nodes_by_ip = self.timelines("node", claims);
+    }
+
+    fn add_pods(&mut self, history: &History) {
+        let mut claims: BTreeMap<Address, Vec<Claim<Number>>> = BTreeMap::new();
+        for (name, object) in history.of("pod") {
+            let cluster = self.cluster_number(name);
+            let Some(Fact::Pod(last)) = object.versions.last().map(|last| &last.fact) else { continue };
+            let number = self.pods.len() as Number;
+            self.pods_by_uid.insert(last.uid.as_str().into(), number);
+            for version in &object.versions {
+                let Fact::Pod(pod) = &version.fact else { continue };
+                for container in &pod.containers {
+                    if let Some(id) = container.id.as_deref().and_then(|id| id.rsplit("://").next()) {
+                        self.containers.insert(id.into(), container.name.as_str().into());
+                    }
+                }
+            }
+            let zone =
+                last.node.as_deref().and_then(|node| self.node(node)).and_then(|node| node.zone.clone());
+            self.pods.push(PodNames::new(last, zone));
+            for (ip, claim) in claims_of_pod(number, object) {
+                claims.entry((cluster, ip)).or_default().push(claim);
+            }
+        }
+        for ((_, ip), claims) in &claims {
+            self.owned.extend(claims.iter().map(|claim| (*ip, *claim)));
+        }
+        self.pods_by_ip = self.timelines("pod", claims);
+    }
+
+    fn add_services(&mut self, history: &History) {
+        let mut by_ip: BTreeMap<Address, Vec<Claim<Number>>> = BTreeMap::new();
+        let mut by_port: BTreeMap<(u16, u16), Vec<Claim<Number>>> = BTreeMap::new();
+        let mut by_pod: BTreeMap<Address, Vec<Claim<Number>>> = BTreeMap::new();
+        let mut by_backend: BTreeMap<(u16, IpAddr, u16), Vec<Claim<Number>>> = BTreeMap::new();
+        for (name, object) in history.of("service") {
+            let cluster = self.cluster_number(name);
+            let Some(Fact::Service(last)) = object.versions.last().map(|last| &last.fact) else { continue };
+            let number = self.services.len() as Number;
+            for version in &object.versions {
+                let Fact::Service(service) = &version.fact else { continue };
+                let claim = claim(number, object, version);
+                for ip in addresses(&service.cluster_ips).chain(addresses(&service.external_ips)) {
+                    by_ip.entry((cluster, ip)).or_default().push(claim);
+                }
+                for port in service.ports.iter().filter_map(|port| port.node_port) {
+                    by_port.entry((cluster, port)).or_default().push(claim);
+                }
+            }
+            let endpoints = endpoints_of(history, name, last);
+            for (at, (from_ns, backends)) in endpoints.iter().enumerate() {
+                let to_ns = endpoints.get(at + 1).map_or(OPEN, |next| next.0);
+                for (ip, port) in backends {
+                    let claim = Claim::certain(number, *from_ns, to_ns);
+                    by_backend.entry((cluster, *ip, *port)).or_default().push(claim);
+                    by_pod.entry((cluster, *ip)).or_default().push(claim);
+                }
+            }
+            self.services.push(ServiceNames {
+                uid: last.uid.clone(),
+                namespace: last.namespace.clone(),
+                name: last.name.clone(),
+                endpoints,
+                ports: last.ports.clone(),
+            });
+        }
+        self.services_by_ip = self.timelines("service", by_ip);
+        // A pod may well serve for several services: that is no conflict, it only leaves open which one was meant.
+        let only = |claims: Vec<Claim<Number>>| Timeline::new(&claims).0;
+        self.node_ports = by_port.into_iter().map(|(key, claims)| (key, only(claims))).collect();
+        self.serving = by_pod.into_iter().map(|(key, claims)| (key, only(claims))).collect();
+        self.backends = by_backend.into_iter().map(|(key, claims)| (key, only(claims))).collect();
+    }
+
+    fn timelines(
+        &mut self,
+        kind: &'static str,
+        claims: BTreeMap<Address, Vec<Claim<Number>>>,
+    ) -> HashMap<Address, Timeline<Number>> {
+        let mut timelines = HashMap::with_capacity(claims.len());
+        for ((cluster, ip), claims) in claims {
+            let (timeline, conflicts) = Timeline::new(&claims);
+            let conflicts = conflicts.into_iter();
+            self.conflicts.extend(conflicts.map(|conflict| AddressConflict { ip, kind, conflict }));
+            timelines.insert((cluster, ip), timeline);
+        }
+        timelines
+    }
+}
+
+impl PodNames {
+    fn new(pod: &Pod, zone: Option<String>) -> PodNames {
+        let own = ("Pod".to_owned(), pod.name.clone());
+        let workload = pod.owners.last().map_or(own, |owner| (owner.kind.clone(), owner.name.clone()));
+        let container = match pod.containers.as_slice() {
+            [only] => Some(only.name.clone()),
+            _ => None,
+        };
+        PodNames {
+            uid: pod.uid.clone(),
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            workload,
+            node: pod.node.clone(),
+            zone,
+            container,
+            host_network: pod.host_network,
+        }
+    }
+}
+
+impl ServiceNames {
+    /// Its backends at a time.
+    pub fn backends_at(&self, ts_ns: i64) -> &[(IpAddr, u16)] {
+        let after = self.endpoints.partition_point(|(from_ns, _)| *from_ns <= ts_ns);
+        after.checked_sub(1).map_or(&[], |at| &self.endpoints[at].1)
+    }
+
+    /// The backend, where a port led to one only.
+    pub fn only_backend_at(&self, port: u16, ts_ns: i64) -> Option<(IpAddr, u16)> {
+        let target = self.ports.iter().find(|known| known.port == port || known.node_port == Some(port))?;
+        let wanted = target.target.as_deref().and_then(|text| text.parse::<u16>().ok());
+        let mut there = self.backends_at(ts_ns).iter().filter(|(_, port)| {
+            // A target with a name is a number in the endpoints only.
+            wanted.map_or(target.target.is_some() || *port == target.port, |wanted| *port == wanted)
+        });
+        let only = there.next()?;
+        there.all(|other| other == only).then_some(*only)
+    }
+
+    /// Whether this was one of its backends.
+    pub fn has_backend(&self, backend: (IpAddr, u16), ts_ns: i64) -> bool {
+        self.backends_at(ts_ns).contains(&backend)
+    }
+}
+
+/// The first version of what was there before anybody looked is taken to hold before, too, where nobody else claims the address.
+fn claim(number: Number, object: &Object, version: &Version) -> Claim<Number> {
+    let is_first = object.versions.first().is_some_and(|first| std::ptr::eq(first, version));
+    let early_ns = match is_first && object.was_there {
+        true => i64::MIN,
+        false => version.after_ns.unwrap_or(version.from_ns.saturating_sub(LAG_NS)),
+    };
+    Claim { owner: number, early_ns, from_ns: version.from_ns, to_ns: end(object, version) }
+}
+
+/// Until when a version is known to have held; what comes after it may well be the same in all that matters here.
+fn end(object: &Object, version: &Version) -> i64 {
+    let is_last = object.versions.last().is_some_and(|last| std::ptr::eq(last, version));
+    version.unsure_ns.filter(|_| is_last).unwrap_or(version.to_ns)
+}
+
+/// When a pod owned its addresses: from when it was given one, at the earliest from its start, until it was deleted or had ended.
+fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Number>)> {
+    let mut claims: Vec<(IpAddr, Claim<Number>)> = Vec::new();
+    for version in &object.versions {
+        let Fact::Pod(pod) = &version.fact else { continue };
+        if pod.host_network {
+            continue;
+        }
+        let over = matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+        // The end is known to the second: it may be as late as the next one.
+        let ended_ns = pod.ended_ns.map(|ns| ns.saturating_add(1_000_000_000)).filter(|_| over);
+        for ip in addresses(&pod.ips) {
+            let before =
+                claims.iter_mut().rev().find(|(of, claim)| *of == ip && claim.to_ns >= version.from_ns);
+            match (before, over) {
+                (Some((_, claim)), false) => claim.to_ns = end(object, version),
+                (Some((_, claim)), true) => {
+                    let told_ns = version.after_ns.unwrap_or(version.from_ns);
+                    claim.to_ns = ended_ns.map_or(told_ns, |ended_ns| ended_ns.min(version.from_ns));
+                }
+                (None, false) => {
+                    let from_ns = version.from_ns;
+                    let early_ns = pod.started_ns.or(version.after_ns).unwrap_or(from_ns).min(from_ns);
+                    let to_ns = end(object, version);
+                    claims.push((ip, Claim { owner: number, early_ns, from_ns, to_ns }));
+                }
+                // It had ended before anybody looked: what it says of itself holds where nobody else claims the address.
+                (None, true) => {
+                    if let (Some(early_ns), Some(to_ns)) = (pod.started_ns, ended_ns) {
+                        claims.push((ip, Claim { owner: number, early_ns, from_ns: to_ns, to_ns }));
+                    }
+                }
+            }
+        }
+        let gone = claims.iter_mut().filter(|(ip, claim)| {
+            claim.to_ns == version.from_ns && !addresses(&pod.ips).any(|own| own == *ip)
+        });
+        // An address it has no more: since when exactly was not watched.
+        gone.for_each(|(_, claim)| claim.to_ns = version.after_ns.unwrap_or(claim.to_ns));
+    }
+    claims
+}
+
+/// Backends of a service over time, from its endpoint slices.
+fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
+    let of_service = |slice: &EndpointSlice| {
+        slice.namespace == service.namespace && slice.service.as_deref() == Some(&service.name)
+    };
+    let mut slices: Vec<(i64, i64, &EndpointSlice)> = Vec::new();
+    for (_, object) in history.of("endpoint_slice").filter(|(of, _)| *of == cluster) {
+        for version in &object.versions {
+            let Fact::EndpointSlice(slice) = &version.fact else { continue };
+            if of_service(slice) {
+                let claim = claim(0, object, version);
+                slices.push((claim.early_ns, version.to_ns, slice));
+            }
+        }
+    }
+    let mut moments: Vec<i64> = slices.iter().flat_map(|(from_ns, to_ns, _)| [*from_ns, *to_ns]).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let backends = |at_ns: i64| {
+        let there = slices.iter().filter(|(from_ns, to_ns, _)| (*from_ns..*to_ns).contains(&at_ns));
+        let mut backends: Vec<(IpAddr, u16)> = there.flat_map(|(.., slice)| backends_of(slice)).collect();
+        backends.sort_unstable();
+        backends.dedup();
+        (at_ns, backends)
+    };
+    moments.into_iter().filter(|at_ns| *at_ns != OPEN).map(backends).collect()
+}
+
+/// Endpoints that are not ready get no new connections; one whose state nobody knows counts as ready (the API says so).
+fn backends_of(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, u16)> {
+    let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready != Some(false));
+    let ports: Vec<u16> = slice.ports.iter().map(|port| port.port).collect();
+    ready.flat_map(move |endpoint| {
+        let ports = ports.clone();
+        addresses(&endpoint.addresses)
+            .flat_map(move |ip| ports.clone().into_iter().map(move |port| (ip, port)))
+    })
+}
+
+/// Those of the texts that are addresses: a service may say `None`.
+pub fn addresses(texts: &[String]) -> impl Iterator<Item = IpAddr> + '_ {
+    texts.iter().filter_map(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical())
+}

@@ -1,0 +1,175 @@
+//! Names into rows. In: rows of flows and calls with the start of each one's flow. Out: the same rows with both ends named as of
+//! that start. One look-up a conversation, none a packet; nothing but the columns themselves is allocated.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, StringBuilder,
+};
+use arrow::datatypes::{Int32Type, SchemaRef};
+use shark_dissect::rows::Batch;
+use shark_schema::table::Table;
+
+use super::names::Names;
+use super::nat::Side;
+use super::{Identities, Identity, Parties, Talk};
+
+/// A row's parties, with the names they had for each other.
+#[derive(Clone, Copy, Default)]
+struct Named<'a> {
+    parties: Parties<'a>,
+    dns: [Option<&'a str>; 2],
+    asked: Option<(IpAddr, u16)>,
+    loopback: bool,
+}
+
+/// Fills the identity columns of both ends, as of the start of each row's flow.
+pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identities) -> RecordBatch {
+    if schema.index_of("src_workload").is_err() {
+        return batch.rows;
+    }
+    let names = identities.names();
+    let named = parties(&batch, identities, &names);
+    if table.name == "flows" {
+        link(&batch, &named, identities);
+    }
+    let mut columns: Vec<ArrayRef> = batch.rows.columns().to_vec();
+    let mut set = |name: &str, column: &dyn Fn() -> ArrayRef| {
+        if let Ok(at) = schema.index_of(name) {
+            columns[at] = column();
+        }
+    };
+    for (end, prefix) in ["src", "dst"].into_iter().enumerate() {
+        let who = move |named: &Named<'_>| [named.parties.src, named.parties.dst][end].proof;
+        let mut text = |name: &str, of: for<'a> fn(&Identity<'a>) -> Option<&'a str>| {
+            let column = || -> ArrayRef {
+                let texts = named.iter().map(|named| of([&named.parties.src, &named.parties.dst][end]));
+                Arc::new(texts.collect::<StringArray>())
+            };
+            set(&format!("{prefix}_{name}"), &column);
+        };
+        text("namespace", |who| who.namespace);
+        text("workload", |who| who.workload);
+        text("workload_kind", |who| who.workload_kind);
+        text("pod", |who| who.pod);
+        text("pod_uid", |who| who.pod_uid);
+        text("container", |who| who.container);
+        text("zone", |who| who.zone);
+        text("service", |who| who.service);
+        text("process", |who| who.process);
+        text("kind", |who| who.kind.or(Some("unknown")));
+        let by_dns = |named: &Named<'_>| who(named).or(named.dns[end].map(|_| "dns")).or(Some("none"));
+        set(&format!("{prefix}_identity"), &|| Arc::new(named.iter().map(by_dns).collect::<StringArray>()));
+        set(&format!("{prefix}_dns"), &|| {
+            Arc::new(named.iter().map(|named| named.dns[end]).collect::<StringArray>())
+        });
+        set(&format!("{prefix}_pid"), &|| {
+            let pids = named.iter().map(|named| [named.parties.src, named.parties.dst][end].pid);
+            Arc::new(pids.collect::<Int32Array>())
+        });
+    }
+    set("dst_nat_ip", &|| {
+        let texts = named.iter().map(|named| named.parties.nat.map(|(ip, _)| ip.to_string()));
+        Arc::new(texts.collect::<StringArray>())
+    });
+    let differ = |of: for<'a> fn(&Identity<'a>) -> Option<&'a str>| -> ArrayRef {
+        let both = |named: &Named<'_>| Some(of(&named.parties.src)? != of(&named.parties.dst)?);
+        Arc::new(named.iter().map(both).collect::<BooleanArray>())
+    };
+    set("is_cross_namespace", &|| differ(|who| who.namespace));
+    set("is_cross_zone", &|| differ(|who| who.zone));
+    set("community_pair", &|| labels(&named));
+    set("vantage", &|| vantages(&batch, &named));
+    RecordBatch::try_new(Arc::clone(schema), columns).expect("columns were replaced by such of their type")
+}
+
+fn parties<'a>(batch: &Batch, identities: &'a Identities, names: &'a Names) -> Vec<Named<'a>> {
+    let rows = &batch.rows;
+    let text = |name: &str| rows[name].as_string::<i32>();
+    let port = |name: &str| rows[name].as_primitive::<Int32Type>();
+    let (src_ips, dst_ips, clusters) = (text("src_ip"), text("dst_ip"), text("cluster"));
+    let (src_ports, dst_ports) = (port("src_port"), port("dst_port"));
+    let protocols = ["proto", "transport"].into_iter().find_map(|name| rows.column_by_name(name));
+    let protocols = protocols.map(|column| column.as_string::<i32>());
+    let place = |ips: &StringArray, ports: &Int32Array, row: usize| -> Option<(IpAddr, u16)> {
+        let ip = ips.is_valid(row).then(|| ips.value(row))?.parse::<IpAddr>().ok()?;
+        let port = if ports.is_valid(row) { ports.value(row) } else { 0 };
+        Some((ip.to_canonical(), u16::try_from(port).unwrap_or(0)))
+    };
+    let mut last: Option<(Talk, Named<'a>)> = None;
+    let mut named = Vec::with_capacity(rows.num_rows());
+    for row in 0..rows.num_rows() {
+        let (Some(src), Some(dst)) = (place(src_ips, src_ports, row), place(dst_ips, dst_ports, row)) else {
+            named.push(Named::default());
+            continue;
+        };
+        let cluster = clusters.is_valid(row).then(|| clusters.value(row));
+        let talk = Talk {
+            cluster: identities.cluster.number(cluster).unwrap_or(u16::MAX),
+            // Calls are over TCP unless their table says otherwise.
+            protocol: protocols.map_or(6, |column| protocol(column.value(row))),
+            src,
+            dst,
+            start_ns: batch.flow_starts_ns[row],
+        };
+        let known = last.filter(|(before, _)| *before == talk).map(|(_, known)| known);
+        let found = known.unwrap_or_else(|| Named {
+            parties: identities.parties(&talk),
+            dns: [names.at(dst.0, src.0, talk.start_ns), names.at(src.0, dst.0, talk.start_ns)],
+            asked: Some(dst),
+            loopback: src.0.is_loopback() && dst.0.is_loopback(),
+        });
+        last = Some((talk, found));
+        named.push(found);
+    }
+    named
+}
+
+fn protocol(name: &str) -> u8 {
+    match name {
+        "tcp" | "tls" | "https" => 6,
+        "udp" => 17,
+        _ => 0,
+    }
+}
+
+fn link(batch: &Batch, named: &[Named<'_>], identities: &Identities) {
+    let ids = batch.rows["flow_id"].as_string::<i32>();
+    for (id, named) in ids.iter().zip(named) {
+        if let (Some(id), Some(side), Some(asked)) = (id, named.parties.side, named.asked) {
+            identities.links.add(side, id, asked);
+        }
+    }
+}
+
+fn labels(named: &[Named<'_>]) -> ArrayRef {
+    let mut labels = StringBuilder::new();
+    for Named { parties: Parties { src, dst, .. }, .. } in named {
+        let workloads = src.workload.zip(dst.workload);
+        labels.append_option(workloads.map(|(src, dst)| format!("{src} -> {dst}")));
+    }
+    Arc::new(labels.finish())
+}
+
+/// Whose node it was seen on. Where both ends were on it, only the side of an address translation says at which end.
+fn vantages(batch: &Batch, named: &[Named<'_>]) -> ArrayRef {
+    let nodes = batch.rows["node"].as_string::<i32>();
+    let vantage = |(node, named): (Option<&str>, &Named<'_>)| {
+        let (src, dst) = (named.parties.src.node, named.parties.dst.node);
+        match (src.map(|src| Some(src) == node), dst.map(|dst| Some(dst) == node)) {
+            _ if named.loopback => Some("loopback"),
+            _ if node.is_none() => None,
+            (Some(true), Some(true)) => match named.parties.side {
+                Some(Side::Before(_)) => Some("client"),
+                Some(Side::After(_)) => Some("server"),
+                None => None,
+            },
+            (Some(true), _) => Some("client"),
+            (_, Some(true)) => Some("server"),
+            (Some(false), Some(false)) => Some("transit"),
+            _ => None,
+        }
+    };
+    Arc::new(nodes.iter().zip(named).map(vantage).collect::<StringArray>())
+}
