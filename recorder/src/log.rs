@@ -141,9 +141,9 @@ impl Inner {
         let Some(newest) = names.iter().max() else { return Ok(None) };
         let file = zstd::stream::read::Decoder::new(fs::File::open(self.dir.join(newest))?)?;
         let mut last_ns = None;
-        for (number, line) in (1..).zip(BufReader::new(file).lines()).skip(1) {
-            // What is torn or of a later version was not known either.
-            let Ok(Some(record)) = read_line(number, &line?) else { continue };
+        // What is torn or of a later version is not known.
+        for (number, line) in (1..).zip(BufReader::new(file).lines().map_while(Result::ok)).skip(1) {
+            let Ok(Some(record)) = read_line(number, &line) else { continue };
             last_ns = last_ns.max(Some(record.ts_ns));
             if record.fact.object().is_some() {
                 self.remember(&record);

@@ -19,9 +19,10 @@ use super::gather::{logs_from, measure, take_logs};
 use super::upload::marked;
 use crate::api;
 use crate::config::is_path_part;
+use crate::log::copy_whole;
 use crate::ring::Ring;
 
-/// What a witness has, closed just now: `GET /log`. Each file is at `/log/<name>`.
+/// What a witness has: `GET /log`. Each file is at `/log/<name>`; one that is open ends in the middle of its frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileList {
     pub cluster: String,
@@ -56,10 +57,14 @@ async fn download(base: &str, from_ns: i64, dir: &Path) -> anyhow::Result<Vec<It
             is_path_part(name) && name.contains(".ndjson.zst"),
             "its list names '{name}', which is no log"
         );
-        let file = dir.join(name);
-        get(&format!("{base}/log/{name}"), &file).await.with_context(|| name.clone())?;
+        let (got, closed) = (dir.join(name), name.trim_end_matches(".open"));
+        get(&format!("{base}/log/{name}"), &got).await.with_context(|| name.clone())?;
+        let file = dir.join(closed);
+        if file != got {
+            copy_whole(&got, &file).with_context(|| file.display().to_string())?;
+        }
         let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;
-        items.push(Item { path: format!("{BELOW}{name}"), kind: ObjectKind::Log, size, sha256, file });
+        items.push(Item { path: format!("{BELOW}{closed}"), kind: ObjectKind::Log, size, sha256, file });
     }
     Ok(items)
 }

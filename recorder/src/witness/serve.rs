@@ -1,5 +1,5 @@
-//! The log of a witness over HTTP, for snapshots: `GET /log` closes the open file and lists, `GET /log/<name>` gives one,
-//! `GET /status` says how it is doing, `GET /healthz` that it runs.
+//! The log of a witness over HTTP, for snapshots: `GET /log` lists its files, `GET /log/<name>` gives one, `GET /status` says how it
+//! is doing, `GET /healthz` that it runs. An open file is given as it is, up to its last whole fact.
 //! Nothing is changed by whoever asks, and nothing but log files is read: names are compared with what lies there.
 
 use std::fs::File;
@@ -88,16 +88,16 @@ fn answer(stream: &TcpStream, ring: &Ring, served: &impl Answers) -> io::Result<
         "/healthz" => say(stream, "200 OK", b"ok\n"),
         "/status" => say(stream, "200 OK", &serde_json::to_vec(&served.status())?),
         "/log" => {
-            served.seal();
-            let mut files = ring.logs().map_err(io::Error::other)?;
-            files.retain(|name| name.ends_with(".zst"));
+            let files = ring.logs().map_err(io::Error::other)?;
             let list = FileList { cluster: ring.file.cluster.clone(), files };
             say(stream, "200 OK", &serde_json::to_vec(&list)?)
         }
         _ => {
             let files = ring.logs().map_err(io::Error::other)?;
-            let wanted = path.strip_prefix("/log/");
-            match files.iter().find(|name| Some(name.as_str()) == wanted && name.ends_with(".zst")) {
+            let wanted = path.strip_prefix("/log/").unwrap_or_default();
+            // What was open when it was listed may be closed by now.
+            let closed = wanted.trim_end_matches(".open");
+            match files.iter().find(|name| *name == wanted || *name == closed) {
                 Some(name) => give(stream, &ring.log().join(name)),
                 None => say(stream, "404 Not Found", b"not here\n"),
             }
