@@ -13,8 +13,10 @@ use shark_schema::segment::{self, Block, Blocks, InterfaceNote, SectionNote};
 
 use crate::batch::circle;
 use crate::capture::{Filter, Line, News, Ring, RingOptions};
+use crate::config::host_name;
 use crate::ring::private_dir;
 use crate::time::now_ns;
+use crate::witness::kube::{Kube, Scope};
 
 /// Check every feature by using it
 #[derive(clap::Args)]
@@ -23,32 +25,64 @@ pub struct Arguments {
     /// Directory of the ring, to check its disk too
     #[arg(long, env = "SHARKREC_RING", value_name = "DIR")]
     ring: Option<PathBuf>,
+    /// What is watched of Kubernetes, to check it too: `node` as a recorder of --node does, `cluster` as the witness does
+    #[arg(long, env = "SHARKREC_KUBE", value_name = "SCOPE")]
+    kube: Option<Watched>,
+    /// Name of this node [default: the host name]
+    #[arg(long, env = "SHARKREC_NODE", value_name = "NAME")]
+    node: Option<String>,
+    /// How to reach the API server [default: KUBECONFIG, ~/.kube/config, the pod's service account]
+    #[arg(long, env = "SHARKREC_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Watched {
+    Node,
+    Cluster,
 }
 
 impl Arguments {
     /// Fails when a feature without which nothing is recorded does not work.
     pub fn run(self) -> anyhow::Result<()> {
         let mut checks = vec![
-            ("capture", captures(1, None)),
-            ("filter", captures(1, Some("udp"))),
-            ("workers", captures(2, None)),
-            ("clock", clock()),
+            ("capture".to_owned(), captures(1, None)),
+            ("filter".to_owned(), captures(1, Some("udp"))),
+            ("workers".to_owned(), captures(2, None)),
+            ("clock".to_owned(), clock()),
         ];
         if let Some(ring) = &self.ring {
-            checks.push(("disk", disk(ring)));
+            checks.push(("disk".to_owned(), disk(ring)));
+        }
+        if let Some(watched) = self.kube {
+            checks.extend(self.kubernetes(watched)?);
         }
         let mut out = io::stdout().lock();
         for (feature, result) in &checks {
             let verdict = result.as_ref().map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned());
             match self.json {
                 true => writeln!(out, "{}", serde_json::json!({ "feature": feature, "result": verdict }))?,
-                false => writeln!(out, "{feature:<10} {verdict}")?,
+                false => writeln!(out, "{feature:<20} {verdict}")?,
             }
         }
         ensure!(checks[0].1.is_ok(), "packets cannot be captured here");
         Ok(())
+    }
+}
+
+impl Arguments {
+    fn kubernetes(&self, watched: Watched) -> anyhow::Result<Vec<(String, anyhow::Result<()>)>> {
+        let scope = match watched {
+            Watched::Node => Scope::Node(self.node.clone().unwrap_or_else(host_name)),
+            Watched::Cluster => Scope::Cluster,
+        };
+        let results = Kube { scope, kubeconfig: self.kubeconfig.clone() }.check()?;
+        let named = |(what, result): (&str, Result<(), String>)| {
+            (format!("kube_{what}"), result.map_err(anyhow::Error::msg))
+        };
+        Ok(results.into_iter().map(named).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 //! It never holds up the recording: it has a thread of its own, and an API server that is absent, slow, restarted or refuses
 //! is a fact with its reason and a line in `status`.
 
+mod check;
 mod connect;
 mod failure;
 mod objects;
@@ -10,6 +11,7 @@ mod owners;
 mod read;
 mod resources;
 mod session;
+mod source;
 mod store;
 mod watch;
 
@@ -63,6 +65,12 @@ pub struct Watching {
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Kube {
+    /// Of each watch, whether it works; of none, when there is no connection.
+    pub fn check(&self) -> io::Result<Vec<(&'static str, Result<(), String>)>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(check::check(self)))
+    }
+
     /// Before the first fact is written, so that what the log knew of the cluster goes on.
     pub fn prepare(self, log: &Arc<Log>) -> Ready {
         let store = Arc::new(Mutex::new(Store::new(self.scope.clone(), log.clone())));

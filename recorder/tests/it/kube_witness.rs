@@ -295,6 +295,23 @@ fn a_right_that_is_missing_is_told_and_the_others_are_used() {
     let why = refused("jobs");
     assert!(why.contains("cannot watch resource \"jobs\""), "{why}");
     witness.stop();
+    // The doctor finds the same, and sees through each watch what is there.
+    let mut doctor = within(&net);
+    doctor.args(["doctor", "--kube", "cluster", "--kubeconfig"]).arg(server.kubeconfig("readertoken"));
+    let out = String::from_utf8(doctor.output().expect("it runs").stdout).unwrap();
+    let verdict = |what: &str| {
+        let line = out.lines().find(|line| line.split_whitespace().next() == Some(what));
+        line.unwrap_or_else(|| panic!("{what}: {out}")).split_once(' ').unwrap().1.trim().to_owned()
+    };
+    for what in ["kube_namespaces", "kube_services", "kube_pods", "kube_endpointslices", "kube_events"] {
+        assert_eq!(verdict(what), "ok", "{out}");
+    }
+    assert!(verdict("kube_networkpolicies").starts_with("refused (403)"), "{out}");
+    assert!(verdict("kube_jobs").contains("cannot watch"), "{out}");
+    let nowhere =
+        within(&net).args(["doctor", "--kube", "node", "--kubeconfig", "/nowhere"]).output().unwrap();
+    let out = String::from_utf8(nowhere.stdout).unwrap();
+    assert!(out.contains("kube_connection      kubeconfig /nowhere"), "{out}");
 }
 
 #[test]
@@ -337,18 +354,24 @@ fn a_snapshot_has_the_witness_s_log_or_says_why_not() {
         );
         assert_eq!(story(&facts(&at.join("cluster/log"))).last(), Some(&address));
     }
-    let reads_nothing_else = |path: &str, code: &str| {
+    let answers = |more: &[&str], path: &str, code: &str| {
         let mut curl = Command::new("nsenter");
         curl.arg(format!("--net=/run/netns/{}", net.receiver));
         let out = curl
             .args(["curl", "-s", "--path-as-is", "-w", "%{http_code}", "-o", "/dev/null"])
+            .args(more)
             .arg(format!("{url}{path}"))
             .output();
         assert_eq!(String::from_utf8(out.unwrap().stdout).unwrap(), code, "{path}");
     };
-    reads_nothing_else("/healthz", "200");
-    reads_nothing_else("/log/../ring.json", "404");
-    reads_nothing_else("/log/..%2fring.json", "404");
+    let long = format!("X: {}", "x".repeat(20_000));
+    answers(&[], "/healthz", "200");
+    answers(&[], "/status", "200");
+    answers(&[], "/log/../ring.json", "404");
+    answers(&[], "/log/..%2fring.json", "404");
+    answers(&["-X", "POST"], "/log", "405");
+    answers(&["-X", "DELETE"], "/log", "405");
+    answers(&["-H", &long], "/healthz", "400");
     witness.stop();
     let before = disk_bytes(&ring.join("pins"));
     for (more, why) in [

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
+use super::source::Source;
 use super::store::{Shared, lock};
 use super::watch::Watcher;
 use super::{Kube, Scope, connect, owners, resources};
@@ -40,15 +41,9 @@ async fn serve(kube: &Kube, client: &Client, server: &str, store: &Shared) {
     // What runs here ends with it.
     let mut tasks = JoinSet::new();
     for resource in resources::of(&kube.scope) {
-        let watcher = Watcher {
-            resource,
-            client: client.clone(),
-            server: server.to_owned(),
-            scope: kube.scope.clone(),
-            store: store.clone(),
-            silent: silent.clone(),
-        };
-        tasks.spawn(watcher.run());
+        let (client, server, scope) = (client.clone(), server.to_owned(), kube.scope.clone());
+        let source = Source { resource, client, server, scope };
+        tasks.spawn(Watcher { source, store: store.clone(), silent: silent.clone() }.run());
     }
     if matches!(kube.scope, Scope::Node(_)) {
         tasks.spawn(owners::answer(client.clone(), server.to_owned(), store.clone()));

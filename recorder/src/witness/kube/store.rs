@@ -125,10 +125,9 @@ impl Store {
 
     /// Before anything was heard, nothing is watched.
     pub fn begin(&mut self) {
-        let all: Vec<&'static str> = self.watches.keys().copied().collect();
-        for what in all {
-            self.off(what, "not connected yet", None);
-            self.watches.entry(what).or_default().settled = false;
+        let all: Vec<_> = self.watches.iter().map(|(what, watch)| (*what, watch.gap_ns)).collect();
+        for (what, gap_ns) in all {
+            self.turn_off(what, "not connected yet", gap_ns);
         }
     }
 
@@ -173,11 +172,27 @@ impl Store {
 
     /// `after_ns` where the gap began before the last word of the server.
     pub fn off(&mut self, what: &'static str, why: &str, after_ns: Option<i64>) {
+        self.watches.entry(what).or_default().settled = true;
+        if self.turn_off(what, why, after_ns) {
+            tracing::warn!("Kubernetes: {what} are not watched: {why}");
+        }
+    }
+
+    /// Nothing is watched.
+    pub fn off_all(&mut self, why: &str) {
+        let all: Vec<&'static str> = self.watches.keys().copied().collect();
+        let changed = all.into_iter().filter(|what| self.turn_off(what, why, None)).count();
+        if changed > 0 {
+            tracing::warn!("Kubernetes: nothing is watched: {why}");
+        }
+    }
+
+    /// False where that is known already.
+    fn turn_off(&mut self, what: &'static str, why: &str, after_ns: Option<i64>) -> bool {
         let now = now_ns();
         let watch = self.watches.entry(what).or_default();
-        watch.settled = true;
         if !watch.on && watch.why == why {
-            return;
+            return false;
         }
         let after_ns = after_ns.or(if watch.on { watch.heard_ns } else { None });
         if watch.on || watch.since_ns == 0 {
@@ -186,14 +201,8 @@ impl Store {
         watch.gap_ns = after_ns.or(watch.gap_ns);
         watch.on = false;
         watch.why = why.to_owned();
-        tracing::warn!("Kubernetes: {what} are not watched: {why}");
         self.feature(what, now, after_ns);
-    }
-
-    /// Nothing is watched.
-    pub fn off_all(&mut self, why: &str) {
-        let all: Vec<&'static str> = self.watches.keys().copied().collect();
-        all.into_iter().for_each(|what| self.off(what, why, None));
+        true
     }
 
     fn feature(&self, what: &str, ts_ns: i64, after_ns: Option<i64>) {
