@@ -15,8 +15,11 @@ if ready; then echo "$dir"; exit 0; fi
 for tool in apt-get apt-cache dpkg-deb tar; do command -v $tool >/dev/null || die "$tool is missing: this works on Debian and its kin only"; done
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/build.XXXXXX")
-trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
+child=
+trap '[ -z "$child" ] || kill "$child" 2>/dev/null; chmod -R u+w "$work"; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
+# What takes long, so that an interrupt ends it: bash runs traps only once a command in the foreground has ended.
+run() { "$@" & child=$!; local status=0; wait "$child" || status=$?; child=; return "$status"; }
 
 # apt with lists of its own, with the machine's mirrors, for binary and source packages; the machine's own state is not touched.
 mkdir -p "$work"/apt/{sources,lists/partial,cache/archives/partial,packages}
@@ -55,9 +58,9 @@ described=$(grep -rlE '^// \+k8s:openapi-gen=' --include='*.go' \
   staging/src/k8s.io/{api,apimachinery,apiserver,apiextensions-apiserver,kube-aggregator,metrics,client-go,kube-controller-manager,kube-proxy,kube-scheduler,kubelet,cloud-provider,component-base}/ \
   pkg cmd 2>/dev/null | grep -v -e /test -e testdata -e zz_gen | xargs -n1 dirname | sort -u |
   sed -E 's#^staging/src/#k8s.io/kubernetes/vendor/#; s#^(pkg|cmd)/#k8s.io/kubernetes/\1/#' | paste -sd,)
-go build -p 2 -o "$work/openapi-gen" ./vendor/k8s.io/kube-openapi/cmd/openapi-gen
+run go build -p 2 -o "$work/openapi-gen" ./vendor/k8s.io/kube-openapi/cmd/openapi-gen
 touch "$work/header"
-"$work/openapi-gen" -i "$described" -p k8s.io/kubernetes/pkg/generated/openapi -O zz_generated.openapi \
+run "$work/openapi-gen" -i "$described" -p k8s.io/kubernetes/pkg/generated/openapi -O zz_generated.openapi \
   -h "$work/header" -r "$work/violations" --output-base "$GOPATH/src" >&2
 
 say "building kube-apiserver"
@@ -67,7 +70,7 @@ for package in component-base client-go/pkg; do
   package=k8s.io/kubernetes/vendor/k8s.io/$package/version
   flags="$flags -X $package.gitVersion=v1.20.2 -X $package.gitMajor=1 -X $package.gitMinor=20"
 done
-go build -p 2 -ldflags "$flags" -o "$work/kube-apiserver" ./cmd/kube-apiserver >&2
+run go build -p 2 -ldflags "$flags" -o "$work/kube-apiserver" ./cmd/kube-apiserver >&2
 mv "$work/root/usr/bin/etcd" "$work/kube-apiserver" "$dir/"
 ready || die "what was built in $dir does not run"
 echo "$dir"

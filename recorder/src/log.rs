@@ -253,6 +253,20 @@ fn close_torn(dir: &Path, name: &str) -> io::Result<()> {
     fs::remove_file(&old)
 }
 
+/// Features that the newest file names: those its writer has or lacks.
+pub fn features(ring: &Ring) -> Vec<String> {
+    let names = ring.logs().unwrap_or_default();
+    let newest = names.iter().rfind(|name| series_of(name) == "facts");
+    let file = newest.and_then(|name| fs::File::open(ring.log().join(name)).ok());
+    let Some(Ok(bytes)) = file.map(zstd::stream::read::Decoder::new) else { return Vec::new() };
+    let feature = |line: String| match read_line(0, &line) {
+        Ok(Some(Record { fact: Fact::Feature(feature), .. })) => Some(feature.name),
+        _ => None,
+    };
+    // An open file ends in an error.
+    BufReader::new(bytes).lines().map_while(Result::ok).filter_map(feature).collect()
+}
+
 /// Copies a file of the log that may be torn up to its last whole line or message.
 pub fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
     let _ = fs::remove_file(to);

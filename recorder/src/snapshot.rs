@@ -18,6 +18,7 @@ use anyhow::Context;
 use shark_schema::manifest::{Manifest, Missing, Object, ObjectKind, Ulid, Window, node_manifest_path};
 
 use crate::api;
+use crate::log;
 use crate::ring::Ring;
 use crate::time::{new_ulid, now_ns};
 
@@ -124,7 +125,7 @@ async fn copy_cluster_log(
 
 /// Where the recorder notes pods, there is a cluster, and its log is missed.
 fn watches_kubernetes(ring: &Ring) -> bool {
-    api::ask_status(ring).is_some_and(|status| status.kube.is_some())
+    log::features(ring).iter().any(|name| name == "kube_pods")
 }
 
 fn requester() -> String {

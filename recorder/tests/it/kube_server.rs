@@ -138,6 +138,24 @@ impl Server {
         self.ask("admintoken", "POST", path, "application/json", object).expect("created")
     }
 
+    /// Many of a kind, over one connection.
+    pub fn create_many(&self, path: &str, objects: &[Value]) {
+        let request = |object: &Value| {
+            let body = object.to_string().replace('\\', "\\\\").replace('"', "\\\"");
+            format!(
+                "url = \"{}{path}\"\nheader = \"Authorization: Bearer admintoken\"\nheader = \"Content-Type: application/json\"\n\
+                 data-binary = \"{body}\"\ninsecure\nfail\noutput = /dev/null\nsilent\nshow-error\n",
+                url(PORT)
+            )
+        };
+        let config = self.dir.join("many.curl");
+        fs::write(&config, objects.iter().map(request).collect::<Vec<_>>().join("next\n")).unwrap();
+        let mut curl = Command::new("nsenter");
+        curl.arg(format!("--net=/run/netns/{}", self.namespace)).args(["curl", "--config"]).arg(&config);
+        let out = curl.output().expect("curl runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+
     pub fn patch(&self, path: &str, change: &Value) -> Value {
         self.ask("admintoken", "PATCH", path, "application/merge-patch+json", change).expect("patched")
     }

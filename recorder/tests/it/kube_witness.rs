@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shark_schema::identity::{Fact, Record};
 use shark_schema::manifest::{Manifest, ObjectKind};
 
-use crate::kube::{feature, log_now, pod, recorder, story, until};
+use crate::kube::{feature, log_now, pod, recorder, status, story, until};
 use crate::kube_server::Server;
 use crate::net::Net;
 use crate::process::{PROGRAM, sharkrec_ok};
@@ -230,6 +230,42 @@ fn everything_that_names_an_endpoint_is_witnessed_and_a_restart_misses_nothing()
     witness.stop();
 }
 
+#[test]
+fn a_cluster_of_many_pages_is_told_once_and_every_file_begins_with_all_of_it() {
+    const PODS: usize = 1_100;
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let pod_of = |number: usize| {
+        json!({ "metadata": { "name": format!("p{number:04}") }, "spec": {
+        "nodeName": format!("n{}", number % 7), "containers": [{ "name": "main", "image": "shop/app:1" }] } })
+    };
+    let pods: Vec<Value> = (0..PODS).map(pod_of).collect();
+    server.create_many("/api/v1/namespaces/default/pods", &pods);
+    let (ring, log) = (dir.path().join("witness"), dir.path().join("witness/log"));
+    let witness = Witness::start(&net, &ring, &server.kubeconfig("admintoken"));
+    on(&log, "pods");
+    let expected: Vec<String> = (0..PODS).map(|number| format!("p{number:04} Pending")).collect();
+    assert_eq!(story(&log_now(&log)), expected);
+    let kube = status(&ring).kube.expect("watched");
+    assert_eq!(kube.watches.iter().find(|watch| watch.what == "pods").unwrap().objects, Some(PODS as u64));
+    witness.stop();
+    // Nothing changed: a restart says nothing again, but the new file has everything.
+    let before = fs::read_dir(&log).unwrap().count();
+    let witness = Witness::start(&net, &ring, &server.kubeconfig("admintoken"));
+    let stopped = facts(&log).last().unwrap().ts_ns;
+    until(&log, "pods are watched again", |record| {
+        record.ts_ns > stopped && feature(record, "kube_pods", true).is_some()
+    });
+    witness.stop();
+    assert_eq!(fs::read_dir(&log).unwrap().count(), before + 1);
+    let again = story(&facts(&log));
+    assert_eq!(again.len(), 2 * PODS);
+    let mut newest = again[PODS..].to_vec();
+    newest.sort();
+    assert_eq!(newest, expected);
+}
+
 fn others_are_told(records: &[Record]) {
     let find = |wanted: &dyn Fn(&Fact) -> bool| {
         let found: Vec<&Fact> =
@@ -387,9 +423,10 @@ fn a_snapshot_has_the_witness_s_log_or_says_why_not() {
         assert!(said.contains(&missing.why), "{said}");
         assert!(manifest.cluster_log.is_empty());
     }
-    // A dead witness's directory is as good.
+    // A dead witness's directory is as good; and a dead recorder knew of a cluster too.
+    recorder.stop();
     let (manifest, _, _) = take(&["--witness", witnessed.to_str().unwrap()]);
     assert!(manifest.missing.is_empty() && !manifest.cluster_log.is_empty());
+    assert_eq!(take(&[]).0.missing.len(), 1);
     assert_eq!(disk_bytes(&ring.join("pins")), before);
-    recorder.stop();
 }

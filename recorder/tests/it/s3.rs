@@ -25,7 +25,12 @@ fn to_a_bucket_and_back() {
     let recorder = Recorder::start(&net, &ring, &["--compression", "none"]);
     // More than one part, so that the upload is a multipart one.
     let sent = net.send(0, 15_000, 1_400, 0).join().unwrap();
-    let output = server.snapshot(&ring, "s3://snaps/prod", SECRET, &[]);
+    let witness = dir.path().join("witness");
+    let (witnessed, _lock) = sharkrec::ring::Ring::create(&witness, "cluster_witness", "").unwrap();
+    let log = sharkrec::log::Log::open(&witnessed, 1 << 20, "witness").unwrap();
+    log.write(Fact::Feature(Feature { name: "kube_pods".into(), on: true, why: "a test".into() }));
+    let with = ["--witness", witness.to_str().unwrap()];
+    let output = server.snapshot(&ring, "s3://snaps/prod", SECRET, &with);
     let url = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(url.lines().count(), 1);
@@ -33,14 +38,16 @@ fn to_a_bucket_and_back() {
     let stored = server.root.join("snaps/prod").join(id);
     let lost = crate::reading::totals(&ring.join("segments")).lost();
     assert_eq!(numbers(&packets(&verify(&stored))).len() as u64 + lost, sent);
+    assert_eq!(facts(&stored.join("cluster/log")).len(), 1);
     // Complete: neither again nor over it.
     let again = server.snapshot(&ring, "s3://snaps/prod", SECRET, &["--resume", id]);
     assert!(failed(&again, "complete already"));
     // Without its top manifest it is a torso, which is completed without sending everything again.
     std::fs::remove_file(stored.join("manifest.json")).unwrap();
-    let resumed = server.snapshot(&ring, "s3://snaps/prod", SECRET, &["--resume", id]);
+    let resumed = server.snapshot(&ring, "s3://snaps/prod", SECRET, &["--resume", id, with[0], with[1]]);
     assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
     verify(&stored);
+    assert_eq!(facts(&stored.join("cluster/log")).len(), 1);
     recorder.stop();
 }
 
