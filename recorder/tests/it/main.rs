@@ -8,6 +8,7 @@ mod disk;
 mod kube;
 mod kube_chart;
 mod kube_gaps;
+mod kube_log;
 mod kube_server;
 mod kube_witness;
 mod live;
