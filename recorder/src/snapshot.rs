@@ -108,7 +108,13 @@ async fn copy_cluster_log(
     let pins = Pins::new(ring, &format!("{id}-cluster"))?;
     let why = match &wanted.witness {
         Some(place) => match witness::fetch(place, wanted.window.from_ns, &pins.dir).await {
-            Ok(items) => {
+            Ok((cluster, items)) => {
+                if cluster != ring.file.cluster {
+                    let here = &ring.file.cluster;
+                    tracing::warn!(
+                        "--cluster: the witness says '{cluster}', this recorder '{here}': names do not meet"
+                    );
+                }
                 target.put_all("", &items).await?;
                 return Ok((items.iter().map(Object::from).collect(), Vec::new()));
             }

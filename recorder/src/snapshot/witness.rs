@@ -36,7 +36,8 @@ const MOST_LIST_BYTES: usize = 4 << 20;
 /// A log file rotates long before this.
 const MOST_FILE_BYTES: u64 = 1 << 30;
 
-pub async fn fetch(place: &str, from_ns: i64, dir: &Path) -> anyhow::Result<Vec<Item>> {
+/// Gives the name of its cluster too: names are joined within one only.
+pub async fn fetch(place: &str, from_ns: i64, dir: &Path) -> anyhow::Result<(String, Vec<Item>)> {
     if let Some(host) = place.strip_prefix("http://") {
         let base = format!("http://{}", host.trim_end_matches('/'));
         return download(&base, from_ns, dir).await.with_context(|| place.to_owned());
@@ -46,10 +47,10 @@ pub async fn fetch(place: &str, from_ns: i64, dir: &Path) -> anyhow::Result<Vec<
     if api::ask_seal(&ring).is_none() {
         tracing::warn!("{place}: no answer from a witness within 1 s: its open file is read as it is");
     }
-    take_logs(&ring, from_ns, dir, BELOW)
+    Ok((ring.file.cluster.clone(), take_logs(&ring, from_ns, dir, BELOW)?))
 }
 
-async fn download(base: &str, from_ns: i64, dir: &Path) -> anyhow::Result<Vec<Item>> {
+async fn download(base: &str, from_ns: i64, dir: &Path) -> anyhow::Result<(String, Vec<Item>)> {
     let list = get_list(base).await?;
     let mut items = Vec::new();
     for name in logs_from(&list.files, from_ns) {
@@ -66,7 +67,7 @@ async fn download(base: &str, from_ns: i64, dir: &Path) -> anyhow::Result<Vec<It
         let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;
         items.push(Item { path: format!("{BELOW}{closed}"), kind: ObjectKind::Log, size, sha256, file });
     }
-    Ok(items)
+    Ok((list.cluster, items))
 }
 
 async fn get_list(base: &str) -> anyhow::Result<FileList> {

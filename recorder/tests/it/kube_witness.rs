@@ -379,7 +379,8 @@ fn a_snapshot_has_the_witness_s_log_or_says_why_not() {
         until(&witnessed.join("log"), "told", |record| {
             story(std::slice::from_ref(record)) == [address.as_str()]
         });
-        let (manifest, at, _) = take(&["--witness", place]);
+        let (manifest, at, said) = take(&["--witness", place]);
+        assert!(said.contains("--cluster: the witness says 'test', this recorder ''"), "{said}");
         assert!(manifest.missing.is_empty(), "{:?}", manifest.missing);
         assert!(!manifest.cluster_log.is_empty());
         assert!(
