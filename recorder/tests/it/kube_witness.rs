@@ -1,38 +1,36 @@
-//! `sharkrec witness`: everything of a cluster that names an endpoint, and snapshots that fetch its log or say why not.
+//! `sharkrec witness`: everything of a cluster that names an endpoint, whatever its size, its rights and its restarts.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use shark_schema::identity::{Fact, Record};
-use shark_schema::manifest::{Manifest, ObjectKind};
 
-use crate::kube::{feature, log_now, pod, recorder, status, story, until};
+use crate::kube::{feature, log_now, pod, status, story, until};
 use crate::kube_server::Server;
 use crate::net::Net;
 use crate::process::{PROGRAM, sharkrec_ok};
-use crate::reading::{disk_bytes, facts};
-use crate::snapshot::{folder, verify};
+use crate::reading::facts;
 
-const ADDRESS: &str = "127.0.0.1:7778";
+pub const ADDRESS: &str = "127.0.0.1:7778";
 
 /// A witness in the namespace of the API server; killed when dropped.
-struct Witness {
+pub struct Witness {
     child: Child,
 }
 
-fn within(net: &Net) -> Command {
+pub fn within(net: &Net) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{}", net.receiver)).arg(PROGRAM);
     command
 }
 
 impl Witness {
-    fn start(net: &Net, ring: &Path, kubeconfig: &Path) -> Witness {
+    pub fn start(net: &Net, ring: &Path, kubeconfig: &Path) -> Witness {
         let mut command = within(net);
         command.args(["witness", "--cluster", "test", "--listen", ADDRESS, "--ring"]).arg(ring);
         command.arg("--kubeconfig").arg(kubeconfig).stderr(Stdio::null());
@@ -46,7 +44,7 @@ impl Witness {
         witness
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
         assert!(self.child.wait().expect("it ends").success());
     }
@@ -59,7 +57,7 @@ impl Drop for Witness {
     }
 }
 
-fn on(log: &Path, what: &str) {
+pub fn on(log: &Path, what: &str) {
     until(log, what, |record| feature(record, &format!("kube_{what}"), true).is_some());
 }
 
@@ -348,86 +346,4 @@ fn a_right_that_is_missing_is_told_and_the_others_are_used() {
         within(&net).args(["doctor", "--kube", "node", "--kubeconfig", "/nowhere"]).output().unwrap();
     let out = String::from_utf8(nowhere.stdout).unwrap();
     assert!(out.contains("kube_connection      kubeconfig /nowhere"), "{out}");
-}
-
-#[test]
-fn a_snapshot_has_the_witness_s_log_or_says_why_not() {
-    let Some(net) = Net::new() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
-    server.pod("a", "n1", &Value::Null);
-    let kubeconfig = server.kubeconfig("admintoken");
-    let (ring, witnessed, to) = (dir.path().join("ring"), dir.path().join("witness"), dir.path().join("to"));
-    let recorder = recorder(&net, &ring, &kubeconfig);
-    let witness = Witness::start(&net, &witnessed, &kubeconfig);
-    on(&witnessed.join("log"), "pods");
-    net.send(0, 10, 100, 0).join().unwrap();
-    let take = |more: &[&str]| -> (Manifest, std::path::PathBuf, String) {
-        let mut command = within(&net);
-        command.args(["snapshot", "--since", "5m", "--ring"]).arg(&ring).arg("--to").arg(&to).args(more);
-        let Output { status, stdout, stderr } = command.output().expect("it runs");
-        let said = String::from_utf8_lossy(&stderr).into_owned();
-        assert!(status.success(), "{said}");
-        let at = folder(&String::from_utf8(stdout).unwrap());
-        verify(&at);
-        (Manifest::from_bytes(&fs::read(at.join("manifest.json")).unwrap()).unwrap(), at, said)
-    };
-    let url = format!("http://{ADDRESS}");
-    for place in [url.as_str(), witnessed.to_str().unwrap()] {
-        server.running("a", &format!("10.244.1.{}", place.len()));
-        let address = format!("a Running 10.244.1.{}", place.len());
-        until(&witnessed.join("log"), "told", |record| {
-            story(std::slice::from_ref(record)) == [address.as_str()]
-        });
-        let (manifest, at, said) = take(&["--witness", place]);
-        assert!(said.contains("--cluster: the witness says 'test', this recorder ''"), "{said}");
-        assert!(manifest.missing.is_empty(), "{:?}", manifest.missing);
-        assert!(!manifest.cluster_log.is_empty());
-        assert!(
-            manifest
-                .cluster_log
-                .iter()
-                .all(|of| of.kind == ObjectKind::Log && of.path.starts_with("cluster/log/"))
-        );
-        assert_eq!(story(&facts(&at.join("cluster/log"))).last(), Some(&address));
-    }
-    let answers = |more: &[&str], path: &str, code: &str| {
-        let mut curl = Command::new("nsenter");
-        curl.arg(format!("--net=/run/netns/{}", net.receiver));
-        let out = curl
-            .args(["curl", "-s", "--path-as-is", "-w", "%{http_code}", "-o", "/dev/null"])
-            .args(more)
-            .arg(format!("{url}{path}"))
-            .output();
-        assert_eq!(String::from_utf8(out.unwrap().stdout).unwrap(), code, "{path}");
-    };
-    let long = format!("X: {}", "x".repeat(20_000));
-    answers(&[], "/healthz", "200");
-    answers(&[], "/status", "200");
-    answers(&[], "/log/../ring.json", "404");
-    answers(&[], "/log/..%2fring.json", "404");
-    answers(&["-X", "POST"], "/log", "405");
-    answers(&["-X", "DELETE"], "/log", "405");
-    answers(&["-H", &long], "/healthz", "400");
-    witness.stop();
-    let before = disk_bytes(&ring.join("pins"));
-    for (more, why) in [
-        (&["--witness", url.as_str()][..], "http://127.0.0.1:7778: no connection: Connection refused"),
-        (&["--witness", "/nowhere"], "/nowhere: No such file or directory"),
-        (&["--witness", "https://x"], "--witness: 'https://x' is neither http://HOST:PORT nor a directory"),
-        (&[], "its place was not given (--witness or SHARKREC_WITNESS)"),
-    ] {
-        let (manifest, _, said) = take(more);
-        let [missing] = &manifest.missing[..] else { panic!("{:?}", manifest.missing) };
-        assert_eq!(missing.what, "log of the cluster's witness");
-        assert!(missing.why.starts_with(why), "{}", missing.why);
-        assert!(said.contains(&missing.why), "{said}");
-        assert!(manifest.cluster_log.is_empty());
-    }
-    // A dead witness's directory is as good; and a dead recorder knew of a cluster too.
-    recorder.stop();
-    let (manifest, _, _) = take(&["--witness", witnessed.to_str().unwrap()]);
-    assert!(manifest.missing.is_empty() && !manifest.cluster_log.is_empty());
-    assert_eq!(take(&[]).0.missing.len(), 1);
-    assert_eq!(disk_bytes(&ring.join("pins")), before);
 }

@@ -10,6 +10,7 @@ mod kube_chart;
 mod kube_gaps;
 mod kube_log;
 mod kube_server;
+mod kube_snapshot;
 mod kube_witness;
 mod live;
 mod loss;
