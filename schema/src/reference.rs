@@ -24,9 +24,10 @@ pub fn markdown() -> String {
     }
     text.push_str(
         "\n## `api_calls` (view)\n\nThe columns of every call table, then `protocol`, `version`, `operation`, \
-         `resource`, `summary`, `status` and `status_code`, over all call tables; each call is counted once, on its \
-         caller's side where both sides of an address translation were recorded (`nat_links`).\n\n\
-         ## `flows_all` (view)\n\n`flows` and `flow_copies`: every observation of every conversation.\n",
+         `resource`, `summary`, `status` and `status_code`, over all call tables; each call is counted once.\n\n\
+         ## `flows_all` (view)\n\n`flows` and `flow_copies`: every observation of every conversation.\n\n\
+         ## `http_all`, `dns_all`, ... (views)\n\nThe call tables with both sides of each address translation \
+         (`nat_links`); without `_all` they show the caller's.\n",
     );
     text
 }

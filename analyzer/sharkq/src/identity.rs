@@ -16,7 +16,7 @@ pub mod timeline;
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use shark_dissect::rows::Answer;
 use shark_schema::tables::{processes, sockets as sockets_table};
@@ -27,7 +27,7 @@ use self::history::History;
 use self::names::Names;
 use self::nat::Links;
 use self::rows::Rows;
-use self::sockets::{Endpoint, Found, Owner, Place, Socket, Sockets};
+use self::sockets::{Endpoint, Found, Owner, Place, Site, Socket, Sockets};
 use crate::source::Sources;
 
 /// All that is known of who was who.
@@ -41,6 +41,8 @@ pub struct Identities {
     sockets: Sockets,
     rows: Vec<Rows>,
     names: RwLock<Names>,
+    /// What was heard and is not among the names yet: the analysis never waits for a join.
+    heard: Mutex<Vec<Answer>>,
     /// Conversations on both sides of an address translation.
     pub links: Links,
     warnings: Vec<String>,
@@ -80,8 +82,8 @@ pub struct Identity<'a> {
 /// A conversation as packets show it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Talk {
-    /// Number of the cluster it was recorded in.
-    pub cluster: u16,
+    /// Where it was recorded.
+    pub site: Site,
     /// IP protocol.
     pub protocol: u8,
     /// Who asked.
@@ -101,8 +103,12 @@ pub struct Parties<'a> {
     pub dst: Identity<'a>,
     /// Address of the destination on the other side of an address translation.
     pub nat: Option<Place>,
-    /// The caller's socket and the side of the translation this is.
-    pub side: Option<nat::Side>,
+    /// By which socket both sides of a translation are known, seen from the caller's side.
+    pub before: Option<u64>,
+    /// The same, seen from the backend's: by its own socket, and by the caller's.
+    pub after: [Option<u64>; 2],
+    /// The sockets with just these ends.
+    pub sockets: [Option<u64>; 2],
 }
 
 impl Identities {
@@ -136,16 +142,23 @@ impl Identities {
         self.warnings.iter().cloned().chain((refused > 0).then_some(full)).collect()
     }
 
+    /// Where rows were recorded, by the names of cluster and node.
+    pub fn site(&self, cluster: Option<&str>, node: Option<&str>) -> Site {
+        Site { cluster: self.cluster.number(cluster).unwrap_or(u16::MAX), node: self.sockets.node(node) }
+    }
+
     /// Takes in what clients were told in answer to DNS queries.
     pub fn hear(&self, answers: Vec<Answer>) {
-        if !answers.is_empty() {
-            self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()).hear(answers);
-        }
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
     }
 
     /// Names from DNS, as far as they are known by now.
     pub fn names(&self) -> RwLockReadGuard<'_, Names> {
-        self.names.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+        let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+        if !heard.is_empty() {
+            self.names.write().unwrap_or_else(PoisonError::into_inner).hear(heard);
+        }
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rows of sockets and processes as the logs have them.
@@ -155,25 +168,26 @@ impl Identities {
 
     /// Who an end of a conversation was when it began, by the first proof there is: the socket, its cgroup or network namespace, the
     /// pod that had the address, the service, the node.
-    pub fn at(&self, cluster: u16, end: &Endpoint, ts_ns: i64) -> Identity<'_> {
-        self.by_socket(self.socket(cluster, end, ts_ns), cluster, end, ts_ns)
+    pub fn at(&self, site: Site, end: &Endpoint, ts_ns: i64) -> Identity<'_> {
+        self.by_socket(self.socket(site, end, ts_ns), site, end, ts_ns)
     }
 
-    fn socket(&self, cluster: u16, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
+    fn socket(&self, site: Site, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
         let sockets = &self.sockets;
-        let exact = sockets.exact(cluster, end, ts_ns);
-        exact.or_else(|| sockets.local(cluster, end, ts_ns)).or_else(|| sockets.waiting(cluster, end, ts_ns))
+        let exact = sockets.exact(site, end, ts_ns);
+        exact.or_else(|| sockets.local(site, end, ts_ns)).or_else(|| sockets.waiting(site, end, ts_ns))
     }
 
     fn by_socket<'a>(
         &'a self,
         found: Option<Found<'a>>,
-        cluster: u16,
+        site: Site,
         end: &Endpoint,
         ts_ns: i64,
     ) -> Identity<'a> {
+        let cluster = site.cluster;
         let (ip, _) = end.local;
-        let mut who = self.proven(found.map(|found| found.owner), cluster, ip, ts_ns);
+        let mut who = self.proven(found.map(|found| found.owner), site, ip, ts_ns);
         if who.service.is_none() {
             who.service =
                 self.cluster.served_at(cluster, end.local, ts_ns).map(|service| service.name.as_str());
@@ -195,21 +209,21 @@ impl Identities {
     }
 
     /// By socket, cgroup, network namespace or address.
-    fn proven<'a>(&'a self, owner: Option<Owner<'a>>, cluster: u16, ip: IpAddr, ts_ns: i64) -> Identity<'a> {
+    fn proven<'a>(&'a self, owner: Option<Owner<'a>>, site: Site, ip: IpAddr, ts_ns: i64) -> Identity<'a> {
         if let Some(owner) = owner
             && (owner.pid.is_some() || owner.pod_uid.is_some())
         {
             let who = self.owned(owner, if owner.pid.is_some() { "socket" } else { "cgroup" });
             // A process outside of all pods may still speak from a pod's address: somebody entered its network namespace.
-            let pod = self.cluster.pod_at(cluster, ip, ts_ns).filter(|_| owner.pod_uid.is_none());
+            let pod = self.cluster.pod_at(site.cluster, ip, ts_ns).filter(|_| owner.pod_uid.is_none());
             let Some(pod) = pod else { return who };
             let Identity { process, pid, .. } = who;
             return Identity { process, pid, proof: Some("ip_interval"), ..self.of_pod(pod) };
         }
-        if let Some(owner) = self.sockets.resident(cluster, ip, ts_ns) {
+        if let Some(owner) = self.sockets.resident(site, ip, ts_ns) {
             return self.owned(owner, "netns");
         }
-        match self.cluster.pod_at(cluster, ip, ts_ns) {
+        match self.cluster.pod_at(site.cluster, ip, ts_ns) {
             Some(pod) => Identity { proof: Some("ip_interval"), ..self.of_pod(pod) },
             None => Identity::default(),
         }
@@ -225,7 +239,8 @@ impl Identities {
         who.pod_uid = owner.pod_uid;
         let outside = owner.container_id.is_none().then_some("node");
         who.kind = who.kind.or(owner.pod_uid.map(|_| "pod")).or(outside);
-        who.node = owner.node;
+        // The pod's own word counts more: several recorders may hear of all sockets of one machine.
+        who.node = who.node.or(owner.node);
         who.zone = who.zone.or_else(|| self.cluster.node(owner.node?)?.zone.as_deref());
         Identity { process: owner.process, pid: owner.pid, proof: Some(proof), ..who }
     }
@@ -263,73 +278,81 @@ impl Identities {
 
     /// Both ends of a conversation when it began, also where the address that was asked leads to another.
     pub fn parties(&self, talk: &Talk) -> Parties<'_> {
-        let Talk { cluster, protocol, src, dst, start_ns } = *talk;
+        let Talk { site, protocol, src, dst, start_ns } = *talk;
         let [asking, asked] =
             [(src, dst), (dst, src)].map(|(local, peer)| Endpoint { protocol, local, peer });
-        let caller = self.socket(cluster, &asking, start_ns);
-        let callee = self.socket(cluster, &asked, start_ns);
+        let caller = self.socket(site, &asking, start_ns);
+        let callee = self.socket(site, &asked, start_ns);
         let mut parties = Parties {
-            src: self.by_socket(caller, cluster, &asking, start_ns),
-            dst: self.by_socket(callee, cluster, &asked, start_ns),
+            src: self.by_socket(caller, site, &asking, start_ns),
+            dst: self.by_socket(callee, site, &asked, start_ns),
+            sockets: [(caller, dst), (callee, src)].map(|(found, peer)| {
+                let socket = found?.socket;
+                (socket.peer == Some(peer)).then_some(socket.id)
+            }),
             ..Parties::default()
         };
         if parties.src.service.is_none() {
-            let service = self.cluster.serving_at(cluster, src.0, start_ns);
+            let service = self.cluster.serving_at(site.cluster, src.0, start_ns);
             parties.src.service = service.map(|service| service.name.as_str());
         }
         let caller = caller.map(|found| found.socket);
-        if callee.is_none() {
-            self.follow(talk, caller, &mut parties);
-        } else if let Some(dialled) = self.dialled(talk, caller, callee) {
+        let accepted = callee.map(|found| found.socket).filter(|socket| socket.peer == Some(src));
+        parties.after[0] = accepted.map(|socket| socket.id);
+        if let Some(dialled) = self.dialled(talk, caller, accepted) {
             parties.nat = Some(dialled);
-            parties.side = caller.map(|socket| nat::Side::After(socket.number));
-            if let Some(service) = self.cluster.service_at(cluster, dialled, start_ns) {
+            parties.after[1] = caller.map(|socket| socket.id);
+            if let Some(service) = self.cluster.service_at(site.cluster, dialled, start_ns) {
                 parties.dst.service = Some(&service.name);
             }
+        } else if callee.is_none() {
+            self.follow(talk, caller, &mut parties);
+        }
+        // A socket without a fixed peer does not say what it dialled: the other side does, if it was recorded.
+        let served = || self.cluster.served_at(site.cluster, dst, start_ns).is_some();
+        if let Some(caller) =
+            caller.filter(|socket| socket.peer.is_none() && socket.asks_anybody() && served())
+        {
+            parties.after[1] = Some(caller.id);
         }
         parties
     }
 
-    /// Who answered at an address that is nobody's own: the backend that the kernel led the conversation to, if that is proven.
+    /// Who answered at an address that is nobody's own: the backend that the kernel led the conversation to, if that is proven. Each
+    /// proof is a socket by which the conversation is found again on its other side.
     fn follow<'a>(&'a self, talk: &Talk, caller: Option<&'a Socket>, parties: &mut Parties<'a>) {
-        let Talk { cluster, protocol, src, dst, start_ns } = *talk;
-        let service = self.cluster.service_at(cluster, dst, start_ns);
-        let accepted = self.sockets.translated(cluster, protocol, src, dst, start_ns).map(Socket::local);
-        let meant = accepted.filter(|backend| {
-            // Where the service's backends are known, it must have been one of them.
-            let known = service.map(|service| service.backends_at(start_ns)).unwrap_or_default();
-            known.is_empty() || known.contains(backend)
-        });
-        let only = || service?.only_backend_at(dst.1, start_ns);
-        let backend = meant.or_else(only);
-        if service.is_some() || backend.is_some() {
-            parties.side = caller.map(|socket| nat::Side::Before(socket.number));
-        }
-        let Some(backend) = backend else { return };
+        let Talk { site, protocol, src, dst, start_ns } = *talk;
+        let service = self.cluster.service_at(site.cluster, dst, start_ns);
+        let known = service.map(|service| service.backends_at(start_ns)).unwrap_or_default();
+        let accepted = self.sockets.translated(site.cluster, protocol, src, dst, start_ns);
+        // Where the service's backends are known, it must have been one of them.
+        let accepted = accepted.filter(|socket| known.is_empty() || known.contains(&socket.local()));
+        let only = || {
+            let caller = caller.filter(|socket| socket.peer.is_none_or(|peer| peer == dst))?;
+            Some((service?.only_backend_at(dst.1, start_ns)?, caller.id))
+        };
+        let Some((backend, proof)) = accepted.map(|socket| (socket.local(), socket.id)).or_else(only) else {
+            return;
+        };
         let answering = Endpoint { protocol, local: backend, peer: src };
-        let who = self.at(cluster, &answering, start_ns);
+        let who = self.at(site, &answering, start_ns);
         let said = parties.dst;
         parties.nat = Some(backend);
+        parties.before = Some(proof);
         parties.dst = Identity {
             service: said.service.or(service.map(|service| service.name.as_str())).or(who.service),
             namespace: said.namespace.or(who.namespace),
             kind: Some("service"),
             ..who
         };
-        if said.proof == Some("static") {
-            let Identity { namespace, workload, workload_kind, pod, service, kind, proof, .. } = said;
-            parties.dst =
-                Identity { namespace, workload, workload_kind, pod, service, kind, proof, ..parties.dst };
-        }
     }
 
     /// What the caller dialled, if that was not the address that was reached.
-    fn dialled(&self, talk: &Talk, caller: Option<&Socket>, callee: Option<Found<'_>>) -> Option<Place> {
+    fn dialled(&self, talk: &Talk, caller: Option<&Socket>, accepted: Option<&Socket>) -> Option<Place> {
         let peer = caller.filter(|socket| socket.asks())?.peer.filter(|peer| *peer != talk.dst)?;
-        let service = self.cluster.service_at(talk.cluster, peer, talk.start_ns);
+        let service = self.cluster.service_at(talk.site.cluster, peer, talk.start_ns);
         let by_service = service.is_some_and(|service| service.has_backend(talk.dst, talk.start_ns));
-        let by_socket = callee
-            .is_some_and(|found| found.socket.peer == Some(talk.src) && found.socket.local() == talk.dst);
+        let by_socket = accepted.is_some_and(|socket| socket.local() == talk.dst);
         (by_service || by_socket).then_some(peer)
     }
 }

@@ -16,7 +16,7 @@ use datafusion::logical_expr::col;
 use datafusion::prelude::DataFrame;
 use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
-use shark_schema::tables::{TABLES, nat_links};
+use shark_schema::tables::{TABLES, flows, nat_links};
 
 use crate::kfl::entries::Entries;
 use crate::kfl::{self, Program};
@@ -66,12 +66,14 @@ impl Session {
         // The generic dialect takes the column `cluster` for the start of CLUSTER BY.
         config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
         let context = SessionContext::new_with_config(config);
-        for table in TABLES {
-            register(&context, table, &folder.join("tables").join(table.name))?;
-        }
         let is_linked = has_files(&folder.join("tables").join(nat_links::TABLE.name));
-        context.sql(&api_calls(is_linked)).await?.collect().await?;
-        context.sql(FLOWS_ALL).await?.collect().await?;
+        for table in TABLES {
+            let name = if is_linked && is_conversation(table) { recorded(table) } else { table.name.into() };
+            register(&context, table, &name, &folder.join("tables").join(table.name))?;
+        }
+        for view in views(is_linked) {
+            context.sql(&view).await?.collect().await?;
+        }
         kfl::functions::all().into_iter().for_each(|function| context.register_udf(function));
         context.register_table("entries", Arc::new(Entries::new(&context).await?))?;
         Ok(Session { context })
@@ -163,16 +165,16 @@ fn has_files(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
 
-fn register(context: &SessionContext, table: &Table, folder: &Path) -> anyhow::Result<()> {
+fn register(context: &SessionContext, table: &Table, name: &str, folder: &Path) -> anyhow::Result<()> {
     let schema: SchemaRef = Arc::new(without_metadata(&table.schema()));
     if !has_files(folder) {
-        context.register_table(table.name, Arc::new(MemTable::try_new(schema, vec![vec![]])?))?;
+        context.register_table(name, Arc::new(MemTable::try_new(schema, vec![vec![]])?))?;
         return Ok(());
     }
     let url = ListingTableUrl::parse(format!("{}/", std::path::absolute(folder)?.display()))?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
     let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-    context.register_table(table.name, Arc::new(ListingTable::try_new(config)?))?;
+    context.register_table(name, Arc::new(ListingTable::try_new(config)?))?;
     Ok(())
 }
 
@@ -182,15 +184,39 @@ fn without_metadata(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// Leaves out what is a copy behind an address translation.
-const ONCE: &str = " AND NOT EXISTS (SELECT 1 FROM nat_links WHERE after_flow_id = flow_id)";
+/// Rows of these are of conversations: what was recorded on both sides of an address translation has two.
+fn is_conversation(table: &Table) -> bool {
+    table.call.is_some() || table.name == flows::TABLE.name
+}
 
-/// Every observation of every conversation.
-const FLOWS_ALL: &str = "CREATE VIEW flows_all AS SELECT * FROM flows UNION ALL SELECT * FROM flow_copies";
+/// Name of a table with all that was recorded.
+fn recorded(table: &Table) -> String {
+    // `flows_all` has the observations of other interfaces, too.
+    if table.call.is_some() { format!("{}_all", table.name) } else { format!("{}_recorded", table.name) }
+}
 
-/// The view over all call tables: their common columns and what each says of itself. A call that was recorded on both sides of an
-/// address translation is counted where its caller made it.
-fn api_calls(is_linked: bool) -> String {
+/// Where conversations were recorded on both sides of an address translation, tables show them where their callers made them; with
+/// `_all` they show everything.
+fn views(is_linked: bool) -> Vec<String> {
+    let mut views = Vec::new();
+    for table in TABLES.iter().filter(|table| is_conversation(table)) {
+        let (name, all) = (table.name, recorded(table));
+        views.push(match is_linked {
+            true => format!(
+                "CREATE VIEW {name} AS SELECT * FROM {all} WHERE NOT EXISTS \
+                 (SELECT 1 FROM nat_links WHERE nat_links.after_flow_id = {all}.flow_id)"
+            ),
+            false => format!("CREATE VIEW {all} AS SELECT * FROM {name}"),
+        });
+    }
+    let flows = recorded(&flows::TABLE);
+    views.push(format!("CREATE VIEW flows_all AS SELECT * FROM {flows} UNION ALL SELECT * FROM flow_copies"));
+    views.push(api_calls());
+    views
+}
+
+/// The view over all call tables: their common columns and what each says of itself.
+fn api_calls() -> String {
     let common: Vec<&str> = <CallBlock as Block>::COLUMNS.iter().map(|column| column.name).collect();
     let common = common.join(", ");
     let branches: Vec<String> = TABLES
@@ -199,7 +225,7 @@ fn api_calls(is_linked: bool) -> String {
             let view = table.call.as_ref()?;
             Some(format!(
                 "SELECT {common}, '{}' AS protocol, {} AS version, {} AS operation, {} AS resource, {} AS summary, \
-                 {} AS status, {} AS status_code FROM {} WHERE NOT ({}){}",
+                 {} AS status, {} AS status_code FROM {} WHERE NOT ({})",
                 table.name,
                 view.version,
                 view.operation,
@@ -208,8 +234,7 @@ fn api_calls(is_linked: bool) -> String {
                 view.status,
                 view.status_code,
                 table.name,
-                view.excluded,
-                if is_linked { ONCE } else { "" },
+                view.excluded
             ))
         })
         .collect();

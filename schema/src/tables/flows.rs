@@ -112,8 +112,9 @@ table! {
         /// How src/dst were decided: syn, protocol (the parser knows its client), port, first_seen.
         orientation: Text,
         /// Address on the other side of an address translation (kube-proxy, ClusterIP): of the backend where `dst_ip` is a service's,
-        /// of the service where `dst_ip` is the backend that answered for it; NULL where nothing proves one. Such a conversation has two
-        /// rows, each with its own packets, and is linked in `nat_links`: to count it once, leave out those in `after_flow_id`.
+        /// of the service where `dst_ip` is the backend that answered for it; NULL where nothing proves one. A conversation that was
+        /// recorded on both sides has a row for each, linked in `nat_links` and never merged: `flows` and the call tables show the
+        /// caller's, `flows_all` and `http_all`, `dns_all`, ... both. Whoever reads the Parquet files leaves out `after_flow_id`.
         dst_nat_ip: Text,
         /// Forwarded, dropped, audit, unknown.
         verdict: Text [hubble = "verdict"],

@@ -3,9 +3,9 @@
 use crate::table;
 
 table! {
-    /// One row per conversation that was seen on both sides of a virtual address (kube-proxy's DNAT): the caller's flow to the
-    /// virtual address, and the flow that reached the backend. Both stay rows of `flows` and of the call tables; `api_calls` leaves out
-    /// the calls of `after_flow_id`, so that each is counted once.
+    /// One row per conversation that was recorded on both sides of a virtual address (kube-proxy's DNAT): the caller's flow to the
+    /// virtual address, and the flow that reached the backend. Both are in the files of `flows` and of the call tables; the tables in
+    /// SQL show the caller's, so that each call is there once, and those with `_all` show both.
     plain "nat_links", NatLinkRow, NatLinkBlock, sort ["before_flow_id"] {
         /// Flow to the virtual address.
         before_flow_id: Text,
@@ -19,8 +19,5 @@ table! {
         backend_ip: Text,
         /// Its port.
         backend_port: Int32,
-        /// What proves it: sockets (the backend accepted from the caller's address and port), endpoints (the address is one of the
-        /// service's, and the caller's socket is the same).
-        evidence: Text,
     }
 }

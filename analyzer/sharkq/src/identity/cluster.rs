@@ -166,9 +166,17 @@ impl Cluster {
         self.nodes.iter().find(|node| node.name == name)
     }
 
-    /// The number of a cluster; one that was not known gets one.
+    /// The number of a cluster; one that was not known gets one. Who does not say which cluster it belongs to belongs to the only one.
     pub fn cluster_number(&mut self, name: &str) -> u16 {
-        let at = self.clusters.iter().position(|known| known == name).unwrap_or_else(|| {
+        let known = match self.clusters.as_mut_slice() {
+            [_] if name.is_empty() => Some(0),
+            [only] if only.is_empty() => {
+                only.push_str(name);
+                Some(0)
+            }
+            all => all.iter().position(|known| known == name),
+        };
+        let at = known.unwrap_or_else(|| {
             self.clusters.push(name.to_owned());
             self.clusters.len() - 1
         });

@@ -12,7 +12,6 @@ use shark_dissect::rows::Batch;
 use shark_schema::table::Table;
 
 use super::names::Names;
-use super::nat::Side;
 use super::{Identities, Identity, Parties, Talk};
 
 /// A row's parties, with the names they had for each other.
@@ -88,7 +87,7 @@ fn parties<'a>(batch: &Batch, identities: &'a Identities, names: &'a Names) -> V
     let rows = &batch.rows;
     let text = |name: &str| rows[name].as_string::<i32>();
     let port = |name: &str| rows[name].as_primitive::<Int32Type>();
-    let (src_ips, dst_ips, clusters) = (text("src_ip"), text("dst_ip"), text("cluster"));
+    let (src_ips, dst_ips, clusters, nodes) = (text("src_ip"), text("dst_ip"), text("cluster"), text("node"));
     let (src_ports, dst_ports) = (port("src_port"), port("dst_port"));
     let protocols = ["proto", "transport"].into_iter().find_map(|name| rows.column_by_name(name));
     let protocols = protocols.map(|column| column.as_string::<i32>());
@@ -104,9 +103,9 @@ fn parties<'a>(batch: &Batch, identities: &'a Identities, names: &'a Names) -> V
             named.push(Named::default());
             continue;
         };
-        let cluster = clusters.is_valid(row).then(|| clusters.value(row));
+        let [cluster, node] = [clusters, nodes].map(|texts| texts.is_valid(row).then(|| texts.value(row)));
         let talk = Talk {
-            cluster: identities.cluster.number(cluster).unwrap_or(u16::MAX),
+            site: identities.site(cluster, node),
             // Calls are over TCP unless their table says otherwise.
             protocol: protocols.map_or(6, |column| protocol(column.value(row))),
             src,
@@ -135,11 +134,15 @@ fn protocol(name: &str) -> u8 {
 }
 
 fn link(batch: &Batch, named: &[Named<'_>], identities: &Identities) {
+    let links = &identities.links;
     let ids = batch.rows["flow_id"].as_string::<i32>();
-    for (id, named) in ids.iter().zip(named) {
-        if let (Some(id), Some(side), Some(asked)) = (id, named.parties.side, named.asked) {
-            identities.links.add(side, id, asked);
+    for (id, Named { parties, asked, .. }) in ids.iter().zip(named) {
+        let (Some(id), Some(asked)) = (id, *asked) else { continue };
+        parties.sockets.into_iter().flatten().for_each(|socket| links.own(socket, id));
+        if let (Some(socket), Some(backend)) = (parties.before, parties.nat) {
+            links.before(socket, id, asked, backend);
         }
+        parties.after.into_iter().flatten().for_each(|socket| links.after(socket, id, asked));
     }
 }
 
@@ -160,10 +163,10 @@ fn vantages(batch: &Batch, named: &[Named<'_>]) -> ArrayRef {
         match (src.map(|src| Some(src) == node), dst.map(|dst| Some(dst) == node)) {
             _ if named.loopback => Some("loopback"),
             _ if node.is_none() => None,
-            (Some(true), Some(true)) => match named.parties.side {
-                Some(Side::Before(_)) => Some("client"),
-                Some(Side::After(_)) => Some("server"),
-                None => None,
+            (Some(true), Some(true)) => match (named.parties.before, named.parties.nat) {
+                (Some(_), _) => Some("client"),
+                (None, Some(_)) => Some("server"),
+                (None, None) => None,
             },
             (Some(true), _) => Some("client"),
             (_, Some(true)) => Some("server"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use shark_dissect::rows::Answer;
 
 /// Pairs of client and address, and changes of their names, that are remembered.
-const MOST: usize = 400_000;
+const MOST: usize = 200_000;
 
 /// What was told to whom.
 #[derive(Default)]

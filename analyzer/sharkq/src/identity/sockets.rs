@@ -2,7 +2,7 @@
 //! at a time, by hash of its addresses and then by time. Where several processes could have been meant, nobody is named.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -32,6 +32,15 @@ pub struct Endpoint {
     pub peer: Place,
 }
 
+/// Where packets were recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Number of the cluster.
+    pub cluster: u16,
+    /// Number of the node, as [`Sockets::node`] gives it.
+    pub node: u32,
+}
+
 /// What a socket was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
@@ -57,8 +66,8 @@ pub struct Socket {
     pid: Option<i32>,
     pod_uid: u32,
     container: u32,
-    /// Its place among all.
-    pub number: u32,
+    /// The same in the logs of all recorders of a machine.
+    pub id: u64,
 }
 
 /// What is known of the owner of a socket.
@@ -205,7 +214,8 @@ impl Sockets {
         let time = |name: &str| batch[name].as_primitive::<TimestampNanosecondType>();
         let (process_ids, comms, nodes, protocols) =
             (text("proc_id"), text("comm"), text("node"), text("proto"));
-        let (pods, containers, ops) = (text("pod_uid"), text("container_id"), text("op"));
+        let (ids, pods) = (text("sock_id"), text("pod_uid"));
+        let (containers, ops) = (text("container_id"), text("op"));
         let ends =
             [("local_ip", "local_port"), ("peer_ip", "peer_port")].map(|(ip, port)| (text(ip), int(port)));
         let (starts, closes, pids) = (time("start_ts"), time("end_ts"), int("pid"));
@@ -248,7 +258,7 @@ impl Sockets {
                 pid: pids.is_valid(row).then(|| pids.value(row)),
                 pod_uid: own[1],
                 container: own[2],
-                number: self.sockets.len() as u32,
+                id: own_id(ids.value(row), value(nodes, row)),
             });
         }
     }
@@ -304,30 +314,47 @@ impl Sockets {
     }
 
     /// The socket with just these ends that was open then, or was accepted soon after.
-    pub fn exact(&self, cluster: u16, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
-        let listed = self.by_tuple.get(&(cluster, end.protocol, end.local, end.peer));
-        self.then(listed.iter(), ts_ns)
+    pub fn exact(&self, site: Site, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
+        let key = (site.cluster, end.protocol, end.local, end.peer);
+        self.then(self.by_tuple.get(&key), site, end.local.0, ts_ns, |_| true)
     }
 
     /// A socket with this address and port, whatever its process takes for the other end: all that were open then were of one
     /// owner. An address translation changes the other end only.
-    pub fn local(&self, cluster: u16, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
-        self.then(self.by_local.get(&(cluster, end.protocol, end.local)).iter(), ts_ns)
+    pub fn local(&self, site: Site, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
+        let key = (site.cluster, end.protocol, end.local);
+        self.then(self.by_local.get(&key), site, end.local.0, ts_ns, |_| true)
     }
 
     /// The socket that waited for anything that came to this port, in the network namespace that had the address.
-    pub fn waiting(&self, cluster: u16, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
-        let (node, netns) = self.home(cluster, end.local.0, ts_ns)?;
-        let listed = self.by_port.get(&(cluster, end.protocol, end.local.1)).iter();
-        let there = |at: &&u32| (self.get(**at).node, self.get(**at).netns) == (node, netns);
-        self.then(listed.filter(there), ts_ns)
+    pub fn waiting(&self, site: Site, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
+        let home = self.home(site, end.local.0, ts_ns)?;
+        let listed = self.by_port.get(&(site.cluster, end.protocol, end.local.1));
+        self.then(listed, site, end.local.0, ts_ns, |socket| (socket.node, socket.netns) == home)
+    }
+
+    /// What the log of the node says on which the packets were seen; that of another only where it says nothing, and where the
+    /// address means the same there.
+    fn then<'a>(
+        &'a self,
+        listed: &'a [u32],
+        site: Site,
+        ip: IpAddr,
+        ts_ns: i64,
+        fits: impl Fn(&Socket) -> bool,
+    ) -> Option<Found<'a>> {
+        let here = |socket: &&Socket| socket.node == site.node && fits(socket);
+        let found = self.one(listed.iter().map(|&at| self.get(at)).filter(here), ts_ns);
+        let elsewhere =
+            || self.one(listed.iter().map(|&at| self.get(at)).filter(|socket| fits(socket)), ts_ns);
+        found.or_else(|| if ip.is_loopback() { None } else { elsewhere() })
     }
 
     /// Of sockets by their begin: those that were open, if they were of one owner; else the one that was accepted, or first
     /// answered, soon after the first packet came for it.
-    fn then<'a>(&'a self, listed: impl Iterator<Item = &'a u32>, ts_ns: i64) -> Option<Found<'a>> {
+    fn one<'a>(&'a self, listed: impl Iterator<Item = &'a Socket>, ts_ns: i64) -> Option<Found<'a>> {
         let (mut open, mut next, mut count) = (None::<Found<'a>>, None, 0);
-        for socket in listed.map(|&at| self.get(at)) {
+        for socket in listed {
             if socket.from_ns > ts_ns.saturating_add(BACKLOG_NS) || next.is_some() {
                 break;
             }
@@ -373,21 +400,31 @@ impl Sockets {
     }
 
     /// The pod whose network namespace had the address, where that was one and of this pod only.
-    pub fn resident(&self, cluster: u16, ip: IpAddr, ts_ns: i64) -> Option<Owner<'_>> {
-        let (node, netns) = self.home(cluster, ip, ts_ns)?;
-        let pods = self.inhabitants.get(&(cluster, node, netns))?;
+    pub fn resident(&self, site: Site, ip: IpAddr, ts_ns: i64) -> Option<Owner<'_>> {
+        let (node, netns) = self.home(site, ip, ts_ns)?;
+        let pods = self.inhabitants.get(&(site.cluster, node, netns))?;
         let [pod] = pods.as_slice() else { return None };
         let pod_uid = Some(self.texts.get(*pod)?);
         Some(Owner { pod_uid, node: self.texts.get(node), ..Owner::default() })
     }
 
-    fn home(&self, cluster: u16, ip: IpAddr, ts_ns: i64) -> Option<(u32, u32)> {
-        let homes = self.homes.get(&(cluster, ip))?;
-        let mut then = homes.iter().filter(|home| {
+    fn home(&self, site: Site, ip: IpAddr, ts_ns: i64) -> Option<(u32, u32)> {
+        let homes = self.homes.get(&(site.cluster, ip))?;
+        let then = |home: &&Home| {
             home.from_ns <= ts_ns.saturating_add(CLOCKS_NS) && home.to_ns >= ts_ns.saturating_sub(CLOCKS_NS)
-        });
-        let home = then.next()?;
-        then.next().is_none().then_some((home.node, home.netns))
+        };
+        let mut here = homes.iter().filter(then).filter(|home| home.node == site.node);
+        let mut all = homes.iter().filter(then);
+        let home = match here.next() {
+            Some(home) => here.next().is_none().then_some(home),
+            None => all.next().filter(|_| all.next().is_none()),
+        };
+        home.map(|home| (home.node, home.netns))
+    }
+
+    /// The number of a node by its name.
+    pub fn node(&self, name: Option<&str>) -> u32 {
+        name.and_then(|name| self.texts.numbers.get(name)).copied().unwrap_or(NONE)
     }
 
     fn get(&self, at: u32) -> &Socket {
@@ -416,10 +453,23 @@ impl Socket {
         self.local
     }
 
+    /// It sends datagrams to anybody.
+    pub fn asks_anybody(&self) -> bool {
+        self.op == Op::Bind
+    }
+
     /// It began a connection, or sent first.
     pub fn asks(&self) -> bool {
         self.op == Op::Connect
     }
+}
+
+/// Boot and number of a socket, without the node it was told of.
+pub fn own_id(id: &str, node: Option<&str>) -> u64 {
+    let own = node.and_then(|node| id.strip_prefix(node)).unwrap_or(id);
+    let mut hasher = DefaultHasher::new();
+    own.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn value(texts: &arrow::array::StringArray, row: usize) -> Option<&str> {

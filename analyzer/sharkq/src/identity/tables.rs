@@ -18,6 +18,7 @@ use shark_schema::tables::{nat_links, network_policies};
 use super::cluster::{Cluster, addresses};
 use super::history::Object;
 use super::rows::Rows;
+use super::sockets::own_id;
 use super::timeline::OPEN;
 use super::{Identities, policies};
 
@@ -35,7 +36,7 @@ pub fn all(
         (&identity_conflicts::TABLE, vec![conflict_rows(&identities.cluster)]),
         (&nat_links::TABLE, vec![identities.links.rows()]),
     ];
-    tables.extend(identities.rows().iter().map(|rows| (rows.table, told(rows, &identities.cluster))));
+    tables.extend(identities.rows().iter().map(|rows| (rows.table, told(rows, identities))));
     tables
 }
 
@@ -340,7 +341,8 @@ fn conflict_rows(cluster: &Cluster) -> RecordBatch {
 }
 
 /// Sockets and processes as told; sockets with the names of their pods.
-fn told(rows: &Rows, cluster: &Cluster) -> Vec<RecordBatch> {
+fn told(rows: &Rows, identities: &Identities) -> Vec<RecordBatch> {
+    let cluster = &identities.cluster;
     let schema = Arc::new(rows.table.schema());
     let named = |batch: &RecordBatch| -> RecordBatch {
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
@@ -350,6 +352,10 @@ fn told(rows: &Rows, cluster: &Cluster) -> Vec<RecordBatch> {
             let pods: Vec<_> = uids.iter().map(|uid| cluster.pod(uid?)).collect();
             let namespaces = pods.iter().map(|pod| pod.map(|pod| pod.namespace.as_str()));
             columns[at] = Arc::new(namespaces.collect::<StringArray>());
+            let (own, nodes) = (batch["sock_id"].as_string::<i32>(), batch["node"].as_string::<i32>());
+            let own = own.iter().zip(nodes).map(|(id, node)| own_id(id.unwrap_or_default(), node));
+            columns[schema.index_of("flow_id").expect("a column of sockets")] =
+                Arc::new(identities.links.flows_of(own));
             let names = pods.iter().map(|pod| pod.map(|pod| pod.name.as_str()));
             columns[schema.index_of("pod").expect("a column of sockets")] =
                 Arc::new(names.collect::<StringArray>());

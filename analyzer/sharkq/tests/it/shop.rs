@@ -31,7 +31,7 @@ fn live(services: &str, seed: u64) {
 }
 
 /// Plays a run of the shop while `sharkrec` records every pod's interface; gives the snapshot.
-fn record(desk: &Desk, services: &str, seed: u64) -> PathBuf {
+pub fn record(desk: &Desk, services: &str, seed: u64) -> PathBuf {
     built("sharkrec");
     let record = "\"$BIN/sharkrec\" record --ring \"$DESK/ring\" --ring-size 1GiB $(printf -- '--iface %s ' $SHOP_IFACES)";
     let then = "\"$BIN/sharkrec\" snapshot --since 10m --ring \"$DESK/ring\" --to \"$DESK/snapshots\" >\"$DESK/url\"";
