@@ -2,12 +2,14 @@
 //! packets, a static identity file. Out: names and how they were proven; never today's owner of an address for yesterday's packet,
 //! and no name at all where two could be meant.
 
+pub mod claims;
 pub mod cluster;
 pub mod fixed;
 pub mod history;
 pub mod join;
 pub mod names;
 pub mod nat;
+pub mod numbers;
 pub mod policies;
 pub mod rows;
 pub mod sockets;
@@ -205,6 +207,9 @@ impl Identities {
             who.kind = Some("node");
             who.proof = who.proof.or(Some("node"));
         }
+        if who.proof.is_none() && !self.cluster.clusters.is_empty() && is_public(ip) {
+            who.kind = Some("external");
+        }
         self.overruled(who, ip, ts_ns)
     }
 
@@ -354,6 +359,21 @@ impl Identities {
         let by_service = service.is_some_and(|service| service.has_backend(talk.dst, talk.start_ns));
         let by_socket = accepted.is_some_and(|socket| socket.local() == talk.dst);
         (by_service || by_socket).then_some(peer)
+    }
+}
+
+/// Not of the ranges that belong to whoever uses them (RFC 1918, RFC 6598, RFC 4193), nor to one link or host.
+fn is_public(ip: IpAddr) -> bool {
+    if ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() {
+        return false;
+    }
+    match ip {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            let shared = first == 100 && second & 0xC0 == 64;
+            !(v4.is_private() || v4.is_link_local() || v4.is_broadcast() || shared)
+        }
+        IpAddr::V6(v6) => !(v6.is_unique_local() || v6.is_unicast_link_local()),
     }
 }
 

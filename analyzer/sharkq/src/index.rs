@@ -166,7 +166,7 @@ fn build_in(
     })?;
     refuse_what_is_no_capture(sources, &damage)?;
     let told = provenance::tables(sources, &stats).into_iter().map(|(table, rows)| (table, vec![rows]));
-    for (table, rows) in told.chain(identity::tables::all(identities, &sources.facts)) {
+    for (table, rows) in told.chain(identity::tables::all(identities, sources)) {
         let place = folder.join("tables").join(table.name);
         std::fs::create_dir_all(&place)?;
         let batches: Vec<Batch> = rows

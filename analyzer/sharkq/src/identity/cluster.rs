@@ -4,13 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use shark_schema::identity::{EndpointSlice, Fact, NodeObject, Pod, Port, Service};
+use shark_schema::identity::{Fact, NodeObject, Pod, Port};
 
-use super::history::{History, Object, Version};
+use super::claims::{addresses, claim, claims_of_pod, endpoints_of};
+use super::history::History;
 use super::timeline::{Claim, Conflict, OPEN, Timeline};
-
-/// A witness hears of a change a moment after it happened.
-const LAG_NS: i64 = 1_000_000_000;
 
 /// Number of an object in its list.
 pub type Number = u32;
@@ -334,105 +332,75 @@ impl ServiceNames {
     }
 }
 
-/// The first version of what was there before anybody looked is taken to hold before, too, where nobody else claims the address.
-fn claim(number: Number, object: &Object, version: &Version) -> Claim<Number> {
-    let is_first = object.versions.first().is_some_and(|first| std::ptr::eq(first, version));
-    let early_ns = match is_first && object.was_there {
-        true => i64::MIN,
-        false => version.after_ns.unwrap_or(version.from_ns.saturating_sub(LAG_NS)),
-    };
-    Claim { owner: number, early_ns, from_ns: version.from_ns, to_ns: end(object, version) }
-}
+#[cfg(test)]
+mod tests {
+    use shark_schema::identity::{LogHeader, Record};
 
-/// Until when a version is known to have held; what comes after it may well be the same in all that matters here.
-fn end(object: &Object, version: &Version) -> i64 {
-    let is_last = object.versions.last().is_some_and(|last| std::ptr::eq(last, version));
-    version.unsure_ns.filter(|_| is_last).unwrap_or(version.to_ns)
-}
+    use super::*;
 
-/// When a pod owned its addresses: from when it was given one, at the earliest from its start, until it was deleted or had ended.
-fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Number>)> {
-    let mut claims: Vec<(IpAddr, Claim<Number>)> = Vec::new();
-    for version in &object.versions {
-        let Fact::Pod(pod) = &version.fact else { continue };
-        if pod.host_network {
-            continue;
-        }
-        let over = matches!(pod.phase.as_str(), "Succeeded" | "Failed");
-        // The end is known to the second: it may be as late as the next one.
-        let ended_ns = pod.ended_ns.map(|ns| ns.saturating_add(1_000_000_000)).filter(|_| over);
-        for ip in addresses(&pod.ips) {
-            let before =
-                claims.iter_mut().rev().find(|(of, claim)| *of == ip && claim.to_ns >= version.from_ns);
-            match (before, over) {
-                (Some((_, claim)), false) => claim.to_ns = end(object, version),
-                (Some((_, claim)), true) => {
-                    let told_ns = version.after_ns.unwrap_or(version.from_ns);
-                    claim.to_ns = ended_ns.map_or(told_ns, |ended_ns| ended_ns.min(version.from_ns));
-                }
-                (None, false) => {
-                    let from_ns = version.from_ns;
-                    let early_ns = pod.started_ns.or(version.after_ns).unwrap_or(from_ns).min(from_ns);
-                    let to_ns = end(object, version);
-                    claims.push((ip, Claim { owner: number, early_ns, from_ns, to_ns }));
-                }
-                // It had ended before anybody looked: what it says of itself holds where nobody else claims the address.
-                (None, true) => {
-                    if let (Some(early_ns), Some(to_ns)) = (pod.started_ns, ended_ns) {
-                        claims.push((ip, Claim { owner: number, early_ns, from_ns: to_ns, to_ns }));
-                    }
-                }
-            }
-        }
-        let gone = claims.iter_mut().filter(|(ip, claim)| {
-            claim.to_ns == version.from_ns && !addresses(&pod.ips).any(|own| own == *ip)
-        });
-        // An address it has no more: since when exactly was not watched.
-        gone.for_each(|(_, claim)| claim.to_ns = version.after_ns.unwrap_or(claim.to_ns));
+    const SECOND_NS: i64 = 1_000_000_000;
+
+    fn pod(name: &str) -> Pod {
+        let ips = vec!["10.0.0.1".into()];
+        Pod { uid: name.into(), name: name.into(), ips, phase: "Running".into(), ..Pod::default() }
     }
-    claims
-}
 
-/// Backends of a service over time, from its endpoint slices.
-fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
-    let of_service = |slice: &EndpointSlice| {
-        slice.namespace == service.namespace && slice.service.as_deref() == Some(&service.name)
-    };
-    let mut slices: Vec<(i64, i64, &EndpointSlice)> = Vec::new();
-    for (_, object) in history.of("endpoint_slice").filter(|(of, _)| *of == cluster) {
-        for version in &object.versions {
-            let Fact::EndpointSlice(slice) = &version.fact else { continue };
-            if of_service(slice) {
-                let claim = claim(0, object, version);
-                slices.push((claim.early_ns, version.to_ns, slice));
-            }
-        }
+    fn cluster(told: Vec<(i64, Option<i64>, Pod)>) -> Cluster {
+        let header = LogHeader {
+            log: "sharkrec".into(),
+            format: 1,
+            node: "n".into(),
+            cluster: String::new(),
+            writer: "witness".into(),
+            started_ns: 0,
+        };
+        let record = |(at, after, pod): (i64, Option<i64>, Pod)| Record {
+            ts_ns: at * SECOND_NS,
+            after_ns: after.map(|after| after * SECOND_NS),
+            fact: Fact::Pod(pod),
+        };
+        let facts: Vec<(LogHeader, Record)> =
+            told.into_iter().map(|one| (header.clone(), record(one))).collect();
+        Cluster::new(&History::new(&facts))
     }
-    let mut moments: Vec<i64> = slices.iter().flat_map(|(from_ns, to_ns, _)| [*from_ns, *to_ns]).collect();
-    moments.sort_unstable();
-    moments.dedup();
-    let backends = |at_ns: i64| {
-        let there = slices.iter().filter(|(from_ns, to_ns, _)| (*from_ns..*to_ns).contains(&at_ns));
-        let mut backends: Vec<(IpAddr, u16)> = there.flat_map(|(.., slice)| backends_of(slice)).collect();
-        backends.sort_unstable();
-        backends.dedup();
-        (at_ns, backends)
-    };
-    moments.into_iter().filter(|at_ns| *at_ns != OPEN).map(backends).collect()
-}
 
-/// Endpoints that are not ready get no new connections; one whose state nobody knows counts as ready (the API says so).
-fn backends_of(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, u16)> {
-    let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready != Some(false));
-    let ports: Vec<u16> = slice.ports.iter().map(|port| port.port).collect();
-    ready.flat_map(move |endpoint| {
-        let ports = ports.clone();
-        addresses(&endpoint.addresses)
-            .flat_map(move |ip| ports.clone().into_iter().map(move |port| (ip, port)))
-    })
-}
+    fn owners<const N: usize>(cluster: &Cluster, at: [i64; N]) -> [Option<&str>; N] {
+        let ip = "10.0.0.1".parse().expect("an address");
+        at.map(|at| cluster.pod_at(0, ip, at * SECOND_NS).map(|pod| pod.name.as_str()))
+    }
 
-/// Those of the texts that are addresses: a service may say `None`.
-pub fn addresses(texts: &[String]) -> impl Iterator<Item = IpAddr> + '_ {
-    texts.iter().filter_map(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical())
+    #[test]
+    fn an_address_is_owned_from_the_start_to_the_end_of_a_pod() {
+        let started = Pod { started_ns: Some(3 * SECOND_NS), ..pod("a") };
+        let ended = Pod { phase: "Failed".into(), ended_ns: Some(7 * SECOND_NS), ..started.clone() };
+        let told = cluster(vec![(5, None, started), (9, None, ended)]);
+        assert_eq!(owners(&told, [2, 3, 7, 8, 9]), [None, Some("a"), Some("a"), None, None]);
+        assert!(told.conflicts.is_empty());
+    }
+
+    #[test]
+    fn what_ended_before_anybody_looked_yields_to_what_runs() {
+        let done = Pod {
+            phase: "Succeeded".into(),
+            started_ns: Some(SECOND_NS),
+            ended_ns: Some(4 * SECOND_NS),
+            ..pod("done")
+        };
+        let told = cluster(vec![(6, None, done), (3, None, pod("runs"))]);
+        assert_eq!(owners(&told, [1, 2, 3, 6]), [Some("done"), Some("done"), Some("runs"), Some("runs")]);
+    }
+
+    #[test]
+    fn of_a_time_without_a_watch_nothing_is_said_but_what_both_sides_agree_on() {
+        let changed = Pod { restarts: 1, ..pod("a") };
+        let gone = Pod { deleted: true, ..changed.clone() };
+        let told = cluster(vec![(1, None, pod("a")), (9, Some(5), changed), (20, Some(15), gone)]);
+        assert_eq!(owners(&told, [4, 7, 14, 15, 18]), [Some("a"), Some("a"), Some("a"), None, None]);
+    }
+
+    #[test]
+    fn pods_of_the_host_network_own_no_address() {
+        let told = cluster(vec![(1, None, Pod { host_network: true, ..pod("host") })]);
+        assert_eq!(owners(&told, [1, 5]), [None, None]);
+    }
 }

@@ -1,7 +1,7 @@
 //! Objects of a cluster over time. In: facts of any number of logs, each object told by one or several of them. Out: the versions
 //! of each object with their intervals. Nothing is made up between two facts: a change that nobody watched says since when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use shark_schema::identity::{Fact, LogHeader, Record};
 
@@ -10,11 +10,14 @@ use super::timeline::OPEN;
 /// Facts of the first moments after a log begins are of objects that were there before.
 const FIRST_LIST_NS: i64 = 10_000_000_000;
 
+/// Cluster, kind and uid of an object.
+pub type Key = (String, &'static str, String);
+
 /// All objects that any log told of.
 #[derive(Default)]
 pub struct History {
     /// By cluster, kind and uid.
-    pub objects: BTreeMap<(String, &'static str, String), Object>,
+    pub objects: BTreeMap<Key, Object>,
 }
 
 /// One object.
@@ -42,16 +45,23 @@ pub struct Version {
 impl History {
     /// From facts in any order.
     pub fn new(facts: &[(LogHeader, Record)]) -> History {
-        let mut told: BTreeMap<(String, &'static str, String), Vec<&Record>> = BTreeMap::new();
-        let mut first_ns = OPEN;
+        let log = |header: &LogHeader| (header.cluster.clone(), header.node.clone(), header.writer.clone());
+        let mut began = HashMap::new();
+        for (header, record) in facts.iter().filter(|(_, record)| record.fact.object().is_some()) {
+            let first_ns = began.entry(log(header)).or_insert(OPEN);
+            *first_ns = record.ts_ns.min(*first_ns);
+        }
+        let mut told: BTreeMap<Key, Vec<(&Record, i64)>> = BTreeMap::new();
         for (header, record) in facts {
             let Some((kind, uid)) = record.fact.object() else { continue };
-            first_ns = first_ns.min(record.ts_ns);
-            told.entry((header.cluster.clone(), kind, uid.to_owned())).or_default().push(record);
+            let key = (header.cluster.clone(), kind, uid.to_owned());
+            told.entry(key).or_default().push((record, began[&log(header)]));
         }
-        let objects = told.into_iter().map(|(key, mut records)| {
-            records.sort_by_key(|record| record.ts_ns);
-            let was_there = records[0].ts_ns.saturating_sub(first_ns) <= FIRST_LIST_NS;
+        let objects = told.into_iter().map(|(key, mut told)| {
+            told.sort_by_key(|(record, _)| record.ts_ns);
+            let (first, log_began_ns) = told[0];
+            let was_there = first.ts_ns.saturating_sub(log_began_ns) <= FIRST_LIST_NS;
+            let records: Vec<&Record> = told.into_iter().map(|(record, _)| record).collect();
             (key, Object { versions: versions(&records), was_there })
         });
         History { objects: objects.collect() }

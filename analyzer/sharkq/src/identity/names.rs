@@ -10,10 +10,13 @@ use shark_dissect::rows::Answer;
 /// Pairs of client and address, and changes of their names, that are remembered.
 const MOST: usize = 200_000;
 
+/// Since when, and what.
+type Told = (i64, Arc<str>);
+
 /// What was told to whom.
 #[derive(Default)]
 pub struct Names {
-    told: HashMap<(IpAddr, IpAddr), Vec<(i64, Arc<str>)>>,
+    told: HashMap<(IpAddr, IpAddr), Vec<Told>>,
     texts: HashSet<Arc<str>>,
     count: usize,
     /// Answers that were not taken in.

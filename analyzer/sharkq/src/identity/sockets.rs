@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType};
 
+use super::numbers::{Index, NONE, Texts};
 use super::rows::Rows;
 use super::timeline::OPEN;
 
@@ -106,8 +107,6 @@ impl<'a> Owner<'a> {
     }
 }
 
-const NONE: u32 = u32::MAX;
-
 /// Sockets of all nodes.
 #[derive(Default)]
 pub struct Sockets {
@@ -130,35 +129,6 @@ struct Home {
     netns: u32,
     from_ns: i64,
     to_ns: i64,
-}
-
-/// Numbers of sockets, ordered by key and begin, with the range of each key.
-struct Index<K> {
-    ranges: HashMap<K, (u32, u32)>,
-    order: Vec<u32>,
-}
-
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Index { ranges: HashMap::new(), order: Vec::new() }
-    }
-}
-
-impl<K: Copy + Ord + Hash> Index<K> {
-    fn new(mut entries: Vec<(K, i64, u32)>) -> Index<K> {
-        entries.sort_unstable();
-        let mut ranges = HashMap::new();
-        let mut start = 0;
-        for run in entries.chunk_by(|a, b| a.0 == b.0) {
-            ranges.insert(run[0].0, (start, start + run.len() as u32));
-            start += run.len() as u32;
-        }
-        Index { ranges, order: entries.into_iter().map(|entry| entry.2).collect() }
-    }
-
-    fn get(&self, key: &K) -> &[u32] {
-        self.ranges.get(key).map_or(&[], |(from, to)| &self.order[*from as usize..*to as usize])
-    }
 }
 
 impl Sockets {
@@ -424,7 +394,7 @@ impl Sockets {
 
     /// The number of a node by its name.
     pub fn node(&self, name: Option<&str>) -> u32 {
-        name.and_then(|name| self.texts.numbers.get(name)).copied().unwrap_or(NONE)
+        self.texts.known(name)
     }
 
     fn get(&self, at: u32) -> &Socket {
@@ -478,28 +448,4 @@ fn value(texts: &arrow::array::StringArray, row: usize) -> Option<&str> {
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-/// Texts by number, each once.
-#[derive(Default)]
-struct Texts {
-    numbers: HashMap<Box<str>, u32>,
-    texts: Vec<Box<str>>,
-}
-
-impl Texts {
-    fn number(&mut self, text: Option<&str>) -> u32 {
-        let Some(text) = text else { return NONE };
-        if let Some(number) = self.numbers.get(text) {
-            return *number;
-        }
-        let number = self.texts.len() as u32;
-        self.texts.push(text.into());
-        self.numbers.insert(text.into(), number);
-        number
-    }
-
-    fn get(&self, number: u32) -> Option<&str> {
-        self.texts.get(number as usize).map(|text| &**text)
-    }
 }

@@ -15,23 +15,22 @@ use shark_schema::tables::pods::{self, PodBlock, PodRow};
 use shark_schema::tables::services::{self, ServiceBlock, ServiceRow};
 use shark_schema::tables::{nat_links, network_policies};
 
-use super::cluster::{Cluster, addresses};
+use super::claims::addresses;
+use super::cluster::Cluster;
 use super::history::Object;
 use super::rows::Rows;
 use super::sockets::own_id;
 use super::timeline::OPEN;
 use super::{Identities, policies};
+use crate::source::Sources;
 
 /// All of them; of sockets and processes several batches.
-pub fn all(
-    identities: &Identities,
-    facts: &[(LogHeader, Record)],
-) -> Vec<(&'static Table, Vec<RecordBatch>)> {
+pub fn all(identities: &Identities, sources: &Sources) -> Vec<(&'static Table, Vec<RecordBatch>)> {
     let mut tables = vec![
         (&pods::TABLE, vec![pod_rows(identities)]),
         (&services::TABLE, vec![service_rows(identities)]),
-        (&nodes::TABLE, vec![node_rows(identities)]),
-        (&k8s_events::TABLE, vec![event_rows(facts)]),
+        (&nodes::TABLE, vec![node_rows(identities, sources)]),
+        (&k8s_events::TABLE, vec![event_rows(&sources.facts)]),
         (&network_policies::TABLE, vec![policies::rows(&identities.history)]),
         (&identity_conflicts::TABLE, vec![conflict_rows(&identities.cluster)]),
         (&nat_links::TABLE, vec![identities.links.rows()]),
@@ -248,18 +247,52 @@ fn port(port: &Port) -> String {
     format!("{name}{}/{}{target}", port.port, port.protocol.to_lowercase())
 }
 
-fn node_rows(identities: &Identities) -> RecordBatch {
+/// Nodes as the API server has them, and those that only their recorders tell of.
+fn node_rows(identities: &Identities, sources: &Sources) -> RecordBatch {
     let mut rows = NodeBlock::default();
+    let manifests = sources.snapshots.iter().flat_map(|snapshot| &snapshot.nodes);
+    let clocks: BTreeMap<&str, i64> =
+        manifests.filter_map(|node| Some((node.node.as_str(), node.clock_error_ns?))).collect();
+    let mut only_recorded: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
+    for (header, record) in &sources.facts {
+        if header.writer == "recorder"
+            && let Fact::Start(start) = &record.fact
+            && identities.cluster.node(&header.node).is_none()
+        {
+            only_recorded.entry(&header.node).or_insert((&start.kernel, record.ts_ns));
+        }
+    }
+    for (name, (kernel, from_ns)) in only_recorded {
+        rows.append(&NodeRow {
+            name: Some(name),
+            kernel: Some(kernel),
+            clock_error_ns: clocks.get(name).copied(),
+            valid_from: Some(from_ns),
+            ..NodeRow::default()
+        });
+    }
     for (_, object) in identities.history.of("node") {
         for version in &object.versions {
             let Fact::Node(node) = &version.fact else { continue };
-            append_node(&mut rows, node, object, version.from_ns, version.to_ns);
+            append_node(
+                &mut rows,
+                node,
+                object,
+                (version.from_ns, version.to_ns),
+                clocks.get(node.name.as_str()),
+            );
         }
     }
     batch(&nodes::TABLE, rows)
 }
 
-fn append_node(rows: &mut NodeBlock, node: &NodeObject, object: &Object, from_ns: i64, to_ns: i64) {
+fn append_node(
+    rows: &mut NodeBlock,
+    node: &NodeObject,
+    object: &Object,
+    (from_ns, to_ns): (i64, i64),
+    clock_error_ns: Option<&i64>,
+) {
     let ips: Vec<String> = addresses(&node.ips).map(|ip| ip.to_string()).collect();
     let was_there = object.was_there && object.versions[0].from_ns == from_ns;
     rows.append(&NodeRow {
@@ -271,6 +304,7 @@ fn append_node(rows: &mut NodeBlock, node: &NodeObject, object: &Object, from_ns
         instance_type: node.instance_type.as_deref(),
         kernel: node.kernel.as_deref(),
         pod_cidrs: Some(&texts(&node.pod_cidrs)),
+        clock_error_ns: clock_error_ns.copied(),
         valid_from: (!was_there).then_some(from_ns),
         valid_to: open_end(to_ns),
         ips: Some(&texts(&ips)),

@@ -1,0 +1,116 @@
+//! When whom an address belonged to, object by object. In: the versions of a pod, a service or a node. Out: claims on addresses. A
+//! claim never reaches into a time of which nobody knows, unless the object was the same before and after.
+
+use std::net::IpAddr;
+
+use shark_schema::identity::{EndpointSlice, Fact, Service};
+
+use super::cluster::Number;
+use super::history::{History, Object, Version};
+use super::timeline::{Claim, OPEN};
+
+/// A witness hears of a change a moment after it happened.
+const LAG_NS: i64 = 1_000_000_000;
+
+/// The first version of what was there before anybody looked is taken to hold before, too, where nobody else claims the address.
+pub fn claim(number: Number, object: &Object, version: &Version) -> Claim<Number> {
+    let is_first = object.versions.first().is_some_and(|first| std::ptr::eq(first, version));
+    let early_ns = match is_first && object.was_there {
+        true => i64::MIN,
+        false => version.after_ns.unwrap_or(version.from_ns.saturating_sub(LAG_NS)),
+    };
+    Claim { owner: number, early_ns, from_ns: version.from_ns, to_ns: end(object, version) }
+}
+
+/// Until when a version is known to have held; what comes after it may well be the same in all that matters here.
+fn end(object: &Object, version: &Version) -> i64 {
+    let is_last = object.versions.last().is_some_and(|last| std::ptr::eq(last, version));
+    version.unsure_ns.filter(|_| is_last).unwrap_or(version.to_ns)
+}
+
+/// When a pod owned its addresses: from when it was given one, at the earliest from its start, until it was deleted or had ended.
+pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Number>)> {
+    let mut claims: Vec<(IpAddr, Claim<Number>)> = Vec::new();
+    for version in &object.versions {
+        let Fact::Pod(pod) = &version.fact else { continue };
+        if pod.host_network {
+            continue;
+        }
+        let over = matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+        // The end is known to the second: it may be as late as the next one.
+        let ended_ns = pod.ended_ns.map(|ns| ns.saturating_add(1_000_000_000)).filter(|_| over);
+        for ip in addresses(&pod.ips) {
+            let before =
+                claims.iter_mut().rev().find(|(of, claim)| *of == ip && claim.to_ns >= version.from_ns);
+            match (before, over) {
+                (Some((_, claim)), false) => claim.to_ns = end(object, version),
+                (Some((_, claim)), true) => {
+                    let told_ns = version.after_ns.unwrap_or(version.from_ns);
+                    claim.to_ns = ended_ns.map_or(told_ns, |ended_ns| ended_ns.min(version.from_ns));
+                }
+                (None, false) => {
+                    let from_ns = version.from_ns;
+                    let early_ns = pod.started_ns.or(version.after_ns).unwrap_or(from_ns).min(from_ns);
+                    let to_ns = end(object, version);
+                    claims.push((ip, Claim { owner: number, early_ns, from_ns, to_ns }));
+                }
+                // It had ended before anybody looked: what it says of itself holds where nobody else claims the address.
+                (None, true) => {
+                    if let (Some(early_ns), Some(to_ns)) = (pod.started_ns, ended_ns) {
+                        claims.push((ip, Claim { owner: number, early_ns, from_ns: to_ns, to_ns }));
+                    }
+                }
+            }
+        }
+        let gone = claims.iter_mut().filter(|(ip, claim)| {
+            claim.to_ns == version.from_ns && !addresses(&pod.ips).any(|own| own == *ip)
+        });
+        // An address it has no more: since when exactly was not watched.
+        gone.for_each(|(_, claim)| claim.to_ns = version.after_ns.unwrap_or(claim.to_ns));
+    }
+    claims
+}
+
+/// Backends of a service over time, from its endpoint slices.
+pub fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
+    let of_service = |slice: &EndpointSlice| {
+        slice.namespace == service.namespace && slice.service.as_deref() == Some(&service.name)
+    };
+    let mut slices: Vec<(i64, i64, &EndpointSlice)> = Vec::new();
+    for (_, object) in history.of("endpoint_slice").filter(|(of, _)| *of == cluster) {
+        for version in &object.versions {
+            let Fact::EndpointSlice(slice) = &version.fact else { continue };
+            if of_service(slice) {
+                let claim = claim(0, object, version);
+                slices.push((claim.early_ns, version.to_ns, slice));
+            }
+        }
+    }
+    let mut moments: Vec<i64> = slices.iter().flat_map(|(from_ns, to_ns, _)| [*from_ns, *to_ns]).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let backends = |at_ns: i64| {
+        let there = slices.iter().filter(|(from_ns, to_ns, _)| (*from_ns..*to_ns).contains(&at_ns));
+        let mut backends: Vec<(IpAddr, u16)> = there.flat_map(|(.., slice)| backends_of(slice)).collect();
+        backends.sort_unstable();
+        backends.dedup();
+        (at_ns, backends)
+    };
+    moments.into_iter().filter(|at_ns| *at_ns != OPEN).map(backends).collect()
+}
+
+/// Endpoints that are not ready get no new connections; one whose state nobody knows counts as ready (the API says so).
+fn backends_of(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, u16)> {
+    let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready != Some(false));
+    let ports: Vec<u16> = slice.ports.iter().map(|port| port.port).collect();
+    ready.flat_map(move |endpoint| {
+        let ports = ports.clone();
+        addresses(&endpoint.addresses)
+            .flat_map(move |ip| ports.clone().into_iter().map(move |port| (ip, port)))
+    })
+}
+
+/// Those of the texts that are addresses: a service may say `None`.
+pub fn addresses(texts: &[String]) -> impl Iterator<Item = IpAddr> + '_ {
+    texts.iter().filter_map(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical())
+}
