@@ -214,38 +214,45 @@ fn addresses_decide_without_sockets(desk: &Desk, ring: &Path, shop: &Shop) {
     let bare = without_witness(desk, ring);
     let of = |role: &str| shop.pods.iter().find(|pod| pod["role"] == role).expect("a pod");
     let (cart, front, payment) = (of("cart"), of("front"), of("payment"));
-    let times = "SELECT CAST(ts AS BIGINT) AS ns FROM flows WHERE proto = 'tcp' ORDER BY ts";
-    let times: Vec<i64> = desk.rows(&bare, times).iter().filter_map(|row| row["ns"].as_i64()).collect();
-    let [third, half] = [times.len() / 3, times.len() / 2].map(|at| times[at] + 1);
+    // In the middle of the flows of each.
+    let middle = |pod: &Value| {
+        let ip = text(pod, "ip");
+        let of = format!("proto IN ('tcp', 'udp') AND (src_ip = '{ip}' OR dst_ip = '{ip}')");
+        let times =
+            desk.rows(&bare, &format!("SELECT CAST(ts AS BIGINT) AS ns FROM flows WHERE {of} ORDER BY ts"));
+        assert!(times.len() > 8, "only {} flows of {ip}", times.len());
+        times[times.len() / 2]["ns"].as_i64().expect("a time") + 1
+    };
+    let [reused_ns, completed_ns, claimed_ns] = [cart, front, payment].map(middle);
     let start_ns = shop.events[0]["ts_ns"].as_i64().expect("a time");
     let mut records = Vec::new();
     // The cart's address was reused by another pod, of which the first time there is no more than its end.
     let (old, new) = (
         Pod { uid: "old".into(), name: "old".into(), ..object(cart) },
-        Pod { uid: "new".into(), name: "new".into(), started_ns: Some(third - 5), ..object(cart) },
+        Pod { uid: "new".into(), name: "new".into(), started_ns: Some(reused_ns - 5), ..object(cart) },
     );
     let done =
         Pod { phase: "Succeeded".into(), ended_ns: Some(start_ns), uid: "done".into(), ..object(cart) };
     let host = Pod { host_network: true, uid: "host".into(), ..object(cart) };
     records.extend([&old, &done, &host].map(|pod| fact(start_ns, Fact::Pod(pod.clone()))));
-    records.push(fact(third - 10, Fact::Pod(Pod { deleted: true, ..old })));
-    records.push(fact(third, Fact::Pod(new)));
-    // The front end completed halfway, to the second; its address stays in its status.
+    records.push(fact(reused_ns - 10, Fact::Pod(Pod { deleted: true, ..old })));
+    records.push(fact(reused_ns, Fact::Pod(new)));
+    // The front end completed; its address stays in its status.
     let front = object(front);
     records.push(fact(start_ns, Fact::Pod(front.clone())));
-    records.push(fact(half, Fact::Pod(Pod { phase: "Succeeded".into(), ..front })));
+    records.push(fact(completed_ns, Fact::Pod(Pod { phase: "Succeeded".into(), ..front })));
     // Two claim the payment's.
     let other = Pod { uid: "other".into(), name: "other".into(), ..object(payment) };
     records.push(fact(start_ns, Fact::Pod(object(payment))));
-    records.push(fact(half, Fact::Pod(other)));
+    records.push(fact(claimed_ns, Fact::Pod(other)));
     records.sort_by_key(|record| record.ts_ns);
     facts::write(&bare.join("log"), "", &records);
     let (cart_ip, front_ip, pay_ip) = (text(cart, "ip"), text(of("front"), "ip"), text(payment, "ip"));
     let told = |ip: &str, ns: i64| match ip {
-        ip if ip == cart_ip && ns < third - 10 => "old",
+        ip if ip == cart_ip && ns < reused_ns - 10 => "old",
         ip if ip == cart_ip => "new",
-        ip if ip == front_ip && ns < half => text(of("front"), "name"),
-        ip if ip == pay_ip && ns < half => text(payment, "name"),
+        ip if ip == front_ip && ns < completed_ns => text(of("front"), "name"),
+        ip if ip == pay_ip && ns < claimed_ns => text(payment, "name"),
         _ => "-",
     };
     let mut counts = BTreeMap::new();
