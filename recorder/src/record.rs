@@ -272,6 +272,7 @@ fn write_first_facts(
         ring_bytes: settings.ring_bytes,
         filter: settings.filter.clone(),
         snaplen: settings.snaplen,
+        replay: settings.read.as_ref().map(|file| file.display().to_string()),
     }));
     for of in recording.interfaces() {
         let why = attacher.map_or("replayed from a file".to_owned(), |attacher| attacher.why(&of.name));

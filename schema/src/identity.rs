@@ -73,6 +73,9 @@ pub struct Start {
     pub ring_bytes: u64,
     pub filter: Option<String>,
     pub snaplen: u32,
+    /// The capture file that is replayed: its packets are of another time than this log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

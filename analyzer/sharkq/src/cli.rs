@@ -2,11 +2,14 @@
 
 mod cache;
 mod completions;
+mod coverage;
 mod index;
 mod info;
 mod kfl;
 mod open;
 mod pcap;
+mod repl;
+mod shell;
 mod sql;
 mod tables;
 mod verify;
@@ -34,6 +37,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   sharkq info capture.pcapng
+  sharkq sql ring/
   sharkq sql capture.pcapng -c \"SELECT method, path, status_code, count(*) FROM http GROUP BY 1, 2, 3 ORDER BY 4 DESC\"
   sharkq sql s3://bucket/snapshots/01J... -f question.sql --format json
   sharkq kfl capture.pcapng 'http && status_code >= 500'
@@ -41,7 +45,8 @@ Examples:
   sharkq pcap capture.pcapng --from http --where 'status_code >= 500' -w failed.pcapng
   sharkq verify snapshots/01J...
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no rows (with --exit-code), 5 integrity.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 no rows (with --exit-code), 4 incomplete coverage (with
+--strict), 5 integrity.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -51,6 +56,8 @@ enum Command {
     Kfl(kfl::Args),
     /// Make an index: Parquet tables that any engine reads
     Index(index::Args),
+    /// Say what was recorded, lost, rotated out or never targeted
+    Coverage(coverage::Args),
     /// Say what is in a recording: time, loss, bytes by protocol
     Info(info::Args),
     /// Write the packets behind rows
@@ -74,6 +81,8 @@ pub enum Exit {
     Failed = 1,
     /// No rows, where the caller asked to be told.
     NoRows = 3,
+    /// Packets of the time asked about are missing, where the caller asked to be told.
+    Incomplete = 4,
     /// Something is not as it was recorded.
     Integrity = 5,
 }
@@ -92,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Sql(args) => sql::run(&args),
         Command::Kfl(args) => kfl::run(args),
         Command::Index(args) => index::run(&args),
+        Command::Coverage(args) => coverage::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Pcap(args) => pcap::run(args),
         Command::Verify(args) => verify::run(&args),

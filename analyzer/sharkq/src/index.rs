@@ -28,7 +28,7 @@ const WRITERS: usize = 2;
 
 /// Bytes of rows of all tables together after which the table that has most of them is cut: memory depends neither on the
 /// number of tables nor on how evenly they fill.
-const ROWS_BYTES: usize = 40 << 20;
+const ROWS_BYTES: usize = 32 << 20;
 
 /// How an index is made.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,11 @@
 //! Questions to recordings: sources, index, identity join, SQL. Works on a laptop, without a cluster, and opens recordings
 //! read-only.
 
+pub mod asked;
 pub mod cache;
 pub mod capture;
 pub mod cli;
+pub mod coverage;
 pub mod identity;
 pub mod index;
 pub mod info;
@@ -17,4 +19,6 @@ pub mod rounds;
 pub mod runs;
 pub mod session;
 pub mod source;
+pub mod times;
 pub mod verify;
+pub mod yielding;

@@ -2,9 +2,12 @@
 //! Parquet or Arrow, and nothing else: no counts, no colour.
 
 use std::io::Write;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use jiff::tz::TimeZone;
 use parquet::arrow::ArrowWriter;
 
 use crate::session::Answer;
@@ -82,6 +85,49 @@ fn table(answer: &Answer, out: &mut dyn Write) -> anyhow::Result<()> {
     let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
     writeln!(out, "({rows} {})", if rows == 1 { "row" } else { "rows" })?;
     Ok(())
+}
+
+/// Each row below the other, a column a line: for rows that are wider than a terminal.
+pub fn expanded(answer: &Answer, out: &mut dyn Write) -> anyhow::Result<()> {
+    let names: Vec<&str> = answer.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let widest = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let mut number = 0;
+    cells(answer, |row| {
+        number += 1;
+        writeln!(out, "-[ row {number} ]{}", "-".repeat(widest.saturating_sub(6)))?;
+        names.iter().zip(row).try_for_each(|(name, cell)| {
+            let mut lines = cell.lines();
+            writeln!(out, "{name:<widest$} | {}", lines.next().unwrap_or_default())?;
+            lines.try_for_each(|line| writeln!(out, "{:<widest$} | {line}", ""))
+        })
+    })?;
+    writeln!(out, "({number} {})", if number == 1 { "row" } else { "rows" })?;
+    Ok(())
+}
+
+/// The same answer with its times in a zone.
+pub fn in_zone(answer: Answer, zone: &TimeZone) -> anyhow::Result<Answer> {
+    let Some(name) = zone.iana_name().filter(|_| *zone != TimeZone::UTC) else { return Ok(answer) };
+    let zoned = |kind: &DataType| match kind {
+        DataType::Timestamp(unit, None) => Some(DataType::Timestamp(*unit, Some(name.into()))),
+        _ => None,
+    };
+    let field = |field: &Arc<Field>| match zoned(field.data_type()) {
+        Some(kind) => Arc::new(field.as_ref().clone().with_data_type(kind)),
+        None => Arc::clone(field),
+    };
+    let schema: SchemaRef =
+        Arc::new(Schema::new(answer.schema.fields().iter().map(field).collect::<Fields>()));
+    let column = |column: &ArrayRef| match column.as_primitive_opt::<TimestampNanosecondType>() {
+        // What is stored is UTC by contract: only the zone is added, no time is changed.
+        Some(times) if times.timezone().is_none() => Arc::new(times.clone().with_timezone(name)) as ArrayRef,
+        _ => Arc::clone(column),
+    };
+    let batch = |batch: RecordBatch| {
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().iter().map(column).collect())
+    };
+    let batches = answer.batches.into_iter().map(batch).collect::<Result<_, _>>()?;
+    Ok(Answer { schema, batches, asked: answer.asked })
 }
 
 /// Each cell as text; NULL is empty.

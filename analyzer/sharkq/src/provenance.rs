@@ -190,12 +190,17 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
             Some((first.or(seen.first().copied())?, seen.last().copied()?))
         });
         let Some((from_ns, to_ns)) = span else { continue };
+        let is_replay =
+            facts.iter().any(|record| matches!(&record.fact, Fact::Start(start) if start.replay.is_some()));
         // A window may reach back for years: only what a recorder was there for is told bucket by bucket.
-        let began_ns =
-            facts.iter().map(|record| record.ts_ns).chain(seen.first().copied()).min().unwrap_or(from_ns);
+        let logged = facts.iter().map(|record| record.ts_ns).min().or(seen.first().copied());
+        let evicted = evictions.iter().filter_map(|evicted| evicted.min_ns).min();
+        let began_ns = logged.into_iter().chain(evicted).min().unwrap_or(from_ns);
         let mut bucket_ns = from_ns.max(began_ns).div_euclid(BUCKET_NS) * BUCKET_NS;
         while bucket_ns <= to_ns {
-            if !seen.contains(&bucket_ns) {
+            // The log of a replay says nothing of the time of its packets, only what became of them.
+            let is_told = !is_replay || is_evicted(&evictions, bucket_ns);
+            if is_told && !seen.contains(&bucket_ns) {
                 blind.push((
                     node.to_string(),
                     "*".to_string(),
@@ -238,12 +243,16 @@ fn was_idle(sources: &Sources, node: &str, facts: &[&Record], bucket_ns: i64) ->
         })
 }
 
+fn is_evicted(evictions: &[&Evicted], bucket_ns: i64) -> bool {
+    evictions.iter().any(|evicted| {
+        evicted.min_ns.is_some_and(|min| min < bucket_ns + BUCKET_NS)
+            && evicted.max_ns.is_some_and(|max| max >= bucket_ns)
+    })
+}
+
 fn why(facts: &[&Record], evictions: &[&Evicted], bucket_ns: i64) -> &'static str {
     let end_ns = bucket_ns + BUCKET_NS;
-    let evicted = evictions.iter().any(|evicted| {
-        evicted.min_ns.is_some_and(|min| min < end_ns) && evicted.max_ns.is_some_and(|max| max >= bucket_ns)
-    });
-    if evicted {
+    if is_evicted(evictions, bucket_ns) {
         return "rotated_out";
     }
     let before = facts

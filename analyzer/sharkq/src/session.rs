@@ -7,19 +7,26 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::MemTable;
+use datafusion::common::ScalarValue;
 use datafusion::config::Dialect;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
-use datafusion::logical_expr::col;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::DataFrame;
 use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::{TABLES, flows, nat_links};
 
+use crate::asked;
 use crate::kfl::entries::Entries;
 use crate::kfl::{self, Program};
+use crate::times::Stretch;
+use crate::yielding::Yielding;
 
 /// Answers of one statement.
 pub struct Answer {
@@ -27,6 +34,8 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// Rows.
     pub batches: Vec<RecordBatch>,
+    /// The time it was about; `None` where no packet of the recording matters to it.
+    pub asked: Option<Stretch>,
 }
 
 impl Answer {
@@ -54,29 +63,33 @@ pub struct QueryError(pub String);
 /// A session over an index.
 pub struct Session {
     context: SessionContext,
+    within: Stretch,
 }
 
 impl Session {
-    /// Opens the tables below `folder`.
-    pub async fn open(folder: &Path, threads: usize) -> anyhow::Result<Session> {
+    /// Opens the tables below `folder`; of those whose rows have a time, only what lies `within`.
+    pub async fn open(folder: &Path, threads: usize, within: Stretch) -> anyhow::Result<Session> {
         let mut config =
             SessionConfig::new().with_target_partitions(threads.max(1)).with_information_schema(true);
         config.options_mut().execution.parquet.pushdown_filters = true;
         config.options_mut().execution.parquet.reorder_filters = true;
         // The generic dialect takes the column `cluster` for the start of CLUSTER BY.
         config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
-        let context = SessionContext::new_with_config(config);
+        let state = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_physical_optimizer_rule(Arc::new(Yielding));
+        let context = SessionContext::new_with_state(state.build());
         let is_linked = has_files(&folder.join("tables").join(nat_links::TABLE.name));
         for table in TABLES {
             let name = if is_linked && is_conversation(table) { recorded(table) } else { table.name.into() };
-            register(&context, table, &name, &folder.join("tables").join(table.name))?;
+            register(&context, table, &name, &folder.join("tables").join(table.name), within)?;
         }
         for view in views(is_linked) {
             context.sql(&view).await?.collect().await?;
         }
         kfl::functions::all().into_iter().for_each(|function| context.register_udf(function));
         context.register_table("entries", Arc::new(Entries::new(&context).await?))?;
-        Ok(Session { context })
+        Ok(Session { context, within })
     }
 
     /// The entries a program selects, by time, each column an SQL expression over `entries`.
@@ -134,10 +147,34 @@ impl Session {
     /// The rows of a frame.
     pub async fn collected(&self, frame: DataFrame) -> Result<Answer, QueryError> {
         let schema = Arc::clone(frame.schema().inner());
+        let asked =
+            asked::about(&self.context.state(), frame.logical_plan()).map(|asked| asked.and(self.within));
         let batches = frame.collect().await.map_err(|error| QueryError(explain(&error)))?;
         // Expressions may be less nullable than planned.
         let schema = batches.first().map_or(schema, |batch| batch.schema());
-        Ok(Answer { schema, batches })
+        Ok(Answer { schema, batches, asked })
+    }
+
+    /// The stretch of time that rows are of.
+    pub fn within(&self) -> Stretch {
+        self.within
+    }
+
+    /// The columns of a table or view, with their types.
+    pub async fn columns(&self, name: &str) -> Option<Vec<(String, arrow::datatypes::DataType)>> {
+        let provider = self.context.table_provider(name).await.ok()?;
+        let schema = provider.schema();
+        Some(schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect())
+    }
+
+    /// Names of the functions of SQL here.
+    pub fn functions(&self) -> Vec<String> {
+        let state = self.context.state();
+        let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+        let mut names: Vec<String> = names.chain(state.window_functions().keys()).cloned().collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Runs one or several statements; the last one's answer counts. Nothing can be changed from here.
@@ -165,7 +202,13 @@ fn has_files(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
 
-fn register(context: &SessionContext, table: &Table, name: &str, folder: &Path) -> anyhow::Result<()> {
+fn register(
+    context: &SessionContext,
+    table: &Table,
+    name: &str,
+    folder: &Path,
+    within: Stretch,
+) -> anyhow::Result<()> {
     let schema: SchemaRef = Arc::new(without_metadata(&table.schema()));
     if !has_files(folder) {
         context.register_table(name, Arc::new(MemTable::try_new(schema, vec![vec![]])?))?;
@@ -174,8 +217,28 @@ fn register(context: &SessionContext, table: &Table, name: &str, folder: &Path) 
     let url = ListingTableUrl::parse(format!("{}/", std::path::absolute(folder)?.display()))?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
     let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-    context.register_table(name, Arc::new(ListingTable::try_new(config)?))?;
+    let files = Arc::new(ListingTable::try_new(config)?);
+    // What tells of the recording itself stays whole.
+    match condition(table, within) {
+        None => context.register_table(name, files)?,
+        Some(inside) => {
+            let plan = LogicalPlanBuilder::scan(name, provider_as_source(files), None)?.filter(inside)?;
+            context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?
+        }
+    };
     Ok(())
+}
+
+/// Rows that were alive in the stretch.
+fn condition(table: &Table, within: Stretch) -> Option<Expr> {
+    table.column("flow_id")?;
+    let moment = |ns| lit(ScalarValue::TimestampNanosecond(Some(ns), None));
+    let until = within.to_ns.map(|to_ns| col("ts").lt_eq(moment(to_ns)));
+    let since = within.from_ns.map(|from_ns| match table.column("end_ts") {
+        Some(_) => col("end_ts").gt_eq(moment(from_ns)).or(col("ts").gt_eq(moment(from_ns))),
+        None => col("ts").gt_eq(moment(from_ns)),
+    });
+    conjunction(since.into_iter().chain(until))
 }
 
 /// Field metadata stays in the files: in plans it would make equal schemas differ.

@@ -4,6 +4,8 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use shark_schema::identity::{Disk, Fact};
 
@@ -13,6 +15,8 @@ use super::thread::WriterThread;
 const SIDECAR_BYTES: u64 = 32 << 10;
 /// Segments given up for one write on a full disk.
 const MOST_EVICTIONS: usize = 8;
+/// How long a replay waits for room before its packets count as lost.
+const REPLAY_PATIENCE: Duration = Duration::from_secs(10);
 
 impl WriterThread {
     /// Takes room from the budget, then writes; evicts once more where the disk itself is full.
@@ -22,8 +26,18 @@ impl WriterThread {
         };
         for _ in 0..MOST_EVICTIONS {
             let bytes = open.writer.stored() + open.writer.pending() as u64 + SIDECAR_BYTES;
-            let (fits, evicted) = self.shared.budget(|budget| budget.grow_open(open.name, bytes));
-            self.shared.report(evicted);
+            let grow = || {
+                let (fits, evicted) = self.shared.budget(|budget| budget.grow_open(open.name, bytes));
+                self.shared.report(evicted);
+                fits
+            };
+            // What still waits for the keeper can soon be evicted, and a replay has time.
+            let mut fits = grow();
+            let asked = Instant::now();
+            while !fits && !self.recording.live && asked.elapsed() < REPLAY_PATIENCE {
+                thread::sleep(Duration::from_millis(10));
+                fits = grow();
+            }
             if !fits {
                 return Err(io::Error::new(
                     io::ErrorKind::QuotaExceeded,

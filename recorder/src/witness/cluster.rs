@@ -127,5 +127,6 @@ fn start_fact(config_sha256: String, ring_bytes: u64) -> Start {
         ring_bytes,
         filter: None,
         snaplen: 0,
+        replay: None,
     }
 }

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::open::{IndexArgs, exit};
+use jiff::tz::TimeZone;
+
+use super::open::{FooterArgs, Footers, IndexArgs, exit};
 use super::{Exit, SourceArgs, write_to};
 use crate::kfl::{self, Program, fields};
 use crate::print::{Format, print};
+use crate::times::TimeArgs;
 
 /// List the calls and flows that a KFL expression selects.
 ///
@@ -34,6 +37,10 @@ pub struct Args {
     /// List all fields with their types
     #[arg(long)]
     fields: bool,
+    #[command(flatten)]
+    times: TimeArgs,
+    #[command(flatten)]
+    footer: FooterArgs,
     /// Exit with 3 when nothing is selected
     #[arg(long)]
     exit_code: bool,
@@ -55,9 +62,15 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let text = sources.pop().unwrap_or_default();
     // A typing error shows before hours of packets are indexed.
     let program = compiled(&text)?;
-    let opened = SourceArgs { sources, index: args.index }.open()?;
+    let opened = SourceArgs { sources, index: args.index }.open(&args.times)?;
     let is_for_people = matches!(args.format, Format::Table | Format::Markdown);
     let columns = if is_for_people { PEOPLE } else { PROGRAMS };
+    let time = clock(&opened.zone);
+    let columns: Vec<(&str, &str)> = columns
+        .iter()
+        .map(|(name, sql)| (*name, if *name == "time" { time.as_str() } else { sql }))
+        .collect();
+    let columns = columns.as_slice();
     if args.explain {
         let read = opened.runtime.block_on(opened.session.reads(&program, columns))?;
         let read = if read.is_empty() { "nothing".into() } else { read.join(", ") };
@@ -80,7 +93,20 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         }
     }
     write_to(args.output.as_deref(), |out| print(&answer, args.format, out))?;
-    Ok(if args.exit_code && found == 0 { Exit::NoRows } else { exit(&opened.ready) })
+    let mut footers = Footers::new(args.footer);
+    footers.under(&answer, &opened)?;
+    Ok(footers.exit(found, args.exit_code, &opened.ready))
+}
+
+/// The time of an entry as a person reads it.
+fn clock(zone: &TimeZone) -> String {
+    let ts = match zone.iana_name() {
+        Some(name) if *zone != TimeZone::UTC => {
+            format!("arrow_cast(arrow_cast(ts, 'Timestamp(ns, \"UTC\")'), 'Timestamp(ns, \"{name}\")')")
+        }
+        _ => "ts".into(),
+    };
+    format!("to_char({ts}, '%m-%d %H:%M:%S%.3f')")
 }
 
 /// Tables for people stop here unless told otherwise.
@@ -88,7 +114,7 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// What a person reads, in the width of a terminal.
 const PEOPLE: &[(&str, &str)] = &[
-    ("time", "to_char(ts, '%m-%d %H:%M:%S%.3f')"),
+    ("time", "ts"),
     ("protocol", "CASE WHEN protocol = 'flows' THEN proto ELSE protocol END"),
     ("src", "coalesce(src_namespace || '/' || coalesce(src_workload, src_pod, src_service), src_ip)"),
     (

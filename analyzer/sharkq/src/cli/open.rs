@@ -1,16 +1,22 @@
 //! What all commands over a source share: naming it, how it is indexed, and opening it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use jiff::tz::TimeZone;
 use shark_dissect::dissector::Options;
 use tokio::runtime::Runtime;
 
 use super::Exit;
 use crate::cache::{self, Ready};
+use crate::coverage::Coverage;
 use crate::index::IndexOptions;
-use crate::session::Session;
+use crate::session::{Answer, Session};
 use crate::source::Sources;
+use crate::times::{Stretch, TimeArgs};
 
 /// A source and how it is indexed.
 #[derive(Args)]
@@ -67,9 +73,11 @@ pub struct Opened {
     /// Its index.
     pub ready: Ready,
     /// Its tables.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// Where queries run.
     pub runtime: Runtime,
+    /// Zone of the times that people read.
+    pub zone: TimeZone,
 }
 
 /// A runtime for queries and for stores.
@@ -79,14 +87,77 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 
 impl SourceArgs {
     /// Opens the source, indexing it if that was not done before, and says on standard error what a person should know.
-    pub fn open(&self) -> anyhow::Result<Opened> {
+    pub fn open(&self, times: &TimeArgs) -> anyhow::Result<Opened> {
+        let zone = times.zone()?;
         let runtime = runtime()?;
         let sources = Sources::open(&self.sources, runtime.handle())?;
         let options = self.index.options(false);
         let ready = cache::open(&sources, self.index.identity.as_deref(), &options)?;
         warn(&ready);
-        let session = runtime.block_on(Session::open(&ready.folder, options.threads))?;
-        Ok(Opened { sources, ready, session, runtime })
+        let within = times.stretch(recorded(&ready))?;
+        let session = Arc::new(runtime.block_on(Session::open(&ready.folder, options.threads, within))?);
+        Ok(Opened { sources, ready, session, runtime, zone })
+    }
+}
+
+/// From the first to the last packet.
+pub fn recorded(ready: &Ready) -> Stretch {
+    let windows = ready.note.files.iter().filter_map(|file| file.stats.window);
+    let (from_ns, to_ns) =
+        windows.fold((None, None), |(from_ns, to_ns): (Option<i64>, Option<i64>), (first, last)| {
+            (Some(from_ns.map_or(first, |ns| ns.min(first))), to_ns.max(Some(last)))
+        });
+    Stretch { from_ns, to_ns }
+}
+
+/// How answers tell what they are worth.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FooterArgs {
+    /// Do not print the coverage under results
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Exit with 4 when packets of the time asked about are missing
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Keeps the coverage of each time asked about.
+pub struct Footers {
+    args: FooterArgs,
+    known: HashMap<Stretch, Coverage>,
+    /// An answer was about a time of which packets are missing.
+    pub incomplete: bool,
+}
+
+impl Footers {
+    /// Printed, heeded or neither.
+    pub fn new(args: FooterArgs) -> Footers {
+        Footers { args, known: HashMap::new(), incomplete: false }
+    }
+
+    /// Prints what stands under an answer, to standard error.
+    pub fn under(&mut self, answer: &Answer, opened: &Opened) -> anyhow::Result<()> {
+        let Some(asked) = answer.asked.filter(|_| !self.args.quiet || self.args.strict) else {
+            return Ok(());
+        };
+        if let Entry::Vacant(entry) = self.known.entry(asked) {
+            entry.insert(opened.runtime.block_on(Coverage::of(&opened.session, asked))?);
+        }
+        let coverage = &self.known[&asked];
+        self.incomplete |= coverage.is_incomplete();
+        if !self.args.quiet {
+            coverage.lines(&opened.zone).iter().for_each(|line| eprintln!("{line}"));
+        }
+        Ok(())
+    }
+
+    /// How a command ends that would end well.
+    pub fn exit(&self, rows: usize, wants_rows: bool, ready: &Ready) -> Exit {
+        match exit(ready) {
+            Exit::Done if self.args.strict && self.incomplete => Exit::Incomplete,
+            Exit::Done if wants_rows && rows == 0 => Exit::NoRows,
+            other => other,
+        }
     }
 }
 

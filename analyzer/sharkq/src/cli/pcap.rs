@@ -6,6 +6,7 @@ use super::kfl::compiled;
 use super::open::exit;
 use super::{Exit, SourceArgs, write_to};
 use crate::session::nearest;
+use crate::times::TimeArgs;
 use crate::{pcap, place};
 
 /// Write the packets behind rows, byte for byte, as plain pcapng.
@@ -16,6 +17,8 @@ use crate::{pcap, place};
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    times: TimeArgs,
     /// Which calls and flows, as a KFL expression
     #[arg(long = "kfl", value_name = "EXPR", conflicts_with_all = ["table", "condition"])]
     kfl: Option<String>,
@@ -51,7 +54,7 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
         args.source.sources.iter().all(|source| source != "-"),
         "packets are read a second time, which standard input does not allow; name a file"
     );
-    let opened = args.source.open()?;
+    let opened = args.source.open(&args.times)?;
     anyhow::ensure!(
         opened.sources.index.is_none(),
         "an index holds no packets; name the recording it was made of instead"

@@ -127,7 +127,7 @@ fn damaged_files_say_where() {
         ("flipped.pcapng.zst", &flipped_stored[..], 1, "is damaged at byte"),
     ] {
         fs::write(desk.at(name), bytes).unwrap();
-        let count = ["sql", name, "--format", "csv", "-c", "SELECT count(*) > 100 AS many FROM flows"];
+        let count = ["sql", "-q", name, "--format", "csv", "-c", "SELECT count(*) > 100 AS many FROM flows"];
         let output = desk.sharkq().args(count).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{name}: {error}");

@@ -1,0 +1,87 @@
+//! Which time a question is about. In: a plan. Out: the stretch its conditions leave of the recording, for the coverage that
+//! stands under its answer. Where a condition is not understood the stretch is wider, never narrower.
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{ScalarValue, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, LogicalPlan, Operator};
+use shark_schema::tables::TABLES;
+
+use crate::times::Stretch;
+
+/// The time that a plan asks about; `None` where it reads no rows that came from packets.
+pub fn about(state: &SessionState, plan: &LogicalPlan) -> Option<Stretch> {
+    // Conditions are next to the tables only after the optimizer.
+    let plan = state.optimize(plan).unwrap_or_else(|_| plan.clone());
+    let mut asked: Option<Stretch> = None;
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && is_of_packets(&scan.table_name)
+        {
+            let stretch = scan.filters.iter().map(of_condition).fold(Stretch::default(), Stretch::and);
+            asked = Some(asked.map_or(stretch, |asked| asked.hull(stretch)));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.ok()?;
+    asked
+}
+
+/// Tables without packets behind them need no coverage, and `coverage` is its own.
+fn is_of_packets(name: &TableReference) -> bool {
+    let name = name.table();
+    let plain = name.strip_suffix("_all").or(name.strip_suffix("_recorded")).unwrap_or(name);
+    let table = TABLES.iter().find(|table| table.name == plain);
+    name == "entries" || table.is_some_and(|table| table.column("flow_id").is_some())
+}
+
+fn of_condition(condition: &Expr) -> Stretch {
+    split_conjunction(condition).into_iter().map(of_part).fold(Stretch::default(), Stretch::and)
+}
+
+/// Columns that say when something began or ended.
+const TIMES: [&str; 3] = ["ts", "end_ts", "rst_ts"];
+
+fn of_part(part: &Expr) -> Stretch {
+    match part {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            match (is_time(left), moment(right), is_time(right), moment(left)) {
+                (true, Some(ns), ..) => of_comparison(*op, ns),
+                (_, _, true, Some(ns)) => op.swap().map_or(Stretch::default(), |op| of_comparison(op, ns)),
+                _ => Stretch::default(),
+            }
+        }
+        Expr::Between(Between { expr, negated: false, low, high }) if is_time(expr) => {
+            Stretch { from_ns: moment(low), to_ns: moment(high) }
+        }
+        _ => Stretch::default(),
+    }
+}
+
+fn of_comparison(op: Operator, ns: i64) -> Stretch {
+    match op {
+        Operator::Gt | Operator::GtEq => Stretch { from_ns: Some(ns), to_ns: None },
+        Operator::Lt | Operator::LtEq => Stretch { from_ns: None, to_ns: Some(ns) },
+        Operator::Eq => Stretch { from_ns: Some(ns), to_ns: Some(ns) },
+        _ => Stretch::default(),
+    }
+}
+
+fn is_time(expr: &Expr) -> bool {
+    let column = match expr {
+        Expr::Cast(cast) => &cast.expr,
+        other => other,
+    };
+    matches!(column, Expr::Column(column) if TIMES.contains(&column.name.as_str()))
+}
+
+fn moment(expr: &Expr) -> Option<i64> {
+    let Expr::Literal(value, _) = expr else { return None };
+    let nanoseconds =
+        value.cast_to(&arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, None));
+    match nanoseconds {
+        Ok(ScalarValue::TimestampNanosecond(ns, _)) if !value.data_type().is_integer() => ns,
+        _ => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! What stands under an answer: a recording that lost its beginning to its budget, asked about times it has, had and never had.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bundled::snapshot;
+use crate::captures::{self, Packet};
+use crate::desk::Desk;
+use crate::programs::{FIXTURES, built, finished, printed, within};
+
+/// 2026-01-02T03:00:00Z.
+const START: Duration = Duration::from_secs(1_767_322_800);
+
+/// A packet of a kilobyte each 10 ms for ten minutes, of which the budget of the ring holds the last few.
+fn rotated(desk: &Desk) -> PathBuf {
+    let mut frame = captures::read(&PathBuf::from(FIXTURES).join("http/python.pcapng"))
+        .into_iter()
+        .map(|packet| packet.data)
+        .max_by_key(Vec::len)
+        .expect("there are packets");
+    frame.resize(1_000, 0);
+    let packets: Vec<Packet> = (0..60_000)
+        .map(|number| Packet {
+            time: START + Duration::from_millis(10 * number),
+            original_len: frame.len() as u32,
+            data: frame.clone(),
+        })
+        .collect();
+    let capture = desk.at("night.pcap");
+    captures::write(&capture, packets.iter());
+    let mut replay = within(120, built("sharkrec"));
+    replay.args([
+        "record",
+        "--compression",
+        "none",
+        "--ring-size",
+        "20MiB",
+        "--segment-size",
+        "1MiB",
+        "--read",
+    ]);
+    finished(replay.arg(&capture).arg("--ring").arg(desk.at("ring")));
+    desk.at("ring")
+}
+
+#[test]
+fn no_rows_and_a_gap_are_told_apart() {
+    let desk = Desk::new();
+    let ring = rotated(&desk);
+    let ask = |arguments: &[&str]| {
+        let output = desk.sharkq().arg("sql").arg(&ring).args(arguments).output().expect("it starts");
+        let [out, error] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+        (output.status.code().expect("it ends by itself"), out, error)
+    };
+    let count = |from: &str, to: &str| {
+        format!(
+            "SELECT count(*) AS flows FROM flows WHERE ts >= '2026-01-02T{from}' AND ts < '2026-01-02T{to}'"
+        )
+    };
+    // What was there is gone.
+    let (code, out, error) = ask(&["--strict", "--format", "csv", "-c", &count("03:01:00", "03:02:00")]);
+    assert_eq!((code, out.as_str()), (4, "flows\n0\n"), "{error}");
+    assert!(
+        error.starts_with("coverage: INCOMPLETE, 2026-01-02 03:01:00 UTC to 2026-01-02 03:02:00 UTC\n"),
+        "{error}"
+    );
+    assert!(error.contains("0 packets, none lost, rotated out 2026-01-02 03:0"), "{error}");
+    // What is there is whole, and nothing else happened then.
+    let (code, out, error) = ask(&["--strict", "--format", "csv", "-c", &count("03:09:30", "03:09:40")]);
+    assert_eq!((code, out.as_str()), (0, "flows\n0\n"), "{error}");
+    assert!(error.starts_with("coverage: complete, 2026-01-02 03:09:30 UTC"), "{error}");
+    assert!(error.contains("packets, none lost\n"), "{error}");
+    // Without the flag the exit code says nothing of it.
+    assert_eq!(ask(&["-c", &count("03:01:00", "03:02:00")]).0, 0);
+    // Never in the recording.
+    let (code, _, error) = ask(&["--strict", "-c", &count("09:00:00", "09:10:00")]);
+    assert_eq!(code, 4);
+    assert!(
+        error.contains("not in the recording: 2026-01-02 09:00:00 UTC to 2026-01-02 09:10:00 UTC"),
+        "{error}"
+    );
+    // --around chooses rows and coverage alike.
+    let (code, out, error) = ask(&[
+        "--strict",
+        "--around",
+        "03:09:30",
+        "--within",
+        "20s",
+        "--format",
+        "csv",
+        "-c",
+        "SELECT count(*) AS flows FROM flows",
+    ]);
+    assert_eq!((code, out.as_str()), (0, "flows\n1\n"), "the conversation was alive then: {error}");
+    assert!(
+        error.starts_with("coverage: complete, 2026-01-02 03:09:10 UTC to 2026-01-02 03:09:50 UTC"),
+        "{error}"
+    );
+    let (_, _, error) = ask(&["--around", "04:09:30", "--tz", "Europe/Berlin", "-c", "SELECT * FROM flows"]);
+    assert!(error.contains("04:05:00") || error.contains("04:04:30 CET to 2026-01-02 04:1"), "{error}");
+    // No packet matters to that, so nothing stands under it; nor with -q.
+    assert_eq!(ask(&["-c", "SELECT 1"]).2, "");
+    assert_eq!(ask(&["-q", "-c", &count("03:01:00", "03:02:00")]).2, "");
+}
+
+#[test]
+fn coverage_says_why() {
+    let desk = Desk::new();
+    let ring = rotated(&desk);
+    let lines = printed(desk.sharkq().arg("coverage").arg(&ring));
+    assert!(lines.starts_with("coverage: INCOMPLETE, 2026-01-02 03:0"), "{lines}");
+    assert!(lines.contains("rotated out 2026-01-02 03:00:00 UTC to 2026-01-02 03:0"), "{lines}");
+    let rows = printed(desk.sharkq().arg("coverage").arg(&ring).args(["--format", "ndjson"]));
+    let row: serde_json::Value = serde_json::from_str(&rows).expect("one row");
+    let blind = row["blind_seconds"].as_i64().expect("a number");
+    let captured = row["captured"].as_i64().expect("a number");
+    assert_eq!((&row["dropped"], &row["blind_why"]), (&0.into(), &"rotated_out".into()), "{row}");
+    // 100 packets a second; a bucket counts as seen when any of its packets is left.
+    assert!((600 - blind) * 100 - captured < 1_000 && blind > 300, "{row}");
+    assert_eq!(captured, desk.value(&ring, "SELECT sum(packets) FROM segments").as_i64().expect("a number"));
+    let strict = desk.sharkq().arg("coverage").arg(&ring).arg("--strict").output().expect("it starts");
+    assert_eq!(strict.status.code(), Some(4));
+    let strict = desk.sharkq().arg("coverage").arg(&ring).args(["--strict", "--since", "1m"]).output();
+    assert_eq!(strict.expect("it starts").status.code(), Some(0));
+}
+
+#[test]
+fn interfaces_never_recorded_are_named() {
+    let desk = Desk::new();
+    let snapshot = snapshot(&desk);
+    let lines = printed(desk.sharkq().arg("coverage").arg(&snapshot));
+    assert!(lines.starts_with("coverage: complete, 20"), "{lines}");
+    assert!(!lines.contains("never targeted"), "a replay leaves out nothing: {lines}");
+}
