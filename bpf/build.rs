@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const PROGRAMS: &[&str] = &["any_socket", "processes", "sockets"];
+const PROGRAMS: &[&str] = &["any_socket", "processes", "sockets", "tls"];
 const CLANGS: &[&str] = &["clang-19", "clang", "clang-14"];
 
 fn main() {

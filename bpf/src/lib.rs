@@ -6,6 +6,7 @@ pub mod any_socket;
 mod events;
 pub mod processes;
 pub mod sockets;
+pub mod tls;
 
 use aya::programs::{BtfTracePoint, Program, ProgramError};
 use aya::{Btf, Ebpf};

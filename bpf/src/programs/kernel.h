@@ -94,8 +94,10 @@ static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 static long (*bpf_seq_write)(struct seq_file *seq, const void *data, __u32 length) = (void *)127;
 static void *(*bpf_ringbuf_reserve)(void *ring, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
+static void (*bpf_ringbuf_discard)(void *data, __u64 flags) = (void *)133;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static struct socket *(*bpf_sock_from_file)(struct file *file) = (void *)162;
+static long (*bpf_loop)(__u32 times, void *each, void *with, __u64 flags) = (void *)181;
 
 // Reads a field of a struct whose pointer the verifier does not vouch for; 0 where it cannot be read.
 #define READ(from, field)                                                                                                      \

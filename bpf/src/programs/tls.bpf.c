@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+// What passes through SSL_read and SSL_write of OpenSSL. In: uprobes on the library, tracepoints of sockets. Out: the bytes, with their
+// place in their direction and the connection on which the library sent or received while it was called. A call that touches no
+// socket, and whose session never did, has no connection: it is counted and not guessed.
+#include "kernel.h"
+
+enum kind { SENT = 1, RECEIVED, ENDED_HERE, ENDED_THERE };
+enum function { READ_FUNCTION = 1, READ_EX, WRITE_FUNCTION, WRITE_EX, HANDSHAKE };
+enum count { LOST_BYTES, CUT_BYTES, UNPLACED_CALLS, UNPLACED_BYTES, COUNTS };
+
+// Flags of an event.
+#define BEGUN 1 // offsets count from the first byte of the connection
+#define FIRST 2 // nothing passed before it in either direction
+#define CLIENT 4 // the handshake began with a send (RFC 8446, section 2)
+
+#define SHORT_BYTES 512
+#define CHUNK_BYTES 8192
+// More than this many chunks in one call are cut: the rest is a gap.
+#define MOST_CHUNKS 32
+
+struct connection {
+    __u64 cookie;
+    __u64 since_ns; // CLOCK_BOOTTIME; tells sessions on one socket apart
+    __u32 netns;
+    __u16 family;
+    __u16 local_port;
+    __u16 peer_port;
+    __u8 unused[6];
+    __u8 local[16];
+    __u8 peer[16];
+};
+
+struct event {
+    __u64 at_ns; // CLOCK_BOOTTIME: a write when it began, a read when it returned
+    __u64 offset; // of these bytes in their direction
+    __u64 other; // bytes of the other direction until then
+    __u32 pid;
+    __u32 bytes;
+    __u8 kind;
+    __u8 flags;
+    __u8 unused[6];
+    struct connection connection;
+};
+
+struct short_event {
+    struct event event;
+    __u8 data[SHORT_BYTES];
+};
+
+struct long_event {
+    struct event event;
+    __u8 data[CHUNK_BYTES];
+};
+
+struct session {
+    struct connection connection; // cookie 0: no socket yet
+    __u64 sent;
+    __u64 received;
+    __u8 flags;
+    __u8 ended;
+    __u8 unused[6];
+};
+
+struct session_key {
+    __u64 ssl;
+    __u64 pid;
+};
+
+struct call {
+    __u64 ssl;
+    __u64 buffer;
+    __u64 count_at; // where the _ex functions put how much it was
+    __u64 stack;
+    __u64 at_ns;
+    __u64 function;
+};
+
+struct {
+    UINT(type, BPF_MAP_TYPE_RINGBUF);
+    UINT(max_entries, 16 << 20);
+} events SEC(".maps");
+
+struct {
+    UINT(type, BPF_MAP_TYPE_LRU_HASH);
+    UINT(max_entries, 65536);
+    struct session_key *key;
+    struct session *value;
+} sessions SEC(".maps");
+
+// Thread -> its call in progress.
+struct {
+    UINT(type, BPF_MAP_TYPE_LRU_HASH);
+    UINT(max_entries, 16384);
+    __u64 *key;
+    struct call *value;
+} calls SEC(".maps");
+
+struct {
+    UINT(type, BPF_MAP_TYPE_ARRAY);
+    UINT(max_entries, COUNTS);
+    __u32 *key;
+    __u64 *value;
+} counts SEC(".maps");
+
+// Set by the loader; the verifier does not look at the branch that is not taken.
+volatile const __u8 is_arm64 = 0;
+
+// Written out, since the verifier lets nobody compute with the address of the registers.
+#define REGISTER(registers, number)                                                                                            \
+    ({                                                                                                                         \
+        __u64 value_;                                                                                                          \
+        asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_) : "r"(registers), "i"((number) * 8));                             \
+        value_;                                                                                                                \
+    })
+
+// Places in struct pt_regs (arch/x86/include/uapi/asm/ptrace.h) and struct user_pt_regs (arch/arm64/include/uapi/asm/ptrace.h).
+#define PLACE(registers, x86, arm64) (is_arm64 ? REGISTER(registers, arm64) : REGISTER(registers, x86))
+#define FIRST_ARGUMENT(registers) PLACE(registers, 14, 0)
+#define SECOND_ARGUMENT(registers) PLACE(registers, 13, 1)
+#define FOURTH_ARGUMENT(registers) PLACE(registers, 11, 3)
+#define RESULT(registers) PLACE(registers, 10, 0)
+#define STACK(registers) PLACE(registers, 19, 31)
+
+INLINE void count(__u32 which, __u64 more)
+{
+    __u64 *total = bpf_map_lookup_elem(&counts, &which);
+    if (total)
+        __sync_fetch_and_add(total, more);
+}
+
+INLINE struct session_key key_of(__u64 ssl)
+{
+    return (struct session_key){.ssl = ssl, .pid = bpf_get_current_pid_tgid() >> 32};
+}
+
+INLINE int enter(__u64 *registers, int function)
+{
+    __u64 thread = bpf_get_current_pid_tgid();
+    struct call call = {
+        .ssl = FIRST_ARGUMENT(registers),
+        .buffer = SECOND_ARGUMENT(registers),
+        .count_at = FOURTH_ARGUMENT(registers),
+        .stack = STACK(registers),
+        .at_ns = bpf_ktime_get_boot_ns(),
+        .function = function,
+    };
+    // TLS within TLS: what the application itself said is of the outer call. One that never returned lies deeper, not higher.
+    struct call *outer = bpf_map_lookup_elem(&calls, &thread);
+    if (outer && call.stack < outer->stack)
+        return 0;
+    bpf_map_update_elem(&calls, &thread, &call, 0);
+    if (function == HANDSHAKE) {
+        struct session_key key = key_of(call.ssl);
+        struct session session = {.flags = BEGUN};
+        session.connection.since_ns = call.at_ns;
+        if (!bpf_map_lookup_elem(&sessions, &key))
+            bpf_map_update_elem(&sessions, &key, &session, 0);
+    }
+    return 0;
+}
+
+SEC("uprobe/read_entered")
+int read_entered(__u64 *registers)
+{
+    return enter(registers, READ_FUNCTION);
+}
+
+SEC("uprobe/read_ex_entered")
+int read_ex_entered(__u64 *registers)
+{
+    return enter(registers, READ_EX);
+}
+
+SEC("uprobe/write_entered")
+int write_entered(__u64 *registers)
+{
+    return enter(registers, WRITE_FUNCTION);
+}
+
+SEC("uprobe/write_ex_entered")
+int write_ex_entered(__u64 *registers)
+{
+    return enter(registers, WRITE_EX);
+}
+
+SEC("uprobe/handshake_entered")
+int handshake_entered(__u64 *registers)
+{
+    return enter(registers, HANDSHAKE);
+}
+
+INLINE void describe(struct connection *connection, struct sock *sk, __u64 cookie)
+{
+    __builtin_memset(connection, 0, sizeof(*connection));
+    connection->cookie = cookie;
+    connection->since_ns = bpf_ktime_get_boot_ns();
+    connection->family = sk->__sk_common.skc_family;
+    connection->local_port = sk->__sk_common.skc_num;
+    connection->peer_port = __builtin_bswap16(sk->__sk_common.skc_dport);
+    connection->netns = sk->__sk_common.skc_net.net->ns.inum;
+    if (connection->family == AF_INET) {
+        *(__u32 *)connection->local = sk->__sk_common.skc_rcv_saddr;
+        *(__u32 *)connection->peer = sk->__sk_common.skc_daddr;
+    } else {
+        bpf_probe_read_kernel(connection->local, 16, __builtin_preserve_access_index(&sk->__sk_common.skc_v6_rcv_saddr));
+        bpf_probe_read_kernel(connection->peer, 16, __builtin_preserve_access_index(&sk->__sk_common.skc_v6_daddr));
+    }
+}
+
+// The socket that is touched within a call is that of its session.
+INLINE int touch(struct sock *sk, int is_send)
+{
+    __u64 thread = bpf_get_current_pid_tgid();
+    struct call *call = bpf_map_lookup_elem(&calls, &thread);
+    if (!call || sk->sk_protocol != IPPROTO_TCP || !sk->__sk_common.skc_dport)
+        return 0;
+    __u16 family = sk->__sk_common.skc_family;
+    if (family != AF_INET && family != AF_INET6)
+        return 0;
+    struct session_key key = key_of(call->ssl);
+    __u64 cookie = bpf_get_socket_cookie(sk);
+    struct session *known = bpf_map_lookup_elem(&sessions, &key);
+    if (known && known->connection.cookie == cookie)
+        return 0;
+    struct session session;
+    __builtin_memset(&session, 0, sizeof(session));
+    describe(&session.connection, sk, cookie);
+    // Within a handshake nothing of the application has passed.
+    if (call->function == HANDSHAKE && known)
+        session.flags = known->flags & BEGUN;
+    if (is_send && session.flags)
+        session.flags |= CLIENT;
+    bpf_map_update_elem(&sessions, &key, &session, 0);
+    return 0;
+}
+
+// void (struct sock *sk, int ret, int flags), since Linux 6.3, both
+SEC("tp_btf/sock_send_length")
+int socket_sent(__u64 *ctx)
+{
+    return touch((struct sock *)ctx[0], 1);
+}
+
+SEC("tp_btf/sock_recv_length")
+int socket_received(__u64 *ctx)
+{
+    return touch((struct sock *)ctx[0], 0);
+}
+
+INLINE void fill(struct event *event, struct session *session, int kind)
+{
+    __builtin_memset(event, 0, sizeof(*event));
+    event->kind = kind;
+    event->flags = session->flags;
+    event->pid = bpf_get_current_pid_tgid() >> 32;
+    event->connection = session->connection;
+}
+
+// One chunk; 0 where it was lost.
+INLINE int chunk(struct event *like, __u64 from, __u64 length)
+{
+    void *record;
+    long failed;
+    if (length <= SHORT_BYTES) {
+        struct short_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+        if (!event)
+            return 0;
+        event->event = *like;
+        // The compiler must not show the verifier another register than the one that is bounded.
+        asm volatile("" : "+r"(length));
+        if (length > SHORT_BYTES)
+            length = SHORT_BYTES;
+        failed = bpf_probe_read_user(event->data, length, (void *)from);
+        record = event;
+    } else {
+        struct long_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+        if (!event)
+            return 0;
+        event->event = *like;
+        asm volatile("" : "+r"(length));
+        if (length > CHUNK_BYTES)
+            length = CHUNK_BYTES;
+        failed = bpf_probe_read_user(event->data, length, (void *)from);
+        record = event;
+    }
+    if (failed) {
+        bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+        return 0;
+    }
+    bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+    return 1;
+}
+
+// What is left to tell of a call.
+struct rest {
+    struct event event;
+    __u64 from;
+    __u64 bytes;
+};
+
+static long next_chunk(__u64 number, struct rest *rest)
+{
+    __u64 length = rest->bytes;
+    if (length > CHUNK_BYTES)
+        length = CHUNK_BYTES;
+    rest->event.bytes = length;
+    if (!chunk(&rest->event, rest->from, length)) {
+        count_lost();
+        count(LOST_BYTES, length);
+    }
+    rest->event.flags &= ~FIRST;
+    rest->event.offset += length;
+    rest->from += length;
+    rest->bytes -= length;
+    return rest->bytes == 0;
+}
+
+INLINE void tell(struct session *session, struct call *call, __u64 total, int kind)
+{
+    struct rest rest = {.from = call->buffer, .bytes = total};
+    struct event *event = &rest.event;
+    fill(event, session, kind);
+    event->at_ns = kind == SENT ? call->at_ns : bpf_ktime_get_boot_ns();
+    event->offset = kind == SENT ? session->sent : session->received;
+    event->other = kind == SENT ? session->received : session->sent;
+    if (!session->sent && !session->received && session->flags & BEGUN)
+        event->flags |= FIRST;
+    bpf_loop(MOST_CHUNKS, next_chunk, &rest, 0);
+    if (rest.bytes)
+        count(CUT_BYTES, rest.bytes);
+    if (kind == SENT)
+        session->sent += total;
+    else
+        session->received += total;
+}
+
+INLINE void tell_end(struct session *session, int kind)
+{
+    if (!session->connection.cookie || session->ended & kind)
+        return;
+    session->ended |= kind;
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event) {
+        count_lost();
+        return;
+    }
+    fill(event, session, kind);
+    event->at_ns = bpf_ktime_get_boot_ns();
+    event->offset = kind == ENDED_HERE ? session->sent : session->received;
+    event->other = kind == ENDED_HERE ? session->received : session->sent;
+    bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+INLINE void finish(struct call *call, __u64 result)
+{
+    if (call->function == HANDSHAKE)
+        return;
+    int is_read = call->function == READ_FUNCTION || call->function == READ_EX;
+    int status = result;
+    __u64 total = 0;
+    if (call->function == READ_FUNCTION || call->function == WRITE_FUNCTION)
+        total = status > 0 ? status : 0;
+    else if (status == 1)
+        bpf_probe_read_user(&total, sizeof(total), (void *)call->count_at);
+    struct session_key key = key_of(call->ssl);
+    struct session *session = bpf_map_lookup_elem(&sessions, &key);
+    if (total && (!session || !session->connection.cookie)) {
+        count(UNPLACED_CALLS, 1);
+        count(UNPLACED_BYTES, total);
+    } else if (session && total) {
+        tell(session, call, total, is_read ? RECEIVED : SENT);
+    } else if (session && call->function == READ_FUNCTION && status == 0) {
+        // SSL_read(3): the peer has closed.
+        tell_end(session, ENDED_THERE);
+    }
+}
+
+// Of all functions: the thread knows in which it is.
+SEC("uretprobe/returned")
+int returned(__u64 *registers)
+{
+    __u64 thread = bpf_get_current_pid_tgid();
+    struct call *call = bpf_map_lookup_elem(&calls, &thread);
+    // The stack is as before the call, or without the return address; of a nested call it is deeper.
+    if (!call || STACK(registers) - call->stack > sizeof(__u64))
+        return 0;
+    finish(call, RESULT(registers));
+    bpf_map_delete_elem(&calls, &thread);
+    return 0;
+}
+
+// The address may be another session's next.
+SEC("uprobe/freed")
+int freed(__u64 *registers)
+{
+    struct session_key key = key_of(FIRST_ARGUMENT(registers));
+    struct session *session = bpf_map_lookup_elem(&sessions, &key);
+    if (session) {
+        tell_end(session, ENDED_HERE);
+        bpf_map_delete_elem(&sessions, &key);
+    }
+    return 0;
+}
+
+char _license[] SEC("license") = "GPL";
