@@ -19,6 +19,7 @@ use shark_schema::segment::Counters;
 
 use crate::ring::Ring;
 use crate::segment::{Recording, SealRequest, Shared, Task};
+use crate::tls::{self, TlsStatus};
 use crate::witness::RotateRequest;
 use crate::witness::kube::{KubeStatus, Watching};
 
@@ -63,6 +64,9 @@ pub struct Status {
     /// None where nothing of Kubernetes is watched, or nobody is there to say.
     #[serde(default)]
     pub kube: Option<KubeStatus>,
+    /// None where there is no plaintext and none is recorded.
+    #[serde(default)]
+    pub tls: Option<TlsStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +91,8 @@ pub struct Served {
     /// None where processes and sockets are not witnessed.
     pub witness: Option<Sender<RotateRequest>>,
     pub kube: Option<Watching>,
+    /// None where no plaintext is recorded.
+    pub tls: Option<tls::Series>,
     pub started_ns: i64,
 }
 
@@ -130,16 +136,9 @@ fn answer(served: &impl Answers, stream: &UnixStream) -> io::Result<()> {
 impl Answers for Served {
     fn seal(&self) -> SealedNames {
         thread::sleep(IN_FLIGHT);
-        let ask = |writer: &Sender<SealRequest>| {
-            let (reply, answer) = channel();
-            writer.send(reply).ok().map(|()| answer)
-        };
-        let answers: Vec<_> = self.requests.iter().filter_map(ask).collect();
-        let names = answers.iter().filter_map(|answer| answer.recv_timeout(SEAL_TIMEOUT).ok().flatten());
-        let sealed: Vec<String> = names.map(|name| name.to_string()).collect();
-        let (done, all_done) = channel();
-        if self.keeper.send(Task::Done(done)).is_ok() {
-            let _ = all_done.recv_timeout(SEAL_TIMEOUT);
+        let mut sealed = seal(&self.requests, &self.keeper);
+        if let Some(tls) = &self.tls {
+            sealed.extend(seal(std::slice::from_ref(&tls.requests), &tls.keeper));
         }
         if let Some(witness) = &self.witness {
             let (done, closed) = channel();
@@ -175,9 +174,28 @@ impl Answers for Served {
         status.queue_fill_percent = Some(stats.queue_fill_percent.load(Ordering::Relaxed));
         status.compression_steps_down = Some(stats.steps_down.load(Ordering::Relaxed));
         status.disk_refuses = Some(stats.disk_refuses.load(Ordering::Relaxed));
+        if let Some(tls) = &self.tls {
+            status.tls = Some(tls.status());
+        }
         status.kube = self.kube.as_ref().map(Watching::status);
         status
     }
+}
+
+/// Names of what the writers of a series sealed, once it is in its place.
+fn seal(writers: &[Sender<SealRequest>], keeper: &Sender<Task>) -> Vec<String> {
+    let ask = |writer: &Sender<SealRequest>| {
+        let (reply, answer) = channel();
+        writer.send(reply).ok().map(|()| answer)
+    };
+    let answers: Vec<_> = writers.iter().filter_map(ask).collect();
+    let names = answers.iter().filter_map(|answer| answer.recv_timeout(SEAL_TIMEOUT).ok().flatten());
+    let sealed = names.map(|name| name.to_string()).collect();
+    let (done, all_done) = channel();
+    if keeper.send(Task::Done(done)).is_ok() {
+        let _ = all_done.recv_timeout(SEAL_TIMEOUT);
+    }
+    sealed
 }
 
 /// What can be said without a recorder: the sum of the sidecars.
@@ -201,6 +219,7 @@ pub fn of_files(ring: &Ring) -> Status {
         compression_steps_down: None,
         disk_refuses: None,
         kube: None,
+        tls: TlsStatus::of_files(ring),
     };
     for name in ring.list().unwrap_or_default() {
         let size = |file: String| std::fs::metadata(ring.segments().join(file)).map_or(0, |meta| meta.len());

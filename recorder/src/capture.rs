@@ -13,11 +13,11 @@ mod ring;
 mod socket;
 
 pub use filter::{Filter, FilterError, Instruction};
-pub use lane::{Frame, Lane};
+pub use lane::{Frame, Lane, Splice};
 pub use line::Line;
 pub use replay::{Replay, ReplayError};
 pub use ring::{News, Ring, RingOptions};
-pub use socket::{CaptureError, Device};
+pub use socket::{CaptureError, Device, KernelCounters};
 
 use std::sync::atomic::AtomicBool;
 

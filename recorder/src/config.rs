@@ -65,6 +65,12 @@ pub struct Options {
     /// Do not note which processes have which sockets
     #[arg(long, env = "SHARKREC_NO_SOCKETS")]
     pub no_sockets: bool,
+    /// Record what programs say through OpenSSL before it is encrypted, into segments of their own
+    #[arg(long, env = "SHARKREC_TLS")]
+    pub tls: bool,
+    /// Part of the disk budget that is kept for --tls [default: 5 % of it]
+    #[arg(long, env = "SHARKREC_TLS_SIZE", value_name = "SIZE")]
+    pub tls_size: Option<String>,
     /// Note the pods of this node, as the API server tells them: `node` looks for those of --node
     #[arg(long, env = "SHARKREC_KUBE", value_name = "SCOPE")]
     pub kube: Option<KubeScope>,
@@ -96,6 +102,8 @@ impl Options {
             cluster: self.cluster.or(file.cluster),
             no_promisc: self.no_promisc || file.no_promisc,
             no_sockets: self.no_sockets || file.no_sockets,
+            tls: self.tls || file.tls,
+            tls_size: self.tls_size.or(file.tls_size),
             kube: self.kube.or(file.kube),
             kubeconfig: self.kubeconfig.or(file.kubeconfig),
             read: self.read.or(file.read),
@@ -138,10 +146,14 @@ pub struct Settings {
     pub cluster: String,
     pub promiscuous: bool,
     pub sockets: bool,
+    /// Of `ring_bytes`, for plaintext; None where none is recorded.
+    pub tls_bytes: Option<u64>,
     pub kube: Option<Kube>,
     pub read: Option<PathBuf>,
 }
 
+/// Of plaintext: below this a segment and its sidecar would not fit beside the next.
+const SMALLEST_TLS_BYTES: u64 = 256 << 10;
 /// Below this not even one segment of each kind of content fits.
 const SMALLEST_RING_BYTES: u64 = 1 << 20;
 
@@ -153,6 +165,7 @@ impl Settings {
         };
         let age = options.segment_age.as_deref().unwrap_or("60s");
         let ring_bytes = bytes("ring-size", options.ring_size, 10 << 30)?;
+        let tls_bytes = bytes("tls-size", options.tls_size, ring_bytes / 20)?;
         let workers = options.workers.unwrap_or(1);
         // An open segment cannot be evicted: even all of them together leave most of the ring to older packets.
         let most = ring_bytes / (8 * u64::from(workers.max(1)));
@@ -179,6 +192,7 @@ impl Settings {
             cluster: options.cluster.unwrap_or_default(),
             promiscuous: !options.no_promisc,
             sockets: !options.no_sockets,
+            tls_bytes: options.tls.then_some(tls_bytes),
             kube: kube.map(|scope| Kube { scope, kubeconfig: options.kubeconfig }),
             read: options.read,
         };
@@ -192,6 +206,11 @@ impl Settings {
         ensure!((64..=262_144).contains(&self.snaplen), "--snaplen: between 64 and 262144");
         ensure!(self.segment_age >= Duration::from_secs(1), "--segment-age: at least 1s");
         ensure!(is_path_part(&self.node), "--node: '{}' cannot be a part of a path", self.node);
+        if let Some(tls_bytes) = self.tls_bytes {
+            ensure!(tls_bytes >= SMALLEST_TLS_BYTES, "--tls-size: plaintext needs at least 256KiB");
+            ensure!(tls_bytes <= self.ring_bytes / 2, "--tls-size: at most half of --ring-size");
+            ensure!(self.read.is_none(), "--tls and --read exclude each other");
+        }
         ensure!(self.kube.is_none() || self.read.is_none(), "--kube and --read exclude each other");
         match (&self.read, self.interfaces.is_empty()) {
             (None, true) => bail!("nothing to record: give --iface NAME, or --read FILE to replay a capture"),

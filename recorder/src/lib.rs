@@ -18,5 +18,6 @@ pub mod snapshot;
 pub mod stats;
 pub mod targets;
 pub mod time;
+pub mod tls;
 pub mod units;
 pub mod witness;

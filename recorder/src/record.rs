@@ -1,7 +1,7 @@
 //! `sharkrec record`: the whole wiring of a recorder, in the order in which things start and stop.
 //! In: settings. Out: a ring that fills until a signal, or until the replayed file ends.
 //! Threads: one capture and one writer a worker, one keeper for the disk, one for the control socket, this one for the clock; and
-//! the witnesses', which share nothing with those of the packets.
+//! the witnesses' and the plaintext's, which share nothing with those of the packets.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,16 +20,17 @@ use crate::batch::circle;
 use crate::capture::{Capture, Device, Filter, Replay, ReplayError, RingOptions};
 use crate::config::Settings;
 use crate::log::{Log, share};
-use crate::ring::Ring;
+use crate::ring::{Ring, Series};
 use crate::segment::{
     Budget, Found, Recording, SealRequest, Shared, State, Task, WriterThread, recover, start_keeper,
 };
 use crate::stats::Stats;
 use crate::time::{now_ns, watch_clock};
+use crate::tls;
 use crate::witness::{self, RotateRequest};
 
 /// A buffer holds a whole block of the kernel's ring, whose headers are larger than ours.
-const BATCH_BYTES: usize = (1 << 20) + (128 << 10);
+pub(crate) const BATCH_BYTES: usize = (1 << 20) + (128 << 10);
 
 pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let Opened { captures, interfaces, attacher } = open_captures(settings)?;
@@ -38,11 +39,15 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let found = recover(&ring, &versions).context("recovery of the ring")?;
     let log = Log::open(&ring, share(settings.ring_bytes), "recorder")
         .with_context(|| ring.log().display().to_string())?;
+    let log = Arc::new(log);
+    let kept_for_tls = settings.tls_bytes.unwrap_or_else(|| ring.of(Series::Tls).bytes());
+    let packet_bytes = settings.ring_bytes.saturating_sub(kept_for_tls);
     let shared = Shared {
-        budget: Arc::new(Mutex::new(Budget::scan(&ring, settings.ring_bytes)?)),
-        log: Arc::new(log),
+        budget: Arc::new(Mutex::new(Budget::scan(&ring, packet_bytes)?)),
+        log,
         stats: Arc::new(Stats::new(interfaces.len())),
     };
+    let tls = tls::prepare(settings, &ring, &versions, &shared.log).context("plaintext")?;
     let recording = Arc::new(recording(settings, &ring, interfaces, versions));
     let kube = settings.kube.clone().map(|kube| kube.prepare(&shared.log));
     write_first_facts(&shared.log, settings, &recording, &found, attacher.as_ref());
@@ -64,6 +69,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         false => None,
     };
     let (witness, witness_thread) = witness.unzip();
+    let tls = tls.map(|tls| tls.start(stop.clone())).transpose().context("plaintext")?;
     let kube = kube.map(|kube| kube.start().context("watches of Kubernetes")).transpose()?;
     let served = api::Served {
         recording: recording.clone(),
@@ -72,6 +78,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         keeper: keeper.clone(),
         witness: witness.clone(),
         kube: kube.clone(),
+        tls: tls.as_ref().map(|tls| tls.series.clone()),
         started_ns: now_ns(),
     };
     api::serve(&ring, Arc::new(served))?;
@@ -89,6 +96,9 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     keeper.send(Task::Done(done)).context("the keeper ended early")?;
     all_done.recv().context("the keeper ended early")?;
     drop((keeper, keeper_thread));
+    if let Some(tls) = tls {
+        tls.join()?;
+    }
     end_witness(witness, witness_thread);
     kube.iter().for_each(|kube| kube.stop());
     shared.log.write(Fact::Stop(Stop { reason: why.to_owned(), totals: shared.stats.totals() }));

@@ -31,10 +31,29 @@ pub enum RingError {
     Locked(PathBuf),
 }
 
+/// What segments hold; each series has a folder, a chain and a budget of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Series {
+    Packets,
+    /// Plaintext of TLS.
+    Tls,
+}
+
+impl Series {
+    /// Its folder in a ring, and in a node's part of a snapshot.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Series::Packets => "segments",
+            Series::Tls => "tls",
+        }
+    }
+}
+
 /// A ring on disk. Cheap to clone: it is a path and two names.
 #[derive(Debug, Clone)]
 pub struct Ring {
     root: PathBuf,
+    series: Series,
     pub file: RingFile,
 }
 
@@ -56,7 +75,7 @@ impl Ring {
         if file.format > RING_FORMAT {
             return Err(damaged(format!("format {} is newer than this program", file.format)));
         }
-        Ok(Ring { root: root.into(), file })
+        Ok(Ring { root: root.into(), series: Series::Packets, file })
     }
 
     /// Opens or makes a ring and takes its lock, which lives as long as the returned file.
@@ -77,15 +96,30 @@ impl Ring {
         let mut text = serde_json::to_vec_pretty(&file).expect("strings serialise");
         text.push(b'\n');
         replace(&path, &text).map_err(|source| RingError::Io { path, source })?;
-        Ok((Ring { root: root.into(), file }, lock))
+        Ok((Ring { root: root.into(), series: Series::Packets, file }, lock))
     }
 
     pub fn root(&self) -> &Path {
         &self.root
     }
 
+    /// The same ring, of whose segments those of one series are meant.
+    pub fn of(&self, series: Series) -> Ring {
+        Ring { series, ..self.clone() }
+    }
+
+    pub fn series(&self) -> Series {
+        self.series
+    }
+
     pub fn segments(&self) -> PathBuf {
-        self.root.join("segments")
+        self.root.join(self.series.folder())
+    }
+
+    /// Bytes of all files of the series, also where there is no such folder.
+    pub fn bytes(&self) -> u64 {
+        let entries = fs::read_dir(self.segments()).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
     }
 
     pub fn log(&self) -> PathBuf {

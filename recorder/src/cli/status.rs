@@ -57,6 +57,15 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
     if status.disk_refuses == Some(true) {
         writeln!(out, "disk      refuses data: packets are dropped and counted")?;
     }
+    if let Some(tls) = &status.tls {
+        let limit = tls.limit_bytes.map_or(String::new(), |limit| format!(" of {}", show_bytes(limit)));
+        let bytes = show_bytes(tls.bytes);
+        writeln!(out, "plaintext {bytes}{limit}, {} segments", tls.segments)?;
+        for library in &tls.libraries {
+            let state = if library.on { "on " } else { "off" };
+            writeln!(out, "          {state} {}: {}", library.name, library.why)?;
+        }
+    }
     for watch in status.kube.iter().flat_map(|kube| &kube.watches) {
         let state = if watch.on { "on " } else { "off" };
         let objects = watch.objects.map_or(String::new(), |objects| format!(", {objects} known"));

@@ -14,7 +14,7 @@ use shark_schema::identity::Fact;
 use super::budget::{Budget, Eviction};
 use super::seal::{Sealed, put_in_place};
 use crate::log::Log;
-use crate::ring::Ring;
+use crate::ring::{Ring, Series};
 use crate::stats::Stats;
 
 pub enum Task {
@@ -48,7 +48,7 @@ impl Shared {
 /// Ends, after finishing its tasks, when the last sender is gone.
 pub fn start(ring: &Ring, shared: Shared) -> (Sender<Task>, JoinHandle<()>) {
     let (sender, tasks) = channel();
-    let keeper = Keeper { dir: ring.segments(), shared };
+    let keeper = Keeper { dir: ring.segments(), keeps_log: ring.series() == Series::Packets, shared };
     let thread = thread::Builder::new().name("keeper".into()).spawn(move || keeper.run(&tasks));
     (sender, thread.expect("a thread can be started"))
 }
@@ -59,6 +59,8 @@ const MOST_TRIES: u32 = 120;
 
 struct Keeper {
     dir: PathBuf,
+    /// The log is counted once, beside the packets.
+    keeps_log: bool,
     shared: Shared,
 }
 
@@ -98,7 +100,7 @@ impl Keeper {
     }
 
     fn tick(&self) {
-        let bytes = self.shared.log.prune();
+        let bytes = if self.keeps_log { self.shared.log.prune() } else { 0 };
         let evicted = self.shared.budget(|budget| {
             budget.release_pins();
             budget.set_log(bytes)

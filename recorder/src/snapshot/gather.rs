@@ -13,7 +13,7 @@ use shark_schema::segment::{Name, Sidecar};
 
 use crate::log;
 use crate::record::versions;
-use crate::ring::{Ring, private_dir};
+use crate::ring::{Ring, Series, private_dir};
 use crate::segment::{chain_hash, hex, reseal};
 
 /// One object of the snapshot, by its path below the folder of the node.
@@ -65,16 +65,25 @@ impl Gathered {
     pub fn pin(ring: &Ring, id: &str, window: Window, sealed: bool) -> anyhow::Result<Gathered> {
         let pins = Pins::new(ring, id)?;
         let mut this = Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), pins };
+        this.take_series(ring, window, sealed)?;
+        let tls = ring.of(Series::Tls);
+        if tls.segments().is_dir() {
+            this.take_series(&tls, window, sealed)?;
+        }
+        this.take_logs(ring, window)?;
+        Ok(this)
+    }
+
+    fn take_series(&mut self, ring: &Ring, window: Window, sealed: bool) -> anyhow::Result<()> {
         for name in ring.list()? {
             match name.open {
                 // Sealed just now; what is open again came later.
                 true if sealed && name.first_ns > window.to_ns => {}
-                true => this.take_open(ring, name, window)?,
-                false => this.take_sealed(ring, name, window)?,
+                true => self.take_open(ring, name, window)?,
+                false => self.take_sealed(ring, name, window)?,
             }
         }
-        this.take_logs(ring, window)?;
-        Ok(this)
+        Ok(())
     }
 
     pub fn bytes(&self) -> u64 {
@@ -100,7 +109,7 @@ impl Gathered {
             }
         };
         if overlaps(&sidecar, window) {
-            self.add_segment(name, sidecar, &bytes);
+            self.add_segment(ring, name, sidecar, &bytes);
         } else {
             self.unpin(&[name.to_string(), name.sidecar()]);
         }
@@ -129,12 +138,12 @@ impl Gathered {
         let sidecar = self.pins.dir.join(name.sidecar());
         fs::write(&sidecar, &sealed.sidecar_bytes).with_context(|| sidecar.display().to_string())?;
         if overlaps(&sealed.sidecar, window) {
-            self.add_segment(name.sealed(), sealed.sidecar, &sealed.sidecar_bytes);
+            self.add_segment(ring, name.sealed(), sealed.sidecar, &sealed.sidecar_bytes);
         }
         Ok(())
     }
 
-    fn add_segment(&mut self, name: Name, sidecar: Sidecar, bytes: &[u8]) {
+    fn add_segment(&mut self, ring: &Ring, name: Name, sidecar: Sidecar, bytes: &[u8]) {
         let file = self.pins.dir.join(name.to_string());
         let size = fs::metadata(&file).map_or(0, |meta| meta.len());
         if size != sidecar.bytes_stored {
@@ -142,15 +151,16 @@ impl Gathered {
             self.missing.push(Missing { what: format!("segment {name}"), why });
             return;
         }
+        let folder = ring.series().folder();
         let segment = Item {
-            path: format!("segments/{name}"),
+            path: format!("{folder}/{name}"),
             kind: ObjectKind::Segment,
             size,
             sha256: sidecar.sha256.clone(),
             file,
         };
         let beside = Item {
-            path: format!("segments/{}", name.sidecar()),
+            path: format!("{folder}/{}", name.sidecar()),
             kind: ObjectKind::Sidecar,
             size: bytes.len() as u64,
             sha256: chain_hash(bytes),

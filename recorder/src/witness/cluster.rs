@@ -104,6 +104,7 @@ impl Answers for Served {
             ring_bytes: self.log.prune(),
             ring_limit_bytes: Some(self.ring_bytes),
             kube: Some(self.watching.status()),
+            tls: None,
             ..api::of_files(&self.ring)
         }
     }

@@ -1,0 +1,177 @@
+//! Plaintext of TLS, as programs hand it to OpenSSL and get it back, into a series of segments of its own.
+//! In: settings, and the kernel's permission. Out: `<ring>/tls/`, facts of what can be read and what not, and what was lost.
+//! It has its own budget, writer and keeper: the packets neither wait for it nor ever contain any of it.
+
+mod frames;
+mod libraries;
+mod listen;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use shark_bpf::tls::Tls;
+use shark_schema::identity::{Fact, Feature};
+use shark_schema::segment::Versions;
+
+use self::libraries::Libraries;
+use self::listen::Listener;
+use crate::batch::circle;
+use crate::config::Settings;
+use crate::log::Log;
+use crate::record::BATCH_BYTES;
+use crate::ring::{Ring, Series as Kind, private_dir};
+use crate::segment::{
+    Budget, Recording, SealRequest, Shared, State, Task, WriterThread, recover, start_keeper,
+};
+use crate::stats::Stats;
+
+/// In the names of its segments; workers of packets have lower numbers.
+pub const WORKER: u16 = 99;
+/// Between the listener and the writer.
+const BATCHES: usize = 8;
+
+/// What answers for a series while it is written.
+#[derive(Clone)]
+pub struct Series {
+    pub requests: Sender<SealRequest>,
+    pub keeper: Sender<Task>,
+    ring: Ring,
+    shared: Shared,
+    libraries: Known,
+}
+
+/// Files whose plaintext can or cannot be read, shared with the control socket.
+pub type Known = Arc<Mutex<Vec<Feature>>>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    pub bytes: u64,
+    pub limit_bytes: Option<u64>,
+    pub segments: u64,
+    pub libraries: Vec<Feature>,
+}
+
+impl TlsStatus {
+    /// None where no plaintext ever was recorded.
+    pub fn of_files(ring: &Ring) -> Option<TlsStatus> {
+        let ring = ring.of(Kind::Tls);
+        let segments = ring.list().ok()?.len() as u64;
+        Some(TlsStatus { bytes: ring.bytes(), limit_bytes: None, segments, libraries: Vec::new() })
+    }
+}
+
+impl Series {
+    pub fn status(&self) -> TlsStatus {
+        let (bytes, limit) = self.shared.budget(|budget| (budget.used(), budget.limit()));
+        let segments = self.ring.list().map_or(0, |names| names.len() as u64);
+        let libraries = self.libraries.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        TlsStatus { bytes, limit_bytes: Some(limit), segments, libraries }
+    }
+}
+
+/// Everything is attached, nothing is written yet.
+pub struct Prepared {
+    told: Tls,
+    recording: Arc<Recording>,
+    shared: Shared,
+    tail: (u64, Option<String>),
+}
+
+/// None where plaintext is not wanted, or the kernel refuses, which the log then says.
+pub fn prepare(
+    settings: &Settings,
+    ring: &Ring,
+    versions: &Versions,
+    log: &Arc<Log>,
+) -> anyhow::Result<Option<Prepared>> {
+    let Some(bytes) = settings.tls_bytes else { return Ok(None) };
+    let ring = ring.of(Kind::Tls);
+    let path = ring.segments();
+    private_dir(&path).with_context(|| path.display().to_string())?;
+    let mut found = recover(&ring, versions)?;
+    found.recovered.drain(..).for_each(|recovered| log.write(Fact::Recovered(recovered)));
+    let told = Tls::start();
+    let why = match &told {
+        Ok(_) => "functions of OpenSSL, in every process that maps it".to_owned(),
+        Err(reason) => format!("no plaintext is recorded: {reason}; it needs CAP_SYS_ADMIN, too"),
+    };
+    log.write(Fact::Feature(Feature { name: "tls".to_owned(), on: told.is_ok(), why: why.clone() }));
+    let told = match told {
+        Ok(told) => told,
+        Err(_) => {
+            tracing::warn!("--tls: {why}");
+            return Ok(None);
+        }
+    };
+    let shared = Shared {
+        budget: Arc::new(Mutex::new(Budget::scan(&ring, bytes)?)),
+        log: log.clone(),
+        stats: Arc::new(Stats::new(0)),
+    };
+    let recording = Arc::new(Recording {
+        ring,
+        interfaces: Mutex::new(Vec::new()),
+        compress: settings.compress,
+        segment_bytes: settings.segment_bytes.min(bytes / 8),
+        segment_age: settings.segment_age,
+        snaplen: frames::SNAPLEN,
+        filter: None,
+        config_sha256: settings.sha256(),
+        versions: versions.clone(),
+        live: true,
+    });
+    let tail = found.tails.remove(&WORKER).unwrap_or_default();
+    Ok(Some(Prepared { told, recording, shared, tail }))
+}
+
+/// The threads of a series.
+pub struct Running {
+    pub series: Series,
+    listener: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+impl Prepared {
+    /// Begins; ends when `stop` is set.
+    pub fn start(self, stop: Arc<AtomicBool>) -> anyhow::Result<Running> {
+        let Prepared { told, recording, shared, tail: (seq, prev_sidecar_sha256) } = self;
+        let ring = recording.ring.clone();
+        let (keeper, _) = start_keeper(&ring, shared.clone());
+        let (source, sink) = circle(BATCHES, BATCH_BYTES);
+        let (requests, waiting) = channel();
+        let writer = WriterThread {
+            worker: WORKER,
+            seq,
+            prev_sidecar_sha256,
+            recording: recording.clone(),
+            shared: shared.clone(),
+            keeper: keeper.clone(),
+            requests: waiting,
+            state: State::default(),
+        };
+        let libraries = Known::default();
+        let known = libraries.clone();
+        let log = shared.log.clone();
+        let writer = thread::Builder::new().name("tls-writer".into()).spawn(move || writer.run(&sink))?;
+        let listener = thread::Builder::new().name("tls".into()).spawn(move || {
+            let libraries = Libraries::new(known, log.clone());
+            Listener::new(told, libraries, recording, log, source).run(&stop);
+        })?;
+        Ok(Running { series: Series { requests, keeper, ring, shared, libraries }, listener, writer })
+    }
+}
+
+impl Running {
+    /// Waits until everything is sealed, after `stop` was set.
+    pub fn join(self) -> anyhow::Result<()> {
+        self.listener.join().map_err(|_| anyhow::anyhow!("the thread of plaintext panicked"))?;
+        self.writer.join().map_err(|_| anyhow::anyhow!("the writer of plaintext panicked"))?;
+        let (done, all_done) = channel();
+        self.series.keeper.send(Task::Done(done)).context("the keeper of plaintext ended early")?;
+        all_done.recv().context("the keeper of plaintext ended early")
+    }
+}

@@ -1,0 +1,143 @@
+//! The thread that hears the plaintext. In: events of the kernel. Out: synthetic packets in batches for the writer, facts of losses.
+//! It never waits for the disk: without a free buffer it counts, and what is missing is a gap in the sequence numbers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shark_bpf::tls::{Event, Losses, Tls};
+use shark_schema::identity::{EventsLost, Fact};
+use shark_schema::segment::{SHARED_SOCKET, SidecarInterface};
+
+use super::frames::{Frames, SNAPLEN};
+use super::libraries::Libraries;
+use crate::batch::Source;
+use crate::capture::{KernelCounters, Lane};
+use crate::log::Log;
+use crate::segment::Recording;
+use crate::time::{clock_reading, now_ns};
+
+const DRAIN: Duration = Duration::from_millis(20);
+const REPORT: Duration = Duration::from_secs(10);
+/// More network namespaces than these share the last one's interface.
+const MOST_INTERFACES: usize = 4096;
+
+pub struct Listener {
+    told: Tls,
+    libraries: Libraries,
+    log: Arc<Log>,
+    source: Source,
+    way: Way,
+    lost: Losses,
+}
+
+/// From events to the lane.
+struct Way {
+    recording: Arc<Recording>,
+    lane: Lane,
+    frames: Frames,
+    /// By network namespace: addresses mean something only within one.
+    places: HashMap<u32, usize>,
+    packets: u64,
+}
+
+impl Listener {
+    pub fn new(
+        told: Tls,
+        libraries: Libraries,
+        recording: Arc<Recording>,
+        log: Arc<Log>,
+        source: Source,
+    ) -> Listener {
+        let mut lane = Lane::new(SNAPLEN, false);
+        let ring = lane.add(SHARED_SOCKET);
+        // The ring of events is one for all: what it lost is of no one namespace.
+        lane.ask(ring);
+        let way = Way { recording, lane, frames: Frames::default(), places: HashMap::new(), packets: 0 };
+        Listener { told, libraries, log, source, way, lost: Losses::default() }
+    }
+
+    pub fn run(mut self, stop: &AtomicBool) {
+        let mut reported = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            self.libraries.look(&mut self.told);
+            self.drain();
+            if reported.elapsed() >= REPORT {
+                reported = Instant::now();
+                self.report();
+            }
+            thread::sleep(DRAIN);
+        }
+        self.drain();
+        self.report();
+    }
+
+    fn drain(&mut self) {
+        let offset_ns = clock_reading().realtime_minus_boottime_ns;
+        let Listener { told, way, source, .. } = self;
+        told.drain(|event| way.take(source, &event, offset_ns));
+        let losses = told.losses();
+        let received = std::mem::take(&mut way.packets) + losses.events;
+        way.lane.kernel_lost(&KernelCounters { received, dropped: losses.events, freezes: 0 });
+        way.lane.hand_over(source, now_ns());
+        self.lost.events += losses.events;
+        self.lost.bytes += losses.bytes;
+        self.lost.cut_bytes += losses.cut_bytes;
+        self.lost.unplaced_calls += losses.unplaced_calls;
+        self.lost.unplaced_bytes += losses.unplaced_bytes;
+    }
+
+    fn report(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        let cut = u64::from(lost.cut_bytes > 0);
+        let causes = [
+            (lost.events, format!("the ring of the kernel's events was full: {} bytes", lost.bytes)),
+            (cut, format!("calls with more bytes than are copied: {} bytes", lost.cut_bytes)),
+            (
+                lost.unplaced_calls,
+                format!(
+                    "no socket was used by the call or before it, so it is of no known connection: {} bytes",
+                    lost.unplaced_bytes
+                ),
+            ),
+        ];
+        for (events, why) in causes.into_iter().filter(|(events, _)| *events > 0) {
+            tracing::warn!("{events} events of tls were lost: {why}");
+            self.log.write(Fact::EventsLost(EventsLost { feature: "tls".to_owned(), events, why }));
+        }
+    }
+}
+
+impl Way {
+    fn take(&mut self, source: &Source, event: &Event<'_>, offset_ns: i64) {
+        let place = self.place(event.connection.netns);
+        let Way { frames, lane, packets, .. } = self;
+        frames.of(event, offset_ns, |frame| {
+            *packets += 1;
+            lane.push(source, place, frame);
+        });
+    }
+
+    fn place(&mut self, netns: u32) -> usize {
+        if let Some(place) = self.places.get(&netns) {
+            return *place;
+        }
+        if self.places.len() >= MOST_INTERFACES {
+            return self.lane.len() - 1;
+        }
+        let interface = SidecarInterface {
+            id: 0,
+            name: format!("tls-{netns}"),
+            ifindex: None,
+            snaplen: SNAPLEN,
+            synthetic_ethernet: true,
+            pod: None,
+        };
+        let id = self.recording.add(interface);
+        let place = self.lane.add(id);
+        self.places.insert(netns, place);
+        place
+    }
+}
