@@ -15,6 +15,7 @@ use crate::log;
 use crate::record::versions;
 use crate::ring::{Ring, Series, private_dir};
 use crate::segment::{chain_hash, hex, reseal};
+use crate::tls;
 
 /// One object of the snapshot, by its path below the folder of the node.
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ pub struct Item {
 #[derive(Debug)]
 pub struct Gathered {
     pub items: Vec<Item>,
+    /// Of every series.
     pub sidecars: Vec<Sidecar>,
     pub missing: Vec<Missing>,
     pins: Pins,
@@ -84,6 +86,11 @@ impl Gathered {
             }
         }
         Ok(())
+    }
+
+    /// What the counts of a manifest are about: packets of the wire, not plaintext.
+    pub fn packet_sidecars(&self) -> impl DoubleEndedIterator<Item = &Sidecar> {
+        self.sidecars.iter().filter(|sidecar| sidecar.worker != tls::WORKER)
     }
 
     pub fn bytes(&self) -> u64 {

@@ -14,9 +14,9 @@ use crate::segment::chain_hash;
 
 pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sealed: bool) -> NodeManifest {
     let mut loss = Counters::default();
-    gathered.sidecars.iter().for_each(|sidecar| loss += &sidecar.totals);
-    let from_ns = gathered.sidecars.iter().filter_map(|sidecar| sidecar.min_ns).min();
-    let to_ns = gathered.sidecars.iter().filter_map(|sidecar| sidecar.max_ns).max();
+    gathered.packet_sidecars().for_each(|sidecar| loss += &sidecar.totals);
+    let from_ns = gathered.packet_sidecars().filter_map(|sidecar| sidecar.min_ns).min();
+    let to_ns = gathered.packet_sidecars().filter_map(|sidecar| sidecar.max_ns).max();
     NodeManifest {
         format: MANIFEST_VERSION,
         snapshot_id: id.to_string(),
@@ -26,9 +26,9 @@ pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sea
         real: from_ns.zip(to_ns).map(|(from_ns, to_ns)| Window { from_ns, to_ns }),
         sealed,
         objects: gathered.items.iter().map(Object::from).collect(),
-        packets: gathered.sidecars.iter().map(|sidecar| sidecar.packets).sum(),
+        packets: gathered.packet_sidecars().map(|sidecar| sidecar.packets).sum(),
         loss,
-        config_sha256: gathered.sidecars.last().map(|sidecar| sidecar.config_sha256.clone()),
+        config_sha256: gathered.packet_sidecars().next_back().map(|sidecar| sidecar.config_sha256.clone()),
         clock_error_ns: None,
         missing: gathered.missing.clone(),
         versions: versions(),

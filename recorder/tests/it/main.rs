@@ -20,4 +20,5 @@ mod reading;
 mod replay;
 mod s3;
 mod snapshot;
+mod tls;
 mod witness;

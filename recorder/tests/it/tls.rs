@@ -1,0 +1,454 @@
+//! Plaintext of real programs: curl, Python and a C program against nginx over loopback, held against nginx's own log; tshark
+//! reads it, the packets have none of it, and what cannot be read or was lost is said.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use shark_schema::identity::{EventsLost, Fact, Feature};
+use shark_schema::segment::flags;
+
+use crate::net::{Net, run};
+use crate::process::{PROGRAM, Recorder, sharkrec_ok};
+use crate::reading::{Recorded, bytes, facts, names, packets, sidecars, totals};
+use crate::snapshot::{folder, verify};
+
+const PORT: u16 = 18_443;
+/// Plaintext is heard of the whole machine: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// In every answer.
+const SECRET: &str = "the secret of";
+
+#[test]
+fn requests_are_as_nginx_logged_them_and_only_among_the_plaintext() {
+    let Some((net, _alone)) = alone() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let nginx = Nginx::start(&net, dir.path());
+    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
+    wait_for_library(&ring, "libssl");
+    for number in 0..6 {
+        for version in ["1.2", "1.3"] {
+            let url = format!("https://127.0.0.1:{PORT}/curl-{version}-{number}");
+            let said = in_net(&net, "curl", &["-sk", "--tls-max", version, &url]);
+            assert!(said.starts_with(SECRET), "{said}");
+        }
+    }
+    in_net(&net, "python3", &["-c", PYTHON_CLIENT, &PORT.to_string()]);
+    thread::sleep(Duration::from_millis(300));
+    let status = sharkrec_ok(&["status", "--ring", ring.to_str().unwrap(), "--format", "json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["tls"]["segments"], 1, "{status}");
+    let to = dir.path().join("to");
+    let url = sharkrec_ok(&[
+        "snapshot",
+        "--ring",
+        ring.to_str().unwrap(),
+        "--since",
+        "1m",
+        "--to",
+        to.to_str().unwrap(),
+    ]);
+    recorder.stop();
+    let logged = nginx.end();
+    assert_eq!(logged.len(), 12 + 11);
+
+    let folder = folder(&url);
+    verify(&folder);
+    let node = fs::read_dir(folder.join("nodes")).unwrap().next().unwrap().unwrap().path();
+    for tls in [ring.join("tls"), node.join("tls")] {
+        assert_eq!(totals(&tls).lost(), 0);
+        let [segment] = &names(&tls)[..] else { panic!("one segment in {}", tls.display()) };
+        assert_eq!(segment.worker, 99);
+        let segment = tls.join(segment.to_string());
+        assert_eq!(requests(&segment, &interface(&net)), logged);
+        let follow = run("tshark", &["-r", segment.to_str().unwrap(), "-q", "-z", "follow,tcp,ascii,0"]);
+        assert!(follow.contains("GET /curl-1.2-0 HTTP/1.1") && follow.contains(SECRET), "{follow}");
+    }
+    assert_eq!(fs::metadata(ring.join("tls")).unwrap().permissions().mode() & 0o777, 0o700);
+    let wire = ring.join("segments");
+    assert!(totals(&wire).written > 100);
+    for name in names(&wire) {
+        let raw = bytes(&wire, name);
+        for text in [SECRET, "GET /", "HTTP/1.1"] {
+            assert!(!raw.windows(text.len()).any(|window| window == text.as_bytes()), "{text} in {name}");
+        }
+    }
+    let (on, why) = feature(&ring, "tls");
+    assert!(on, "{why}");
+}
+
+#[test]
+fn bytes_and_times_of_both_ends_agree() {
+    let Some((net, _alone)) = alone() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let nginx = Nginx::start(&net, dir.path());
+    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
+    wait_for_library(&ring, "libssl");
+    // More in one call than is copied; nginx reads it in small parts.
+    in_net(&net, "python3", &["-c", PYTHON_LARGE, &PORT.to_string(), "1", "600000"]);
+    // Without a socket in the call: Python's own way between memory and socket.
+    in_net(&net, "python3", &["-c", PYTHON_MEMORY, &PORT.to_string()]);
+    thread::sleep(Duration::from_millis(300));
+    recorder.stop();
+    let logged = nginx.end();
+    assert_eq!(logged, ["GET /memory", "POST /large"]);
+    let recorded = plaintext(&ring, &net);
+    let (sent, received) = (to_server(&recorded, flags::OUTBOUND), to_server(&recorded, flags::INBOUND));
+    // All of the second request, and of the first what the server read, is there.
+    let bytes_of = |all: &[&Recorded]| all.iter().map(|packet| payload(packet).len()).sum::<usize>();
+    let heads =
+        |all: &[&Recorded]| all.iter().filter(|packet| payload(packet).starts_with(b"POST /large")).count();
+    assert_eq!((heads(&sent), heads(&received)), (1, 1));
+    assert!(bytes_of(&received) > 600_100, "{}", bytes_of(&received));
+    let sequence = |packet: &Recorded| u32::from_be_bytes(packet.data[38..42].try_into().unwrap());
+    let body = sent.iter().find(|packet| payload(packet).len() == 8192).unwrap();
+    let copied: usize = sent.iter().filter(|p| sequence(p) >= sequence(body)).map(|p| payload(p).len()).sum();
+    assert_eq!(copied, 256 << 10);
+    for packet in &sent {
+        let at = sequence(packet);
+        let same = received.iter().find(|other| sequence(other) == at && port(other) == port(packet));
+        assert!(same.is_none_or(|other| other.ts_ns >= packet.ts_ns), "read before it was written");
+    }
+    let lost = lost(&ring);
+    let cut = lost.iter().find(|of| of.why.contains("than are copied")).expect("a cut");
+    assert!(cut.why.ends_with(&format!(": {} bytes", 600_000 - (256 << 10))), "{cut:?}");
+    let unplaced = lost.iter().find(|of| of.why.contains("no socket")).expect("memory");
+    assert!(unplaced.events >= 1, "{unplaced:?}");
+}
+
+#[test]
+fn what_the_ring_of_events_has_no_room_for_is_a_gap_and_counted() {
+    let Some((net, _alone)) = alone() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let nginx = Nginx::start(&net, dir.path());
+    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
+    wait_for_library(&ring, "libssl");
+    recorder.signal(Signal::STOP);
+    let (count, size) = (200, 100_000usize);
+    in_net(&net, "python3", &["-c", PYTHON_LARGE, &PORT.to_string(), &count.to_string(), &size.to_string()]);
+    recorder.signal(Signal::CONT);
+    // The ring is empty again, and what comes now is whole.
+    thread::sleep(Duration::from_millis(500));
+    in_net(&net, "curl", &["-sk", &format!("https://127.0.0.1:{PORT}/after")]);
+    recorder.stop();
+    nginx.end();
+    let recorded = plaintext(&ring, &net);
+    assert!(recorded.iter().any(|packet| payload(packet).starts_with(b"GET /after")));
+    let counters = totals(&ring.join("tls"));
+    assert!(counters.kernel_dropped > 0, "{counters:?}");
+    let got: usize = to_server(&recorded, flags::OUTBOUND).iter().map(|packet| payload(packet).len()).sum();
+    let missing = (count * size).saturating_sub(got);
+    assert!(missing > 0);
+    let lost = lost(&ring);
+    let full =
+        lost.iter().find(|of| of.why.contains("ring of the kernel's events was full")).expect("a loss");
+    let said: usize = full.why.split(' ').rev().nth(1).unwrap().parse().unwrap();
+    assert!(said >= missing, "{missing} bytes are missing, {full:?}");
+    assert!(full.events >= counters.kernel_dropped, "{full:?} {counters:?}");
+}
+
+#[test]
+fn a_static_library_is_read_by_its_symbols_or_said_to_be_unreadable() {
+    let Some((net, _alone)) = alone() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let Some(program) = static_program(dir.path()) else { return };
+    let stripped = dir.path().join("stripped");
+    run("strip", &["-o", stripped.to_str().unwrap(), program.to_str().unwrap()]);
+    let nginx = Nginx::start(&net, dir.path());
+    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
+    for (program, verdict) in [(&program, "plaintext is read"), (&stripped, "plaintext cannot be read")] {
+        let mut child = spawn(
+            &net,
+            program.to_str().unwrap(),
+            &[&PORT.to_string(), program.file_name().unwrap().to_str().unwrap()],
+        );
+        let why = wait_for_library(&ring, program.to_str().unwrap());
+        assert!(why.contains(verdict), "{why}");
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+    thread::sleep(Duration::from_millis(200));
+    recorder.stop();
+    assert_eq!(nginx.end(), ["GET /program", "GET /stripped"]);
+    let recorded = plaintext(&ring, &net);
+    let sent: Vec<_> =
+        to_server(&recorded, flags::OUTBOUND).into_iter().filter(|p| !payload(p).is_empty()).collect();
+    assert_eq!(sent.len(), 1);
+    assert!(payload(sent[0]).starts_with(b"GET /program "));
+    let (on, why) = feature(&ring, &format!("tls_library {}", stripped.display()));
+    assert!(!on && why.contains("statically linked OpenSSL: it has no symbol SSL_"), "{why}");
+}
+
+#[test]
+fn without_the_right_packets_are_recorded_and_plaintext_is_said_to_be_missing() {
+    let Some((net, _alone)) = alone() else { return };
+    for dropped in ["-bpf,-perfmon,-sys_admin", "-sys_admin"] {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = dir.path().join("ring");
+        let mut child = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{}", net.receiver))
+            .args([
+                "setpriv",
+                &format!("--bounding-set={dropped}"),
+                PROGRAM,
+                "record",
+                "--iface",
+                "v1",
+                "--tls",
+            ])
+            .arg("--ring")
+            .arg(&ring)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while !ring.join("control.sock").exists() {
+            assert!(Instant::now() < end, "the recorder did not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(net.send(0, 50, 100, 0).join().unwrap(), 50);
+        thread::sleep(Duration::from_millis(300));
+        run("kill", &["-TERM", &child.id().to_string()]);
+        assert!(child.wait().unwrap().success());
+        let (on, why) = feature(&ring, "tls");
+        assert!(!on && why.contains("not permitted") && why.contains("CAP_SYS_ADMIN"), "{dropped}: {why}");
+        assert_eq!(totals(&ring.join("segments")).written, 50);
+    }
+}
+
+fn alone() -> Option<(Net, MutexGuard<'static, ()>)> {
+    let guard = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    Net::new().map(|net| (net, guard))
+}
+
+/// One connection, eleven requests, two with bodies.
+const PYTHON_CLIENT: &str = r#"
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+c = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), context=context)
+for n in range(9):
+    c.request("GET", f"/python-{n}"); assert c.getresponse().read().startswith(b"the secret of")
+for n in range(2):
+    c.request("POST", f"/python-post-{n}", body=b"x" * 50_000); assert c.getresponse().read()
+"#;
+
+const PYTHON_LARGE: &str = r#"
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+c = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), context=context)
+for n in range(int(sys.argv[2])):
+    c.request("POST", "/large", body=b"y" * int(sys.argv[3])); assert c.getresponse().read()
+"#;
+
+const PYTHON_MEMORY: &str = r#"
+import asyncio, ssl, sys
+async def main():
+    context = ssl._create_unverified_context()
+    r, w = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]), ssl=context)
+    w.write(b"GET /memory HTTP/1.0\r\n\r\n")
+    assert b"the secret of" in await r.read()
+asyncio.run(main())
+"#;
+
+const C_CLIENT: &str = r#"
+#include <openssl/ssl.h>
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    char text[256], answer[4096];
+    if (!fgets(text, sizeof(text), stdin)) return 1;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr.s_addr = htonl(0x7f000001)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr *)&to, sizeof(to))) return 2;
+    SSL *ssl = SSL_new(SSL_CTX_new(TLS_client_method()));
+    SSL_set_fd(ssl, fd);
+    if (SSL_connect(ssl) != 1) return 3;
+    int n = snprintf(text, sizeof(text), "GET /%s HTTP/1.0\r\n\r\n", argv[2]);
+    if (SSL_write(ssl, text, n) != n) return 4;
+    while (SSL_read(ssl, answer, sizeof(answer)) > 0) {}
+    SSL_free(ssl);
+    return argc != 3;
+}
+"#;
+
+/// None, with the reason printed, without a compiler or the static library.
+fn static_program(dir: &Path) -> Option<PathBuf> {
+    let (source, program) = (dir.join("client.c"), dir.join("program"));
+    fs::write(&source, C_CLIENT).unwrap();
+    let linked = Command::new("cc")
+        .arg("-o")
+        .args([&program, &source])
+        .args(["-Wl,-Bstatic", "-lssl", "-lcrypto", "-Wl,-Bdynamic"])
+        .output();
+    if !linked.is_ok_and(|output| output.status.success()) {
+        println!("skipped: no C compiler, or no libssl.a (libssl-dev)");
+        return None;
+    }
+    Some(program)
+}
+
+struct Nginx {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Nginx {
+    fn start(net: &Net, dir: &Path) -> Nginx {
+        let dir = dir.join("nginx");
+        fs::create_dir(&dir).unwrap();
+        let place = dir.display();
+        let subject = ["-subj", "/CN=localhost", "-days", "2"];
+        let key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let (key_file, certificate) = (format!("{place}/key.pem"), format!("{place}/cert.pem"));
+        let files = ["-keyout", &key_file, "-out", &certificate];
+        run("openssl", &[&key[..], &subject, &files].concat());
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .iter()
+            .map(|what| format!("{what}_temp_path {place}/{what};\n"))
+            .collect();
+        let text = format!(
+            "daemon off; pid {place}/pid; error_log {place}/error.log; worker_processes 1;
+             events {{ worker_connections 64; }}
+             http {{ log_format short '$request_method $request_uri'; access_log {place}/access.log short;
+             client_max_body_size 100m; keepalive_requests 10000; {temporary}
+             server {{ listen 127.0.0.1:{PORT} ssl; ssl_certificate {certificate}; ssl_certificate_key {key_file};
+             ssl_protocols TLSv1.2 TLSv1.3; location / {{ return 200 '{SECRET} $request_uri'; }} }} }}"
+        );
+        let file = dir.join("nginx.conf");
+        fs::write(&file, text).unwrap();
+        let child = spawn(net, "nginx", &["-c", file.to_str().unwrap()]);
+        let end = Instant::now() + Duration::from_secs(10);
+        while fs::read_to_string(dir.join("pid")).map_or(true, |pid| pid.is_empty()) {
+            assert!(Instant::now() < end, "nginx did not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Nginx { child, dir }
+    }
+
+    /// Ends it; gives the requests of its log, sorted.
+    fn end(mut self) -> Vec<String> {
+        run("kill", &["-QUIT", &self.child.id().to_string()]);
+        self.child.wait().unwrap();
+        let text = fs::read_to_string(self.dir.join("access.log")).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            // Its worker ends with it.
+            let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn spawn(net: &Net, program: &str, arguments: &[&str]) -> Child {
+    Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}", net.receiver))
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn in_net(net: &Net, program: &str, arguments: &[&str]) -> String {
+    let namespace = format!("--net=/run/netns/{}", net.receiver);
+    run("nsenter", &[&[&namespace, program][..], arguments].concat())
+}
+
+/// What `status` says of a library, once it says something.
+fn wait_for_library(ring: &Path, part: &str) -> String {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let status = sharkrec_ok(&["status", "--ring", ring.to_str().unwrap(), "--format", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let libraries = status["tls"]["libraries"].as_array().cloned().unwrap_or_default();
+        let found = libraries.iter().find(|of| of["name"].as_str().is_some_and(|name| name.contains(part)));
+        if let Some(found) = found {
+            return found["why"].as_str().unwrap().to_owned();
+        }
+        assert!(Instant::now() < end, "no {part} in {status}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn feature(ring: &Path, start: &str) -> (bool, String) {
+    let features = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
+        Fact::Feature(Feature { name, on, why }) => {
+            (name == start || name.starts_with(&format!("{start} "))).then_some((on, why))
+        }
+        _ => None,
+    });
+    features.last().unwrap_or_else(|| panic!("no fact of {start}"))
+}
+
+fn lost(ring: &Path) -> Vec<EventsLost> {
+    let of_tls = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
+        Fact::EventsLost(lost) if lost.feature == "tls" => Some(lost),
+        _ => None,
+    });
+    of_tls.collect()
+}
+
+/// As tshark reads them, without the copies of the other end; sorted.
+fn requests(segment: &Path, interface: &str) -> Vec<String> {
+    let filter = format!("http.request && frame.interface_name == \"{interface}\"");
+    let fields =
+        ["-T", "fields", "-E", "separator=/s", "-e", "http.request.method", "-e", "http.request.uri"];
+    let text = run("tshark", &[&["-r", segment.to_str().unwrap(), "-Y", &filter][..], &fields].concat());
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// Of the namespace of a test: its interface bears the number that the kernel gave it.
+fn interface(net: &Net) -> String {
+    let namespace = fs::metadata(format!("/run/netns/{}", net.receiver)).unwrap();
+    format!("tls-{}", namespace.ino())
+}
+
+fn plaintext(ring: &Path, net: &Net) -> Vec<Recorded> {
+    let name = interface(net);
+    let interfaces = sidecars(&ring.join("tls")).into_iter().flat_map(|sidecar| sidecar.interfaces);
+    let id = interfaces.into_iter().find(|of| of.name == name).expect("its interface").id;
+    let mut all = packets(&ring.join("tls"));
+    all.retain(|packet| packet.interface == id);
+    all
+}
+
+/// Packets to the server as one of the ends saw them.
+fn to_server(packets: &[Recorded], direction: u32) -> Vec<&Recorded> {
+    let is_to = |packet: &&Recorded| {
+        packet.data[36..38] == PORT.to_be_bytes() && packet.flags & flags::DIRECTION_MASK == direction
+    };
+    packets.iter().filter(is_to).collect()
+}
+
+fn port(packet: &Recorded) -> u16 {
+    u16::from_be_bytes([packet.data[34], packet.data[35]])
+}
+
+/// Behind Ethernet, IPv4 and TCP without options.
+fn payload(packet: &Recorded) -> &[u8] {
+    packet.data.get(54..).unwrap_or_default()
+}
