@@ -31,8 +31,8 @@ use crate::stats::Stats;
 
 /// In the names of its segments; workers of packets have lower numbers.
 pub const WORKER: u16 = 99;
-/// Between the listener and the writer.
-const BATCHES: usize = 8;
+/// Memory between the listener and the writer.
+const QUEUE_BYTES: usize = 16 << 20;
 
 /// What answers for a series while it is written.
 #[derive(Clone)]
@@ -141,7 +141,10 @@ impl Prepared {
         let Prepared { told, recording, shared, tail: (seq, prev_sidecar_sha256) } = self;
         let ring = recording.ring.clone();
         let (keeper, _) = start_keeper(&ring, shared.clone());
-        let (source, sink) = circle(BATCHES, BATCH_BYTES);
+        // A batch is stored whole or not at all: several must fit into the budget.
+        let budget = shared.budget(|budget| budget.limit());
+        let batch_bytes = usize::try_from(budget / 16).unwrap_or(BATCH_BYTES).min(BATCH_BYTES);
+        let (source, sink) = circle(QUEUE_BYTES / batch_bytes, batch_bytes);
         let (requests, waiting) = channel();
         let writer = WriterThread {
             worker: WORKER,

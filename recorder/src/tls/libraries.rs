@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(30);
 const FORGET: Duration = Duration::from_secs(90);
 /// Files that are remembered, and of an executable the bytes that are searched.
 const MOST_FILES: usize = 4096;
-const MOST_SEARCHED_BYTES: u64 = 1 << 30;
+const MOST_SEARCHED_BYTES: u64 = 256 << 20;
 
 /// Libraries that encrypt and are not OpenSSL, by the start of their name.
 const OTHERS: [(&str, &str); 4] = [

@@ -16,7 +16,7 @@ use shark_schema::segment::flags;
 
 use crate::net::{Net, run};
 use crate::process::{PROGRAM, Recorder, sharkrec_ok};
-use crate::reading::{Recorded, bytes, facts, names, packets, sidecars, totals};
+use crate::reading::{Recorded, bytes, disk_bytes, evicted, facts, names, packets, sidecars, totals};
 use crate::snapshot::{folder, verify};
 
 const PORT: u16 = 18_443;
@@ -191,6 +191,81 @@ fn a_static_library_is_read_by_its_symbols_or_said_to_be_unreadable() {
 }
 
 #[test]
+fn libraries_of_other_mounts_are_read_and_those_that_are_not_openssl_are_named() {
+    let Some((net, _alone)) = alone() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let nginx = Nginx::start(&net, dir.path());
+    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
+    let known = wait_for_library(&ring, "libssl");
+    assert!(known.contains("plaintext is read"), "{known}");
+    // As in a container: the library lies where only this process sees it.
+    let mount = dir.path().join("mount");
+    fs::create_dir(&mount).unwrap();
+    let library = run("python3", &["-c", PYTHON_LIBRARY]);
+    let inside = "mount -t tmpfs none $0 && cp $1 $0/ && LD_LIBRARY_PATH=$0 exec python3 -c \"$2\" $3";
+    let port = PORT.to_string();
+    let arguments = [mount.to_str().unwrap(), library.trim(), PYTHON_WAITING, &port];
+    let mut child = spawn(&net, "unshare", &[&["-m", "sh", "-c", inside][..], &arguments].concat());
+    let why = wait_for_library(&ring, mount.to_str().unwrap());
+    assert!(why.contains("plaintext is read"), "{why}");
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let other = "import ctypes, sys; ctypes.CDLL('libgnutls.so.30'); sys.stdin.readline()";
+    let mut child = spawn(&net, "python3", &["-c", other]);
+    let why = wait_for_library(&ring, "libgnutls.so");
+    assert!(why.contains("plaintext cannot be read: GnuTLS is not OpenSSL"), "{why}");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    thread::sleep(Duration::from_millis(200));
+    recorder.stop();
+    assert_eq!(nginx.end(), ["GET /waiting"]);
+    let recorded = plaintext(&ring, &net);
+    for direction in [flags::OUTBOUND, flags::INBOUND] {
+        let heads = to_server(&recorded, direction);
+        assert_eq!(heads.iter().filter(|packet| payload(packet).starts_with(b"GET /waiting")).count(), 1);
+    }
+}
+
+#[test]
+fn plaintext_keeps_to_its_budget_and_survives_a_kill() {
+    let Some((net, _alone)) = alone() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let nginx = Nginx::start(&net, dir.path());
+    let options =
+        ["--iface", "lo", "--tls", "--tls-size", "1MiB", "--compression", "none", "--ring-size", "32MiB"];
+    let recorder = Recorder::start_bare(&net, &ring, &options);
+    wait_for_library(&ring, "libssl");
+    let mut most = 0;
+    for _ in 0..4 {
+        in_net(&net, "python3", &["-c", PYTHON_LARGE, &PORT.to_string(), "10", "100000"]);
+        most = most.max(disk_bytes(&ring.join("tls")));
+    }
+    assert!((200_000..=1 << 20).contains(&most), "{most}");
+    in_net(&net, "curl", &["-sk", &format!("https://127.0.0.1:{PORT}/before-the-kill")]);
+    // What is flushed every 500 ms and written is there after a kill.
+    thread::sleep(Duration::from_millis(1_100));
+    recorder.kill();
+    assert!(names(&ring.join("tls")).iter().any(|name| name.open));
+    let recorder = Recorder::start_bare(&net, &ring, &options);
+    wait_for_library(&ring, "libssl");
+    in_net(&net, "curl", &["-sk", &format!("https://127.0.0.1:{PORT}/after-the-kill")]);
+    thread::sleep(Duration::from_millis(100));
+    recorder.stop();
+    nginx.end();
+    let tls = ring.join("tls");
+    assert!(names(&tls).iter().all(|name| !name.open));
+    totals(&tls);
+    assert!(disk_bytes(&tls) <= 1 << 20);
+    let all = packets(&tls);
+    for path in ["GET /before-the-kill", "GET /after-the-kill"] {
+        assert!(all.iter().any(|packet| payload(packet).starts_with(path.as_bytes())), "{path}");
+    }
+    assert!(evicted(&ring.join("log")).iter().any(|of| of.worker == 99), "it was ten times its budget");
+}
+
+#[test]
 fn without_the_right_packets_are_recorded_and_plaintext_is_said_to_be_missing() {
     let Some((net, _alone)) = alone() else { return };
     for dropped in ["-bpf,-perfmon,-sys_admin", "-sys_admin"] {
@@ -249,6 +324,20 @@ context = ssl._create_unverified_context()
 c = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), context=context)
 for n in range(int(sys.argv[2])):
     c.request("POST", "/large", body=b"y" * int(sys.argv[3])); assert c.getresponse().read()
+"#;
+
+/// The library that Python runs.
+const PYTHON_LIBRARY: &str = r#"
+import ssl
+print(next(line.split()[-1] for line in open("/proc/self/maps") if "libssl" in line and "r-xp" in line))
+"#;
+
+const PYTHON_WAITING: &str = r#"
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+sys.stdin.readline()
+c = http.client.HTTPSConnection('127.0.0.1', int(sys.argv[1]), context=context)
+c.request('GET', '/waiting'); assert c.getresponse().read()
 "#;
 
 const PYTHON_MEMORY: &str = r#"
@@ -393,13 +482,13 @@ fn wait_for_library(ring: &Path, part: &str) -> String {
 }
 
 fn feature(ring: &Path, start: &str) -> (bool, String) {
-    let features = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
+    let mut features = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
         Fact::Feature(Feature { name, on, why }) => {
             (name == start || name.starts_with(&format!("{start} "))).then_some((on, why))
         }
         _ => None,
     });
-    features.last().unwrap_or_else(|| panic!("no fact of {start}"))
+    features.next_back().unwrap_or_else(|| panic!("no fact of {start}"))
 }
 
 fn lost(ring: &Path) -> Vec<EventsLost> {
