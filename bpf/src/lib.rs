@@ -62,9 +62,12 @@ impl Reason {
             errno = errno.or(cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error));
             next = cause.source();
         }
-        let text = shortened(&texts.join(": "));
+        let text = texts.join(": ");
+        // The verifier refuses with EACCES, too, and then says how far it came.
+        let is_judged = text.contains("processed ");
+        let text = shortened(&text);
         match errno {
-            Some(libc::EPERM | libc::EACCES) => Reason::NotPermitted,
+            Some(libc::EPERM | libc::EACCES) if !is_judged => Reason::NotPermitted,
             Some(libc::ENOSYS) => Reason::Unsupported(text),
             _ => Reason::Refused(text),
         }
