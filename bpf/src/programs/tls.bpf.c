@@ -61,9 +61,11 @@ struct session {
     __u8 unused[6];
 };
 
+// A process that ends frees nothing, and its number and addresses come again.
 struct session_key {
     __u64 ssl;
     __u64 pid;
+    __u64 process_start_ns;
 };
 
 struct call {
@@ -130,7 +132,12 @@ INLINE void count(__u32 which, __u64 more)
 
 INLINE struct session_key key_of(__u64 ssl)
 {
-    return (struct session_key){.ssl = ssl, .pid = bpf_get_current_pid_tgid() >> 32};
+    struct task_struct *task = bpf_get_current_task_btf();
+    return (struct session_key){
+        .ssl = ssl,
+        .pid = bpf_get_current_pid_tgid() >> 32,
+        .process_start_ns = task->group_leader->start_boottime,
+    };
 }
 
 INLINE int enter(__u64 *registers, int function)
