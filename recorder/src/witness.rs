@@ -4,6 +4,7 @@
 
 mod book;
 mod cgroup;
+pub mod check;
 pub mod cluster;
 mod files;
 pub mod kube;

@@ -1,7 +1,6 @@
 //! Which time a question is about. In: a plan. Out: the stretch its conditions leave of the recording, for the coverage that
 //! stands under its answer. Where a condition is not understood the stretch is wider, never narrower.
 
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
@@ -14,18 +13,23 @@ use crate::times::Stretch;
 pub fn about(state: &SessionState, plan: &LogicalPlan) -> Option<Stretch> {
     // Conditions are next to the tables only after the optimizer.
     let plan = state.optimize(plan).unwrap_or_else(|_| plan.clone());
-    let mut asked: Option<Stretch> = None;
-    let visited = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && is_of_packets(&scan.table_name)
-        {
-            let stretch = scan.filters.iter().map(of_condition).fold(Stretch::default(), Stretch::and);
-            asked = Some(asked.map_or(stretch, |asked| asked.hull(stretch)));
+    below(&plan, Stretch::default())
+}
+
+/// `above` is what conditions on the same rows said already.
+fn below(plan: &LogicalPlan, above: Stretch) -> Option<Stretch> {
+    let here = match plan {
+        LogicalPlan::TableScan(scan) => {
+            let stretch = scan.filters.iter().map(of_condition).fold(above, Stretch::and);
+            return is_of_packets(&scan.table_name).then_some(stretch);
         }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    visited.ok()?;
-    asked
+        LogicalPlan::Filter(filter) => above.and(of_condition(&filter.predicate)),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => above,
+        // Rows of anything else are not those of one table.
+        _ => Stretch::default(),
+    };
+    let inputs = plan.inputs().into_iter().filter_map(|input| below(input, here));
+    inputs.reduce(Stretch::hull)
 }
 
 /// Tables without packets behind them need no coverage, and `coverage` is its own.

@@ -9,18 +9,25 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use shark_bpf::any_socket::AnySocket;
 use shark_schema::segment::{self, Block, Blocks, InterfaceNote, SectionNote};
 
 use crate::batch::circle;
-use crate::capture::{Filter, Line, News, Ring, RingOptions};
+use crate::capture::{Device, Filter, Line, News, Ring, RingOptions};
 use crate::config::host_name;
 use crate::ring::private_dir;
-use crate::time::now_ns;
+use crate::snapshot::Target;
+use crate::time::{new_ulid, now_ns};
+use crate::witness::check;
 use crate::witness::kube::{Kube, Scope};
 
 /// Check every feature by using it
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  sharkrec doctor --ring /var/lib/sharkrec")]
+#[command(after_help = "Examples:
+  sharkrec doctor --ring /var/lib/sharkrec
+  sharkrec doctor --kube node --to s3://incidents/prod --json
+
+A feature is ok when an event was provoked and seen. Only `capture` decides the exit code: nothing else stops a recording.")]
 pub struct Arguments {
     /// Directory of the ring, to check its disk too
     #[arg(long, env = "SHARKREC_RING", value_name = "DIR")]
@@ -34,6 +41,10 @@ pub struct Arguments {
     /// How to reach the API server [default: KUBECONFIG, ~/.kube/config, the pod's service account]
     #[arg(long, env = "SHARKREC_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// A store that snapshots go to, to check it too; may be given several times
+    #[arg(long, env = "SHARKREC_TO", value_name = "URL")]
+    to: Vec<String>,
+    /// One JSON object a line
     #[arg(long)]
     json: bool,
 }
@@ -51,10 +62,17 @@ impl Arguments {
             ("capture".to_owned(), captures(1, None)),
             ("filter".to_owned(), captures(1, Some("udp"))),
             ("workers".to_owned(), captures(2, None)),
+            ("any_socket".to_owned(), any_socket()),
+            ("processes".to_owned(), check::processes()),
+            ("sockets".to_owned(), check::sockets()),
+            ("cgroups".to_owned(), check::cgroups()),
             ("clock".to_owned(), clock()),
         ];
         if let Some(ring) = &self.ring {
             checks.push(("disk".to_owned(), disk(ring)));
+        }
+        for url in &self.to {
+            checks.push((format!("store {url}"), store(url)));
         }
         if let Some(watched) = self.kube {
             checks.extend(self.kubernetes(watched)?);
@@ -88,10 +106,8 @@ impl Arguments {
 
 /// Sends packets over loopback and looks for each of them in the ring.
 fn captures(workers: u16, filter: Option<&str>) -> anyhow::Result<()> {
-    let filter = Filter::compile(filter, 65_536)?;
-    let options = RingOptions { buffer_bytes: 1 << 20, snaplen: 65_536, promiscuous: false, filter };
+    let options = options(filter)?;
     let group = (workers > 1).then_some(std::process::id() as u16 ^ 0x5A5A);
-    let stop = AtomicBool::new(false);
     let mut rings = Vec::new();
     for _ in 0..workers {
         let (ring, news) = Ring::empty();
@@ -100,6 +116,36 @@ fn captures(workers: u16, filter: Option<&str>) -> anyhow::Result<()> {
         news.send(News::Line(Box::new(line))).ok().context("the ring is gone")?;
         rings.push(ring);
     }
+    all_seen(rings)
+}
+
+fn options(filter: Option<&str>) -> anyhow::Result<RingOptions> {
+    let filter = Filter::compile(filter, 65_536)?;
+    Ok(RingOptions { buffer_bytes: 1 << 20, snaplen: 65_536, promiscuous: false, filter })
+}
+
+/// The same through the one socket of all interfaces, whose BPF filter lets loopback pass.
+fn any_socket() -> anyhow::Result<()> {
+    let mut filter = AnySocket::load().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+    let (ring, news) = Ring::shared(&options(None)?, None, &mut filter)?;
+    let ifindex =
+        fs::read_to_string("/sys/class/net/lo/ifindex").context("there is no lo")?.trim().parse()?;
+    filter.list_loopback(ifindex, 65_536)?;
+    let device = Device { name: "lo".to_owned(), ifindex, synthetic_ethernet: false, loopback: true };
+    let lo = News::Device { id: 0, device, promiscuous: false, alone: true };
+    news.send(lo).ok().context("the ring is gone")?;
+    all_seen(vec![ring])
+}
+
+/// Whether a place for snapshots can be reached, with this key and this right.
+fn store(url: &str) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let probe = new_ulid().context("/dev/urandom")?;
+    runtime.block_on(async { Ok(Target::open(url, &format!("doctor-{probe}"))?.probe().await?) })
+}
+
+fn all_seen(rings: Vec<Ring>) -> anyhow::Result<()> {
+    let stop = AtomicBool::new(false);
     let marker = now_ns().to_be_bytes();
     let mut seen = 0;
     thread::scope(|scope| -> anyhow::Result<()> {

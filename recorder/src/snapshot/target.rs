@@ -103,6 +103,25 @@ impl Target {
         if complete && resuming { Err(TargetError::Complete(self.url())) } else { Ok(()) }
     }
 
+    /// Writes an object, reads it and removes it again; where it may not be removed it stays, an empty one.
+    pub async fn probe(&self) -> Result<(), TargetError> {
+        const NAME: &str = "doctor";
+        self.check(false).await?;
+        self.create(NAME, Vec::new()).await?;
+        self.find(NAME).await?;
+        match self {
+            Target::Directory(dir) => {
+                let failed = |source| TargetError::Io { path: dir.clone(), source };
+                fs::remove_file(dir.join(NAME)).and_then(|()| fs::remove_dir(dir)).map_err(failed)
+            }
+            Target::Bucket { store, prefix, .. } => {
+                // A right to write without one to delete is how it should be.
+                let _ = store.delete(&prefix.clone().join(NAME)).await;
+                Ok(())
+            }
+        }
+    }
+
     /// Copies everything that is not there already with its size; `below` is `nodes/<node>` or nothing.
     pub async fn put_all(&self, below: &str, items: &[Item]) -> Result<(), TargetError> {
         let puts = items.iter().map(|item| self.put(below, item));

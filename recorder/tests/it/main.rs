@@ -5,6 +5,7 @@ mod bad_input;
 mod budget;
 mod crash;
 mod disk;
+mod doctor;
 mod kube;
 mod kube_chart;
 mod kube_gaps;

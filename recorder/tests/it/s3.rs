@@ -61,6 +61,19 @@ fn wrong_key_and_wrong_bucket() {
     assert!(failed(&server.snapshot(&ring, "s3://snaps/x", "WRONG", &[]), "access is denied"));
     assert!(failed(&server.snapshot(&ring, "s3://nosuch/x", SECRET, &[]), "bucket does not exist"));
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    // The doctor says the same, and leaves nothing behind where it is let in.
+    for (to, secret, said) in [
+        ("s3://snaps/x", SECRET, "ok"),
+        ("s3://snaps/x", "WRONG", "access is denied"),
+        ("s3://nosuch/x", SECRET, "bucket does not exist"),
+    ] {
+        let output =
+            server.command("/proc/self/ns/net", secret).args(["doctor", "--to", to]).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let line = lines.lines().find(|line| line.starts_with(&format!("store {to}"))).unwrap();
+        assert!(line.contains(said), "{line}");
+    }
+    assert_eq!(crate::reading::disk_bytes(&server.root.join("snaps")), 0);
 }
 
 #[test]
@@ -194,19 +207,27 @@ impl Server {
     }
 
     fn snapshot_from(&self, namespace: &str, ring: &Path, to: &str, secret: &str, more: &[&str]) -> Output {
-        Command::new("nsenter")
-            .arg(format!("--net={namespace}"))
-            .arg(PROGRAM)
+        let mut command = self.command(namespace, secret);
+        command
             .args(["snapshot", "--since", "1h", "--to", to, "--ring"])
             .arg(ring)
             .args(more)
+            .output()
+            .unwrap()
+    }
+
+    /// `sharkrec` with the server in its environment.
+    fn command(&self, namespace: &str, secret: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={namespace}"))
+            .arg(PROGRAM)
             .env("AWS_ENDPOINT", format!("http://{}:{}", self.host, self.port))
             .env("AWS_ALLOW_HTTP", "true")
             .env("AWS_REGION", "us-east-1")
             .env("AWS_ACCESS_KEY_ID", KEY)
-            .env("AWS_SECRET_ACCESS_KEY", secret)
-            .output()
-            .unwrap()
+            .env("AWS_SECRET_ACCESS_KEY", secret);
+        command
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::tz::TimeZone;
 use shark_dissect::dissector::Options;
+use shark_schema::identity::Fact;
 use tokio::runtime::Runtime;
 
 use super::Exit;
@@ -94,15 +95,20 @@ impl SourceArgs {
         let options = self.index.options(false);
         let ready = cache::open(&sources, self.index.identity.as_deref(), &options)?;
         warn(&ready);
-        let within = times.stretch(recorded(&ready))?;
+        let within = times.stretch(recorded(&sources, &ready))?;
         let session = Arc::new(runtime.block_on(Session::open(&ready.folder, options.threads, within))?);
         Ok(Opened { sources, ready, session, runtime, zone })
     }
 }
 
-/// From the first to the last packet.
-pub fn recorded(ready: &Ready) -> Stretch {
+/// From the first to the last packet, those that were rotated out among them.
+fn recorded(sources: &Sources, ready: &Ready) -> Stretch {
     let windows = ready.note.files.iter().filter_map(|file| file.stats.window);
+    let evicted = sources.facts.iter().filter_map(|(_, record)| match &record.fact {
+        Fact::Evicted(evicted) => evicted.min_ns.zip(evicted.max_ns),
+        _ => None,
+    });
+    let windows = windows.chain(evicted);
     let (from_ns, to_ns) =
         windows.fold((None, None), |(from_ns, to_ns): (Option<i64>, Option<i64>), (first, last)| {
             (Some(from_ns.map_or(first, |ns| ns.min(first))), to_ns.max(Some(last)))

@@ -72,6 +72,17 @@ fn no_rows_and_a_gap_are_told_apart() {
     assert!(error.contains("packets, none lost\n"), "{error}");
     // Without the flag the exit code says nothing of it.
     assert_eq!(ask(&["-c", &count("03:01:00", "03:02:00")]).0, 0);
+    // A table without any row has the same footer.
+    let (code, _, error) = ask(&[
+        "--strict",
+        "-c",
+        "SELECT * FROM http WHERE ts BETWEEN '2026-01-02T03:09:30' AND '2026-01-02T03:09:40'",
+    ]);
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        error.starts_with("coverage: complete, 2026-01-02 03:09:30 UTC to 2026-01-02 03:09:40 UTC\n"),
+        "{error}"
+    );
     // Never in the recording.
     let (code, _, error) = ask(&["--strict", "-c", &count("09:00:00", "09:10:00")]);
     assert_eq!(code, 4);
@@ -96,8 +107,12 @@ fn no_rows_and_a_gap_are_told_apart() {
         error.starts_with("coverage: complete, 2026-01-02 03:09:10 UTC to 2026-01-02 03:09:50 UTC"),
         "{error}"
     );
-    let (_, _, error) = ask(&["--around", "04:09:30", "--tz", "Europe/Berlin", "-c", "SELECT * FROM flows"]);
-    assert!(error.contains("04:05:00") || error.contains("04:04:30 CET to 2026-01-02 04:1"), "{error}");
+    let (_, _, error) = ask(&["--around", "04:03", "--tz", "Europe/Berlin", "-c", "SELECT * FROM flows"]);
+    assert!(
+        error.starts_with("coverage: INCOMPLETE, 2026-01-02 04:00:00 CET to 2026-01-02 04:08:00 CET\n"),
+        "{error}"
+    );
+    assert!(error.contains("rotated out 2026-01-02 04:00:00 CET to 2026-01-02 04:0"), "{error}");
     // No packet matters to that, so nothing stands under it; nor with -q.
     assert_eq!(ask(&["-c", "SELECT 1"]).2, "");
     assert_eq!(ask(&["-q", "-c", &count("03:01:00", "03:02:00")]).2, "");
