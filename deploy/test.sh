@@ -41,12 +41,12 @@ tools() {
   [ -z "$packages" ] || echo "test.sh: not installed: $packages; the tests that need them skip and say so" >&2
 }
 
-# DuckDB reads the tables as an outsider does.
+# DuckDB reads the tables as an outsider does; nbclient executes the notebook, with ipykernel.
 python() {
   export SHARK_PYTHON=$cache/venv/bin/python
-  "$SHARK_PYTHON" -c 'import duckdb' 2>/dev/null && return
-  { python3 -m venv "$cache/venv" && "$SHARK_PYTHON" -m pip install -q duckdb; } >&2 ||
-    { echo "test.sh: no Python with duckdb; the tests that need it skip and say so" >&2; unset SHARK_PYTHON; }
+  "$SHARK_PYTHON" -c 'import duckdb, nbclient, ipykernel' 2>/dev/null && return
+  { python3 -m venv "$cache/venv" && "$SHARK_PYTHON" -m pip install -q duckdb nbclient ipykernel; } >&2 ||
+    echo "test.sh: no Python with duckdb, nbclient and ipykernel; the tests that need what is missing skip and say so" >&2
 }
 
 s3() {

@@ -19,6 +19,7 @@ mod kfl_rows;
 mod kfl_twins;
 mod kfl_words;
 mod nginx;
+mod notebook;
 mod output;
 mod packets;
 mod pair;
