@@ -69,6 +69,7 @@ pub struct Losses {
     pub events: u64,
     pub bytes: u64,
     /// More in one call than is copied.
+    pub cut_calls: u64,
     pub cut_bytes: u64,
     /// Passed through memory: whose connection it was is not known.
     pub unplaced_calls: u64,
@@ -92,7 +93,7 @@ pub struct Tls {
     loaded: Ebpf,
     events: Events,
     counts: Array<MapData, u64>,
-    before: [u64; 4],
+    before: [u64; 5],
 }
 
 /// Function of the library, whether it must be there, and the programs at its entry and its return.
@@ -125,7 +126,7 @@ impl Tls {
         // Both are there since Linux 6.3.
         attach_tracepoint(&mut loaded, &btf, "socket_sent", "sock_send_length")?;
         attach_tracepoint(&mut loaded, &btf, "socket_received", "sock_recv_length")?;
-        let mut tls = Tls { loaded, events, counts, before: [0; 4] };
+        let mut tls = Tls { loaded, events, counts, before: [0; 5] };
         tls.try_to_attach()?;
         Ok(tls)
     }
@@ -191,13 +192,13 @@ impl Tls {
     }
 
     pub fn losses(&mut self) -> Losses {
-        let mut since = [0; 4];
+        let mut since = [0; 5];
         for (at, before) in self.before.iter_mut().enumerate() {
             let total = self.counts.get(&(at as u32), 0).unwrap_or(*before);
             since[at] = total - std::mem::replace(before, total);
         }
-        let [bytes, cut_bytes, unplaced_calls, unplaced_bytes] = since;
-        Losses { events: self.events.lost(), bytes, cut_bytes, unplaced_calls, unplaced_bytes }
+        let [bytes, cut_calls, cut_bytes, unplaced_calls, unplaced_bytes] = since;
+        Losses { events: self.events.lost(), bytes, cut_calls, cut_bytes, unplaced_calls, unplaced_bytes }
     }
 }
 

@@ -6,7 +6,7 @@
 
 enum kind { SENT = 1, RECEIVED, ENDED_HERE, ENDED_THERE };
 enum function { READ_FUNCTION = 1, READ_EX, WRITE_FUNCTION, WRITE_EX, HANDSHAKE };
-enum count { LOST_BYTES, CUT_BYTES, UNPLACED_CALLS, UNPLACED_BYTES, COUNTS };
+enum count { LOST_BYTES, CUT_CALLS, CUT_BYTES, UNPLACED_CALLS, UNPLACED_BYTES, COUNTS };
 
 // Flags of an event.
 #define BEGUN 1 // offsets count from the first byte of the connection
@@ -333,8 +333,10 @@ INLINE void tell(struct session *session, struct call *call, __u64 total, int ki
     if (!session->sent && !session->received && session->flags & BEGUN)
         event->flags |= FIRST;
     bpf_loop(MOST_CHUNKS, next_chunk, &rest, 0);
-    if (rest.bytes)
+    if (rest.bytes) {
+        count(CUT_CALLS, 1);
         count(CUT_BYTES, rest.bytes);
+    }
     if (kind == SENT)
         session->sent += total;
     else

@@ -84,6 +84,7 @@ impl Listener {
         way.lane.hand_over(source, now_ns());
         self.lost.events += losses.events;
         self.lost.bytes += losses.bytes;
+        self.lost.cut_calls += losses.cut_calls;
         self.lost.cut_bytes += losses.cut_bytes;
         self.lost.unplaced_calls += losses.unplaced_calls;
         self.lost.unplaced_bytes += losses.unplaced_bytes;
@@ -91,10 +92,9 @@ impl Listener {
 
     fn report(&mut self) {
         let lost = std::mem::take(&mut self.lost);
-        let cut = u64::from(lost.cut_bytes > 0);
         let causes = [
             (lost.events, format!("the ring of the kernel's events was full: {} bytes", lost.bytes)),
-            (cut, format!("calls with more bytes than are copied: {} bytes", lost.cut_bytes)),
+            (lost.cut_calls, format!("calls with more bytes than are copied: {} bytes", lost.cut_bytes)),
             (
                 lost.unplaced_calls,
                 format!(
