@@ -120,6 +120,7 @@ fn bytes_and_times_of_both_ends_agree() {
     }
     let lost = lost(&ring);
     let cut = lost.iter().find(|of| of.why.contains("than are copied")).expect("a cut");
+    assert_eq!(cut.events, 1);
     assert!(cut.why.ends_with(&format!(": {} bytes", 600_000 - (256 << 10))), "{cut:?}");
     let unplaced = lost.iter().find(|of| of.why.contains("no socket")).expect("memory");
     assert!(unplaced.events >= 1, "{unplaced:?}");
@@ -137,8 +138,8 @@ fn what_the_ring_of_events_has_no_room_for_is_a_gap_and_counted() {
     let (count, size) = (200, 100_000usize);
     in_net(&net, "python3", &["-c", PYTHON_LARGE, &PORT.to_string(), &count.to_string(), &size.to_string()]);
     recorder.signal(Signal::CONT);
-    // The ring is empty again, and what comes now is whole.
-    thread::sleep(Duration::from_millis(500));
+    // Until the ring is empty again; what comes then is whole.
+    thread::sleep(Duration::from_secs(3));
     in_net(&net, "curl", &["-sk", &format!("https://127.0.0.1:{PORT}/after")]);
     recorder.stop();
     nginx.end();
@@ -153,7 +154,9 @@ fn what_the_ring_of_events_has_no_room_for_is_a_gap_and_counted() {
     let full =
         lost.iter().find(|of| of.why.contains("ring of the kernel's events was full")).expect("a loss");
     let said: usize = full.why.split(' ').rev().nth(1).unwrap().parse().unwrap();
-    assert!(said >= missing, "{missing} bytes are missing, {full:?}");
+    // What the writer had no room for is counted beside, with its headers.
+    let overload = counters.overload_bytes as usize;
+    assert!(said + overload >= missing, "{missing} bytes are missing, {overload}, {full:?}");
     assert!(full.events >= counters.kernel_dropped, "{full:?} {counters:?}");
 }
 
