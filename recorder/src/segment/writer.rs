@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
+use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
 /// How a segment is stored. Negative levels are zstd's fast ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,12 @@ impl Writer {
     pub fn create(path: &Path, compression: Compression) -> io::Result<Writer> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let encoder = match compression {
-            Compression::Zstd(level) => Some(Encoder::new(level)?),
+            Compression::Zstd(level) => {
+                let mut encoder = Encoder::new(level)?;
+                // Whoever decodes it sees damage, also where no decoder stumbles over it.
+                encoder.set_parameter(CParameter::ChecksumFlag(true))?;
+                Some(encoder)
+            }
             Compression::None => None,
         };
         let out = Vec::with_capacity(2 * WRITE_BYTES);

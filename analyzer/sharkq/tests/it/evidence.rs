@@ -66,6 +66,12 @@ fn a_ring_is_checked_as_a_snapshot_is() {
     let segment = below(&ring).into_iter().find(|path| path.ends_with(".pcapng.zst")).unwrap();
     flip_byte(&ring.join(&segment));
     assert_eq!(verdict(&desk, &ring), (5, vec![("altered".into(), segment.clone())]));
+    // Whoever asks without verifying is warned all the same: the frame carries its checksum.
+    let mut question = desk.sharkq();
+    question.args(["sql", "-q"]).arg(&ring).args(["-c", "SELECT count(*) FROM flows"]);
+    let asked = question.output().expect("it starts");
+    let error = String::from_utf8_lossy(&asked.stderr);
+    assert!(asked.status.code() == Some(1) && error.contains("is damaged at byte"), "{error}");
     // A segment by itself is checked against its sidecar.
     let (code, problems) = verdict(&desk, &ring.join(&segment));
     assert!(code == 5 && problems[0].0 == "altered", "{problems:?}");
