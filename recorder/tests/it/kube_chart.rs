@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shark_schema::identity::{Fact, Record};
 
 use crate::kube::{feature, pod, until};
-use crate::kube_server::Server;
+use crate::kube_server::{Server, WATCHED};
 use crate::net::Net;
 use crate::process::PROGRAM;
 use crate::reading::{facts, numbers, packets};
@@ -172,17 +172,7 @@ fn what_the_chart_grants_is_enough_for_everything_and_for_nothing_else() {
     let recording = recorder.start(&net, &server, &ring, &[("SHARKREC_NODE", "n1")]);
     let witnessing = witness.start(&net, &server, &data, &[]);
     until(&ring.join("log"), "the node's pods", |record| feature(record, "kube_pods", true).is_some());
-    for what in [
-        "namespaces",
-        "nodes",
-        "replicasets",
-        "jobs",
-        "pods",
-        "services",
-        "endpointslices",
-        "networkpolicies",
-        "events",
-    ] {
+    for what in WATCHED {
         until(&data.join("log"), what, |record| feature(record, &format!("kube_{what}"), true).is_some());
     }
     let owner = json!({ "metadata": { "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet",

@@ -13,6 +13,19 @@ use serde_json::{Value, json};
 
 use crate::net::Net;
 
+/// What a witness of the whole cluster watches.
+pub const WATCHED: [&str; 9] = [
+    "namespaces",
+    "nodes",
+    "replicasets",
+    "jobs",
+    "pods",
+    "services",
+    "endpointslices",
+    "networkpolicies",
+    "events",
+];
+
 pub struct Server {
     dir: PathBuf,
     namespace: String,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shark_schema::identity::{Fact, Record};
 
 use crate::kube::{feature, log_now, pod, status, story, until};
-use crate::kube_server::Server;
+use crate::kube_server::{Server, WATCHED};
 use crate::net::Net;
 use crate::process::{PROGRAM, sharkrec_ok};
 use crate::reading::facts;
@@ -132,17 +132,7 @@ fn everything_that_names_an_endpoint_is_witnessed_and_a_restart_misses_nothing()
     let (ring, log) = (dir.path().join("witness"), dir.path().join("witness/log"));
     let kubeconfig = server.kubeconfig("admintoken");
     let witness = Witness::start(&net, &ring, &kubeconfig);
-    for what in [
-        "namespaces",
-        "nodes",
-        "replicasets",
-        "jobs",
-        "pods",
-        "services",
-        "endpointslices",
-        "networkpolicies",
-        "events",
-    ] {
+    for what in WATCHED {
         on(&log, what);
     }
     let records = log_now(&log);

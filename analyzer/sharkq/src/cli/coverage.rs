@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::open::FooterArgs;
+use super::open::exit;
 use super::{Exit, SourceArgs, write_to};
 use crate::coverage::Coverage;
 use crate::print::{Format, print};
@@ -41,16 +41,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let opened = args.source.open(&args.times)?;
     let asked = opened.session.within();
     let coverage = opened.runtime.block_on(Coverage::of(&opened.session, asked))?;
-    let answer = coverage.answer()?;
     write_to(args.output.as_deref(), |out| match args.format {
         Format::Table => {
             Ok(coverage.lines(&opened.zone).iter().try_for_each(|line| writeln!(out, "{line}"))?)
         }
-        format => print(&answer, format, out),
+        format => print(&coverage.answer()?, format, out),
     })?;
-    let footers = super::open::Footers::new(FooterArgs { quiet: true, strict: args.strict });
-    Ok(match (footers.exit(1, false, &opened.ready), args.strict && coverage.is_incomplete()) {
-        (Exit::Done, true) => Exit::Incomplete,
-        (exit, _) => exit,
+    Ok(match exit(&opened.ready) {
+        Exit::Done if args.strict && coverage.is_incomplete() => Exit::Incomplete,
+        other => other,
     })
 }
