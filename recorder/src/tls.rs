@@ -5,6 +5,7 @@
 mod frames;
 mod libraries;
 mod listen;
+mod order;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};

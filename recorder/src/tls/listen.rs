@@ -13,6 +13,7 @@ use shark_schema::segment::{SHARED_SOCKET, SidecarInterface};
 
 use super::frames::{Frames, SNAPLEN};
 use super::libraries::Libraries;
+use super::order::{HELD_NS, Waiting};
 use crate::batch::Source;
 use crate::capture::{KernelCounters, Lane};
 use crate::log::Log;
@@ -29,6 +30,7 @@ pub struct Listener {
     libraries: Libraries,
     log: Arc<Log>,
     source: Source,
+    waiting: Waiting,
     way: Way,
     lost: Losses,
 }
@@ -56,28 +58,37 @@ impl Listener {
         // The ring of events is one for all: what it lost is of no one namespace.
         lane.ask(ring);
         let way = Way { recording, lane, frames: Frames::default(), places: HashMap::new(), packets: 0 };
-        Listener { told, libraries, log, source, way, lost: Losses::default() }
+        Listener { told, libraries, log, source, waiting: Waiting::default(), way, lost: Losses::default() }
     }
 
     pub fn run(mut self, stop: &AtomicBool) {
         let mut reported = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             self.libraries.look(&mut self.told);
-            self.drain();
+            self.drain(HELD_NS);
             if reported.elapsed() >= REPORT {
                 reported = Instant::now();
                 self.report();
             }
             thread::sleep(DRAIN);
         }
-        self.drain();
+        self.drain(0);
         self.report();
     }
 
-    fn drain(&mut self) {
+    /// Hands over what is older than `held_ns`.
+    fn drain(&mut self, held_ns: u64) {
         let offset_ns = clock_reading().realtime_minus_boottime_ns;
-        let Listener { told, way, source, .. } = self;
-        told.drain(|event| way.take(source, &event, offset_ns));
+        let boottime_ns = u64::try_from(now_ns() - offset_ns).unwrap_or(0);
+        let Listener { told, waiting, way, source, .. } = self;
+        told.drain(|event| {
+            if !waiting.take(&event) {
+                waiting.give(u64::MAX, |event| way.take(source, event, offset_ns));
+            }
+        });
+        // The last time, the clock may have gone on while the ring was emptied.
+        let until = if held_ns == 0 { u64::MAX } else { boottime_ns.saturating_sub(held_ns) };
+        waiting.give(until, |event| way.take(source, event, offset_ns));
         let losses = told.losses();
         let received = std::mem::take(&mut way.packets) + losses.events;
         way.lane.kernel_lost(&KernelCounters { received, dropped: losses.events, freezes: 0 });
