@@ -2,10 +2,14 @@
 //! In: settings, and the kernel's permission. Out: `<ring>/tls/`, facts of what can be read and what not, and what was lost.
 //! It has its own budget, writer and keeper: the packets neither wait for it nor ever contain any of it.
 
+mod check;
 mod frames;
 mod libraries;
 mod listen;
+mod mapped;
 mod order;
+
+pub use check::check;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};

@@ -18,6 +18,7 @@ use crate::config::host_name;
 use crate::ring::private_dir;
 use crate::snapshot::Target;
 use crate::time::{new_ulid, now_ns};
+use crate::tls;
 use crate::witness::check;
 use crate::witness::kube::{Kube, Scope};
 
@@ -66,6 +67,7 @@ impl Arguments {
             ("processes".to_owned(), check::processes()),
             ("sockets".to_owned(), check::sockets()),
             ("cgroups".to_owned(), check::cgroups()),
+            ("tls".to_owned(), tls::check()),
             ("clock".to_owned(), clock()),
         ];
         if let Some(ring) = &self.ring {

@@ -1,6 +1,5 @@
 //! Finds the libraries that encrypt, in the memory maps of all processes. In: /proc. Out: functions that are watched, and for each
-//! library or executable that cannot be, the reason. Paths are only names for people: a file is opened through the map that holds
-//! it, whatever mount namespace that is in.
+//! library or executable that cannot be, the reason.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -12,6 +11,7 @@ use shark_bpf::tls::{Attached, Tls};
 use shark_schema::identity::{Fact, Feature};
 
 use super::Known;
+use super::mapped::Mapped;
 use crate::log::Log;
 
 const LIST: Duration = Duration::from_millis(250);
@@ -41,13 +41,10 @@ const STATIC: [(&str, &str, bool); 4] = [
     ("/rustls-0.", "rustls", false),
 ];
 
-/// Device and inode as the maps write them.
-type Id = String;
-
 pub struct Libraries {
     known: Known,
     log: Arc<Log>,
-    files: HashMap<Id, Seen>,
+    files: HashMap<String, Seen>,
     processes: HashMap<u32, Process>,
     listed: Option<Instant>,
 }
@@ -63,13 +60,6 @@ struct Process {
     since: Instant,
     looks: usize,
     next: Instant,
-}
-
-/// A mapped file that may be looked into.
-struct Mapped {
-    id: Id,
-    range: String,
-    path: String,
 }
 
 impl Libraries {
@@ -108,19 +98,16 @@ impl Libraries {
     }
 
     fn look_at(&mut self, tls: &mut Tls, pid: u32, now: Instant) {
-        // A process that ended meanwhile has no maps.
-        let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else { return };
-        let maps = String::from_utf8_lossy(&maps);
         let executable = fs::read_link(format!("/proc/{pid}/exe"));
         let executable = executable.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         let mut has_library = false;
         let mut own = None;
-        for mapped in maps.lines().filter_map(Mapped::read) {
-            let name = mapped.path.rsplit('/').next().unwrap_or_default();
-            if name.starts_with("libssl") && name.contains(".so") {
+        for mapped in Mapped::of(pid) {
+            if mapped.is_openssl() {
                 has_library = true;
                 self.meet(pid, mapped, now, |file| attach(tls, file, "OpenSSL"));
-            } else if let Some((_, what)) = OTHERS.iter().find(|(start, _)| name.starts_with(start)) {
+            } else if let Some((_, what)) = OTHERS.iter().find(|(start, _)| mapped.name().starts_with(start))
+            {
                 self.meet(pid, mapped, now, |_| Some(Err(format!("{what} is not OpenSSL"))));
             } else if mapped.path == executable {
                 own = Some(mapped);
@@ -179,7 +166,7 @@ impl Libraries {
 
     /// A watched file is held, also after it was deleted: those that nobody runs any more are let go.
     fn forget(&mut self, tls: &mut Tls, now: Instant) {
-        let old: Vec<Id> =
+        let old: Vec<String> =
             self.files.iter().filter(|(_, of)| now - of.at >= FORGET).map(|(id, _)| id.clone()).collect();
         for id in old {
             let Some(seen) = self.files.remove(&id) else { continue };
@@ -191,30 +178,6 @@ impl Libraries {
                 self.known.lock().unwrap_or_else(|e| e.into_inner()).retain(|of| of.name != seen.name);
             }
         }
-    }
-}
-
-impl Mapped {
-    /// A line of /proc/PID/maps that maps code of a file (proc_pid_maps(5)).
-    fn read(line: &str) -> Option<Mapped> {
-        let mut fields = line.splitn(6, ' ');
-        let range = fields.next()?;
-        let is_code = fields.next()?.as_bytes().get(2) == Some(&b'x');
-        let (_offset, device, inode) = (fields.next()?, fields.next()?, fields.next()?);
-        let path = fields.next()?.trim_start();
-        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-        (is_code && path.starts_with('/')).then(|| Mapped {
-            id: format!("{device}:{inode}"),
-            range: range.to_owned(),
-            path: path.to_owned(),
-        })
-    }
-
-    /// The very file that is mapped, whatever lies at its path by now.
-    fn open(&self, pid: u32) -> io::Result<File> {
-        let (start, end) = self.range.split_once('-').unwrap_or_default();
-        let (start, end) = (start.trim_start_matches('0'), end.trim_start_matches('0'));
-        File::open(format!("/proc/{pid}/map_files/{start}-{end}"))
     }
 }
 
