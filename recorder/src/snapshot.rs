@@ -4,6 +4,7 @@
 
 mod gather;
 mod manifest;
+mod store;
 mod target;
 mod upload;
 mod witness;

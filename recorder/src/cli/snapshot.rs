@@ -15,7 +15,8 @@ use crate::time::{now_ns, parse_moment};
   sharkrec snapshot --ring /var/lib/sharkrec --since 10m
   sharkrec snapshot --ring /var/lib/sharkrec --since 2026-11-21T03:00:00Z --until 2026-11-21T03:20:00Z \\
       --to s3://incidents/prod --name checkout-503 --reason 'alert 4711'
-  Buckets are reached with the usual environment: AWS_ACCESS_KEY_ID, AWS_ENDPOINT, AWS_ALLOW_HTTP=true …
+  Buckets are reached with the usual environment: AWS_ACCESS_KEY_ID, AWS_ENDPOINT …, GOOGLE_SERVICE_ACCOUNT …,
+  AZURE_STORAGE_ACCOUNT_NAME …; an endpoint of plain http needs AWS_, GOOGLE_ or AZURE_ALLOW_HTTP=true.
 
 An upload over a recorded interface is not recorded, in either direction, where the recorder has BPF (see
 `sharkrec doctor`) and the snapshot may mark its sockets (CAP_NET_ADMIN) in the recorder's network namespace.")]

@@ -1,26 +1,20 @@
 //! Where a snapshot goes: a directory, by links where it can, or a bucket through object_store.
 //! In: files and manifests. Out: objects below `<prefix>/<id>/`, manifests create-only.
-//! Memory is bounded by a few parts whatever the sizes; retries take seconds, not minutes.
+//! Memory is bounded by a few parts whatever the sizes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
-use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
 use url::Url;
 
 use super::gather::Item;
-use super::upload::{Connector, allows_http};
+use super::store::{open, sentence};
 use crate::ring::private_dir;
 
 #[derive(Debug, thiserror::Error)]
@@ -53,26 +47,11 @@ impl Target {
             return Ok(Target::Directory(Path::new(to).join(id)));
         };
         let bad = |why: object_store::Error| TargetError::Store { url: to.to_owned(), why: sentence(&why) };
-        let store: Arc<dyn ObjectStore> = match url.scheme() {
-            "file" => {
-                let dir = url.to_file_path().map_err(|()| TargetError::NotAPlace(to.to_owned()))?;
-                return Ok(Target::Directory(dir.join(id)));
-            }
-            "s3" => {
-                let builder = AmazonS3Builder::from_env().with_url(to).with_http_connector(Connector);
-                Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
-            }
-            "gs" => {
-                let builder =
-                    GoogleCloudStorageBuilder::from_env().with_url(to).with_http_connector(Connector);
-                Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
-            }
-            "az" => {
-                let builder = MicrosoftAzureBuilder::from_env().with_url(to).with_http_connector(Connector);
-                Arc::new(builder.with_retry(retry()).with_client_options(client()).build().map_err(bad)?)
-            }
-            _ => return Err(TargetError::NotAPlace(to.to_owned())),
-        };
+        if url.scheme() == "file" {
+            let dir = url.to_file_path().map_err(|()| TargetError::NotAPlace(to.to_owned()))?;
+            return Ok(Target::Directory(dir.join(id)));
+        }
+        let store = open(&url).ok_or_else(|| TargetError::NotAPlace(to.to_owned()))?.map_err(bad)?;
         let prefix = Key::from(url.path()).join(id);
         Ok(Target::Bucket { store, prefix, url: format!("{}/{id}", to.trim_end_matches('/')) })
     }
@@ -262,36 +241,4 @@ fn create_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     linked
-}
-
-fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(8), ..RetryConfig::default() }
-}
-
-fn client() -> ClientOptions {
-    let options = ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(Duration::from_secs(60));
-    // `AWS_ALLOW_HTTP` is read by the builder, whose options these replace.
-    options.with_allow_http(allows_http())
-}
-
-/// What a person can act on, out of what a server answered.
-fn sentence(error: &object_store::Error) -> String {
-    let text = error.to_string();
-    let has = |any: &[&str]| any.iter().any(|part| text.contains(part));
-    if has(&["NoSuchBucket"]) || matches!(error, object_store::Error::NotFound { .. }) {
-        "the bucket does not exist; make it, or check the name".to_owned()
-    } else if has(&["SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied", "403", "401"])
-        || matches!(
-            error,
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
-        )
-    {
-        "access is denied; check the key, the secret and their rights".to_owned()
-    } else if has(&["onnect", "dns error", "timed out", "timeout"]) {
-        "no connection; check the endpoint and the network".to_owned()
-    } else {
-        text.lines().next().unwrap_or("failed").to_owned()
-    }
 }

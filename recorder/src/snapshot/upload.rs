@@ -16,11 +16,11 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
     HttpResponseBody, HttpService, ReqwestConnector,
 };
+use object_store::{ClientConfigKey, ClientOptions};
 use shark_bpf::any_socket::OWN_MARK;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
@@ -29,9 +29,24 @@ use tokio::time::timeout;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes clients for object_store.
+/// Makes clients for object_store. What they ask for credentials (a metadata server) is plain HTTP; a store is so only where
+/// the variable allows it.
 #[derive(Debug)]
-pub struct Connector;
+pub struct Connector {
+    pub allow_http: &'static str,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("plain http is not allowed; set {0}=true, or give an endpoint with https")]
+pub struct PlainHttp(&'static str);
+
+impl Connector {
+    /// Whether a store may be spoken to without TLS.
+    pub fn allows_http(&self) -> bool {
+        let value = std::env::var(self.allow_http).unwrap_or_default();
+        value.eq_ignore_ascii_case("true") || value == "1"
+    }
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -44,20 +59,18 @@ impl HttpConnector for Connector {
             |source: io::Error| object_store::Error::Generic { store: "HTTP", source: Box::new(source) };
         // As reqwest, which object_store uses otherwise: the roots of this machine.
         let schemes = HttpsConnectorBuilder::new().with_native_roots().map_err(failed)?;
-        let schemes = if allows_http() { schemes.https_or_http() } else { schemes.https_only() };
-        let connector = schemes.enable_http1().wrap_connector(Marked);
-        Ok(HttpClient::new(MarkedClient(Client::builder(TokioExecutor::new()).build(connector))))
+        let connector = schemes.https_or_http().enable_http1().wrap_connector(Marked);
+        let is_allowed = options.get_config_value(&ClientConfigKey::AllowHttp).is_some_and(|v| v == "true");
+        Ok(HttpClient::new(MarkedClient {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            refuse_http: (!is_allowed).then_some(self.allow_http),
+        }))
     }
 }
 
 /// A client for what is fetched from others of us, by plain HTTP; the same mark is on its sockets.
 pub fn marked() -> Client<impl Connect + Clone + Send + Sync + 'static, Full<&'static [u8]>> {
     Client::builder(TokioExecutor::new()).build(Marked)
-}
-
-/// Whether a store may be spoken to without TLS.
-pub fn allows_http() -> bool {
-    std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
 }
 
 fn proxy() -> Option<&'static str> {
@@ -67,7 +80,11 @@ fn proxy() -> Option<&'static str> {
 }
 
 #[derive(Debug)]
-struct MarkedClient(Client<HttpsConnector<Marked>, HttpRequestBody>);
+struct MarkedClient {
+    client: Client<HttpsConnector<Marked>, HttpRequestBody>,
+    /// By the variable that would allow it.
+    refuse_http: Option<&'static str>,
+}
 
 impl HttpService for MarkedClient {
     fn call<'a, 'b>(
@@ -79,7 +96,10 @@ impl HttpService for MarkedClient {
         Self: 'b,
     {
         Box::pin(async move {
-            let answer = timeout(REQUEST_TIMEOUT, self.0.request(request)).await;
+            if let Some(variable) = self.refuse_http.filter(|_| request.uri().scheme_str() == Some("http")) {
+                return Err(HttpError::new(HttpErrorKind::Unknown, PlainHttp(variable)));
+            }
+            let answer = timeout(REQUEST_TIMEOUT, self.client.request(request)).await;
             let answer = answer.map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?;
             let (head, body) = answer.map_err(error)?.into_parts();
             let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error));

@@ -21,5 +21,6 @@ mod reading;
 mod replay;
 mod s3;
 mod snapshot;
+mod stores;
 mod tls;
 mod witness;

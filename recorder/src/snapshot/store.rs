@@ -1,0 +1,101 @@
+//! The stores of buckets: how they are reached, and what they answer in words.
+//! In: a URL and the usual environment. Out: a store of object_store over marked connections, and of its errors what a person can
+//! act on. Retries take seconds, not minutes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use url::Url;
+
+use super::upload::{Connector, PlainHttp};
+
+/// None where the scheme is none of a store's.
+pub fn open(url: &Url) -> Option<object_store::Result<Arc<dyn ObjectStore>>> {
+    let reach = |allow_http| {
+        let connector = Connector { allow_http };
+        (client(&connector), connector)
+    };
+    match url.scheme() {
+        "s3" => {
+            let (client, connector) = reach("AWS_ALLOW_HTTP");
+            let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_client_options(client);
+            Some(builder.with_http_connector(connector).with_retry(retry()).build().map(shared))
+        }
+        "gs" => {
+            let (client, connector) = reach("GOOGLE_ALLOW_HTTP");
+            let builder =
+                GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_client_options(client);
+            Some(builder.with_http_connector(connector).with_retry(retry()).build().map(shared))
+        }
+        "az" => {
+            let (client, connector) = reach("AZURE_ALLOW_HTTP");
+            let builder =
+                MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_client_options(client);
+            Some(builder.with_http_connector(connector).with_retry(retry()).build().map(shared))
+        }
+        _ => None,
+    }
+}
+
+fn shared(store: impl ObjectStore) -> Arc<dyn ObjectStore> {
+    Arc::new(store)
+}
+
+fn retry() -> RetryConfig {
+    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(8), ..RetryConfig::default() }
+}
+
+/// These replace what the builder read of the environment.
+fn client(connector: &Connector) -> ClientOptions {
+    let options = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_timeout(Duration::from_secs(60));
+    options.with_allow_http(connector.allows_http())
+}
+
+/// What a person can act on, out of what a server answered.
+pub fn sentence(error: &object_store::Error) -> String {
+    if let Some(refused) = cause::<PlainHttp>(error) {
+        return refused.to_string();
+    }
+    let text = error.to_string();
+    let has = |any: &[&str]| any.iter().any(|part| text.contains(part));
+    if has(&["NoSuchBucket"]) || matches!(error, object_store::Error::NotFound { .. }) {
+        "the bucket does not exist; make it, or check the name".to_owned()
+    } else if has(&[
+        "SignatureDoesNotMatch",
+        "InvalidAccessKeyId",
+        "AccessDenied",
+        "status code: 403",
+        "status code: 401",
+    ]) || matches!(
+        error,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+    ) {
+        "access is denied; check the key, the secret and their rights".to_owned()
+    } else if cause::<HttpError>(error).is_some_and(is_unreachable) {
+        "no connection; check the endpoint and the network".to_owned()
+    } else {
+        text.lines().next().unwrap_or("failed").to_owned()
+    }
+}
+
+fn is_unreachable(error: &HttpError) -> bool {
+    matches!(error.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout)
+}
+
+fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
