@@ -53,7 +53,7 @@ pub enum Age {
 impl Age {
     /// The time-out of a flow.
     pub fn of(flow: &Flow) -> Age {
-        match (flow.key.protocol, flow.closed) {
+        match (flow.key.protocol, flow.is_over()) {
             (6, true) => Age::Closed,
             (6, false) => Age::Open,
             _ => Age::Other,

@@ -66,7 +66,6 @@ pub struct Talk<D: Dissector> {
     early: Option<Sent<D::Message>>,
     client: Option<Direction>,
     messages: u64,
-    rows: u64,
     /// The place was lost in a gap and no quiet point came since.
     lossy: bool,
     /// New requests were seen to follow before older ones were answered and after answers began.
@@ -124,7 +123,6 @@ impl<D: Dissector> Talk<D> {
             early: None,
             client: None,
             messages: 0,
-            rows: 0,
             lossy: false,
             streams: false,
             last: None,
@@ -382,7 +380,6 @@ impl<D: Dissector> Talk<D> {
                 .map(|(asked, answered)| answered.ended.ts_ns - asked.began.ts_ns),
         };
         let call = Call {
-            number: self.rows,
             began: first.began,
             ended,
             end_ns: response.map(|response| response.ended.ts_ns),
@@ -392,7 +389,6 @@ impl<D: Dissector> Talk<D> {
             lossy,
             end,
         };
-        self.rows += 1;
         cx.write_call::<D>(self.table, &call, |columns| {
             D::write(request.map(|sent| &sent.message), response.map(|sent| &sent.message), &times, columns)
         });

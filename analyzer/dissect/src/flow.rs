@@ -8,7 +8,8 @@ use sha1::{Digest, Sha1};
 use crate::copies::Copies;
 use crate::dissector::{Direction, End, Options, Over, Probe};
 use crate::driver::{Conversation, Status};
-use crate::frame::{FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Transport};
+use crate::frame::{FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Told, Transport};
+use crate::inside::Inside;
 use crate::limits;
 use crate::protocols::{PROTOCOLS, RECOGNISED};
 use crate::rows::{Catalog, Context, FlowFacts, Tables};
@@ -29,6 +30,8 @@ pub struct Flow {
     pub counted: Observation,
     /// What was seen at other interfaces.
     pub others: Vec<Further>,
+    /// What programs at its ends said inside of its TLS.
+    pub inside: Option<Box<Inside>>,
     /// Flags of the counted observation.
     pub connection: Connection,
     /// Made when something is to be written.
@@ -50,11 +53,13 @@ pub struct Flow {
     handed: [u64; 2],
 }
 
-/// Counters of one interface.
+/// Counters of one interface, or of what a program at one end told.
 #[derive(Clone, Default)]
 pub struct Observation {
     /// Interface.
     pub iface: u32,
+    /// The end whose program told it; none for packets of a wire.
+    pub teller: Option<Direction>,
     /// What each end sent.
     pub sides: [Counters; 2],
 }
@@ -122,8 +127,9 @@ impl Flow {
             first: mark,
             last: mark,
             first_from: from(packet),
-            counted: Observation { iface: packet.frame.iface, ..Observation::default() },
+            counted: Observation::default(),
             others: Vec::new(),
+            inside: None,
             connection: Connection::default(),
             facts: None,
             truncated: false,
@@ -143,27 +149,37 @@ impl Flow {
         let Transport::Tcp(tcp) = &packet.transport else {
             return false;
         };
+        if packet.frame.site.told.is_some() {
+            return !self.is_seen() && self.inside.as_ref().is_some_and(|inside| inside.is_begun_by(packet));
+        }
         let stream = &self.streams[from(packet) as usize];
         let begins = tcp.flags & (SYN | crate::frame::ACK | RST) == SYN;
         begins && stream.started() && !stream.begins_at(tcp.seq.wrapping_add(1))
     }
 
-    /// Takes a packet.
+    /// Takes a packet of the wire, or of one of the programs at its ends.
     pub fn packet(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>) {
+        match packet.frame.site.told {
+            Some(_) => self.packet_inside(scope, packet),
+            None => {
+                let place = self.count(packet);
+                self.read(scope, packet, place);
+            }
+        }
+    }
+
+    /// Reads what a packet says that was counted at a place.
+    pub fn read(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, place: usize) {
         let direction = from(packet);
-        self.last = mark(&packet.frame, None);
-        self.truncated |= (packet.frame.data.len() as u32) < packet.frame.wire_len;
-        let counted = self.count(packet, direction);
         match &packet.transport {
             Transport::Tcp(tcp) => {
-                if counted {
+                if place == 0 {
                     self.connection.packet(direction, tcp, packet.frame.ts_ns);
                 }
                 self.tcp(scope, packet, direction, tcp);
             }
             Transport::Udp { payload, .. } if !payload.is_empty() => {
                 self.has_payload = true;
-                let place = self.place(packet.frame.iface);
                 if !self.copies.is_copy(direction, payload, packet.frame.ts_ns, place) {
                     let event = Event::Data(payload, mark(&packet.frame, None));
                     self.application(scope, direction, event, false);
@@ -173,23 +189,29 @@ impl Flow {
         }
     }
 
-    /// Counts a packet where it was seen; true for the observation that stands for the flow.
-    fn count(&mut self, packet: &Packet<'_>, direction: Direction) -> bool {
-        let iface = packet.frame.iface;
-        let counted = iface == self.counted.iface;
-        let observation = if counted {
-            &mut self.counted
-        } else {
-            let here = mark(&packet.frame, None);
-            let at = self.others.iter().position(|other| other.seen.iface == iface).unwrap_or_else(|| {
-                let seen = Observation { iface, ..Observation::default() };
-                self.others.push(Further { seen, first: here, last: here });
-                self.others.len() - 1
-            });
-            self.others[at].last = here;
-            &mut self.others[at].seen
+    /// Counts a packet where it was seen; returns the number of that observation, 0 for the one that stands for the flow.
+    pub fn count(&mut self, packet: &Packet<'_>) -> usize {
+        let here = mark(&packet.frame, None);
+        let (iface, teller) = (packet.frame.iface, teller(packet));
+        if !self.is_seen() {
+            self.counted = Observation { iface, teller, ..Observation::default() };
+            self.first = here;
+        }
+        self.last = here;
+        self.truncated |= (packet.frame.data.len() as u32) < packet.frame.wire_len;
+        let place = self.place(iface, teller).unwrap_or_else(|| {
+            let seen = Observation { iface, teller, ..Observation::default() };
+            self.others.push(Further { seen, first: here, last: here });
+            self.others.len()
+        });
+        let observation = match place.checked_sub(1) {
+            None => &mut self.counted,
+            Some(other) => {
+                self.others[other].last = here;
+                &mut self.others[other].seen
+            }
         };
-        let side = &mut observation.sides[direction as usize];
+        let side = &mut observation.sides[from(packet) as usize];
         side.packets += 1;
         side.ip_bytes += u64::from(packet.ip_len);
         side.wire_bytes += u64::from(packet.frame.wire_len);
@@ -198,13 +220,18 @@ impl Flow {
             Transport::Udp { payload_len, .. } => (*payload_len).into(),
             Transport::Other => 0,
         };
-        counted
+        place
     }
 
-    /// Number of the observation at an interface, the counted one first.
-    fn place(&self, iface: u32) -> usize {
-        let other = self.others.iter().position(|other| other.seen.iface == iface);
-        other.map_or(0, |other| other + 1)
+    /// Number of an observation, the counted one first.
+    pub fn place(&self, iface: u32, teller: Option<Direction>) -> Option<usize> {
+        let all = [&self.counted].into_iter().chain(self.others.iter().map(|other| &other.seen));
+        all.into_iter().position(|seen| (seen.iface, seen.teller) == (iface, teller))
+    }
+
+    /// True once a packet was counted; what its programs said inside of a conversation does not count for it.
+    pub fn is_seen(&self) -> bool {
+        self.counted.sides.iter().any(|side| side.packets > 0)
     }
 
     fn tcp(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, direction: Direction, tcp: &Tcp<'_>) {
@@ -365,10 +392,8 @@ impl Flow {
             starts[direction as usize] -= bytes.len() as u64;
             starts[direction.opposite() as usize] -= held.sides[direction.opposite() as usize].0.len() as u64;
             talk.begin(starts);
+            self.recognise(talk.name());
             let mut cx = self.context(scope);
-            if !cx.flow.l7.contains(&talk.name()) {
-                cx.flow.l7.push(talk.name());
-            }
             if gapped {
                 // Whether what is missing asked or answered, nobody knows.
                 talk.gap(&mut cx, direction, 0);
@@ -380,7 +405,7 @@ impl Flow {
             }
             self.hand(scope, direction, Event::Data(bytes, mark), false);
         } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes)) {
-            self.context(scope).flow.l7.push(name);
+            self.recognise(name);
         } else if wait && bytes.len() < limits::PROBE_BUFFER {
             held.sides[direction as usize] = (bytes.to_vec(), mark);
             self.app = App::Undecided(Some(held));
@@ -428,7 +453,8 @@ impl Flow {
         let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 160);
         let streams: usize = self.streams.iter().map(Stream::memory).sum();
         let others = self.others.capacity() * size_of::<Further>();
-        size_of::<Flow>() + app + facts + streams + others + self.copies.memory()
+        let inside = self.inside.as_ref().map_or(0, |inside| inside.memory());
+        size_of::<Flow>() + app + facts + streams + others + inside + self.copies.memory()
     }
 
     /// Who asks, and how that is known; without proof the end with the well-known port answers.
@@ -459,6 +485,7 @@ impl Flow {
                 start_ns: self.first.ts_ns,
                 client: None,
                 l7: Vec::new(),
+                calls: 0,
                 has_ports: has_ports(self.key.protocol),
             })
         });
@@ -468,9 +495,18 @@ impl Flow {
         facts
     }
 
+    /// Notes what it speaks.
+    pub fn recognise(&mut self, name: &'static str) {
+        let l7 = &mut self.facts().l7;
+        if !l7.contains(&name) {
+            l7.push(name);
+        }
+    }
+
     fn context<'a>(&'a mut self, scope: &'a mut Scope<'_>) -> Context<'a> {
         let catalog = scope.catalog;
-        Context { flow: self.facts(), tables: scope.tables, catalog }
+        let is_inside = self.counted.teller.is_some();
+        Context { flow: self.facts(), tables: scope.tables, catalog, is_inside }
     }
 }
 
@@ -491,6 +527,14 @@ fn by_port(
 /// Sender of a packet.
 pub fn from(packet: &Packet<'_>) -> Direction {
     if packet.from_first { Direction::Forward } else { Direction::Backward }
+}
+
+/// The end whose program told of a packet.
+pub fn teller(packet: &Packet<'_>) -> Option<Direction> {
+    Some(match packet.frame.site.told? {
+        Told::BySender => from(packet),
+        Told::ByReceiver => from(packet).opposite(),
+    })
 }
 
 /// Where a frame lies.

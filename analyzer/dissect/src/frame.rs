@@ -32,6 +32,17 @@ pub struct Site {
     pub cluster: u16,
     /// Node.
     pub node: u16,
+    /// Not on a wire but in a program at one of the ends, before it encrypted or after it decrypted.
+    pub told: Option<Told>,
+}
+
+/// Which end's program told what passed between it and its TLS library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The one that said it.
+    BySender,
+    /// The one that heard it.
+    ByReceiver,
 }
 
 impl Site {
@@ -470,7 +481,9 @@ mod tests {
 
     #[test]
     fn addresses_that_stay_on_a_node_are_told_apart_by_it() {
-        let scope = |ip: &[u8; 16], cluster, node| Site { cluster, node }.scope([ip, &mapped([10, 0, 0, 1])]);
+        let scope = |ip: &[u8; 16], cluster, node| {
+            Site { cluster, node, told: None }.scope([ip, &mapped([10, 0, 0, 1])])
+        };
         let (pod, own) = (mapped([10, 244, 1, 2]), mapped([127, 0, 0, 1]));
         assert_eq!(scope(&pod, 0, 1), scope(&pod, 0, 2), "seen on two nodes");
         assert_ne!(scope(&pod, 0, 1), scope(&pod, 1, 1), "another cluster's");

@@ -10,6 +10,7 @@ pub mod dissector;
 pub mod driver;
 pub mod flow;
 pub mod frame;
+mod inside;
 pub mod limits;
 pub mod pipeline;
 pub mod protocols;

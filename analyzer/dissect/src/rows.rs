@@ -49,6 +49,8 @@ pub struct FlowFacts {
     pub client: Option<(Direction, &'static str)>,
     /// Protocols recognised.
     pub l7: Vec<&'static str>,
+    /// Calls written.
+    pub calls: u64,
     /// True where there are ports.
     pub has_ports: bool,
 }
@@ -61,12 +63,12 @@ pub struct Context<'a> {
     pub tables: &'a mut Tables,
     /// Names of segments.
     pub catalog: &'a Catalog,
+    /// Programs at its ends told it; on the wire it is encrypted.
+    pub is_inside: bool,
 }
 
 /// A finished call, as the driver knows it.
 pub struct Call {
-    /// Ordinal in the conversation.
-    pub number: u64,
     /// First byte.
     pub began: Mark,
     /// Last byte.
@@ -122,13 +124,15 @@ impl Context<'_> {
         let rows = self.tables.calls[table].as_any().downcast_mut::<CallRows<D::Columns>>();
         let rows = rows.expect("a protocol's rows have its columns");
         let written = write(&mut rows.own);
+        let number = self.flow.calls;
+        self.flow.calls += 1;
         let flow = &*self.flow;
         let src = flow.client.map_or(Direction::Forward, |(client, _)| client);
         let dst = src.opposite();
         let segment = &self.catalog.segments[call.began.segment as usize];
         let failure = call.failure();
         rows.text.clear();
-        let _ = std::fmt::Write::write_fmt(&mut rows.text, format_args!("{}-{}", flow.id, call.number));
+        let _ = std::fmt::Write::write_fmt(&mut rows.text, format_args!("{}-{number}", flow.id));
         let row = CallRow {
             call_id: Some(&rows.text),
             flow_id: Some(&flow.id),
@@ -138,6 +142,7 @@ impl Context<'_> {
             snapshot_id: segment.snapshot_id.as_deref(),
             cluster: segment.cluster.as_deref(),
             node: segment.node.as_deref(),
+            vantage: self.is_inside.then_some(INSIDE),
             src_ip: Some(&flow.ips[src as usize]),
             src_port: flow.has_ports.then_some(flow.ports[src as usize].into()),
             dst_ip: Some(&flow.ips[dst as usize]),
@@ -146,7 +151,7 @@ impl Context<'_> {
             response_bytes: call.response_bytes.map(|bytes| bytes as i64),
             is_error: written.is_error.or(failure.map(|_| true)),
             error_type: written.error_type.as_deref().or(failure),
-            tls: Some(false),
+            tls: Some(self.is_inside),
             trace_id: written.trace_id.as_deref(),
             pairing: Some(call.pairing()),
             ..CallRow::default()
@@ -161,6 +166,9 @@ impl Context<'_> {
         }
     }
 }
+
+/// The vantage of what programs told of their TLS.
+pub const INSIDE: &str = "tls_uprobe";
 
 /// Names that a client was told the addresses of.
 #[derive(Clone, Debug, PartialEq)]

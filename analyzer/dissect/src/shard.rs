@@ -140,9 +140,7 @@ impl Shard {
 
     fn remove(&mut self, catalog: &Catalog, at: u32, end: End) {
         self.with_flow(catalog, at, |flow, scope| {
-            if !flow.closed {
-                flow.close(scope, end);
-            }
+            flow.finish(scope, end);
             flow_row(flow, scope);
         });
         let flow = self.flows[at as usize].take().expect("listed flows exist");

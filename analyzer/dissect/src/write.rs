@@ -5,132 +5,140 @@ use shark_schema::tables::flows::FlowRow;
 use shark_schema::tables::packets::{PacketBlock, PacketRow};
 
 use crate::dissector::Direction;
-use crate::flow::{Flow, Further, Scope, community_id, from, has_ports, ip_text};
+use crate::flow::{Flow, Observation, Scope, community_id, from, has_ports, ip_text};
 use crate::frame::{Frame, Packet, Transport};
-use crate::rows::{Catalog, FlowFacts, PlainRows, origin};
+use crate::inside::Inside;
+use crate::rows::{Catalog, FlowFacts, INSIDE, PlainRows, origin};
+use crate::stream::Mark;
 
-/// Appends the row of a flow that is over, and those of what other interfaces saw of it.
+/// Appends the row of a flow that is over, and those of what else was seen of it: at other interfaces, and by the programs at its
+/// ends.
 pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
     let (src, orientation) = flow.client();
-    let dst = src.opposite();
-    let tcp = flow.key.protocol == 6;
-    let sides = flow.counted.sides;
-    let [orig, resp] = [src, dst].map(|end| sides[end as usize]);
+    let ends = [src, src.opposite()];
+    let inside = flow.inside.take();
+    flow.facts();
+    let Some(facts) = flow.facts.take() else { return };
     let community_id = community_id(&flow.key);
-    let mut proto = String::new();
-    let proto = protocol_name(flow.key.protocol, &mut proto);
     let history = flow.connection.history(src);
+    let mut proto = String::new();
     let vlans: Vec<i64> =
         flow.key.vlans.iter().filter(|vlan| **vlan != 0).map(|vlan| i64::from(*vlan)).collect();
-    let missed = flow.missed_bytes();
-    let rst = flow.connection.rst;
-    let (first, last) = (flow.first, flow.last);
-    let others = std::mem::take(&mut flow.others);
-    let observations = 1 + others.len() as i32;
-    let segment = &scope.catalog.segments[first.segment as usize];
-    let state = if tcp {
-        flow.connection.state(src)
-    } else {
-        match (orig.packets, resp.packets) {
-            (0, _) => "SHR",
-            (_, 0) => "S0",
-            _ => "SF",
-        }
-    };
-    let (has_payload, truncated, client_known) =
-        (flow.has_payload, flow.truncated, flow.connection.client().is_some());
-    let completeness = i32::from(flow.connection.completeness);
-    let close_reason = close_reason(flow, src);
-    let iface = scope.catalog.interfaces[flow.counted.iface as usize].as_deref();
-    let facts = flow.facts();
-    let ports = |end: Direction| facts.has_ports.then_some(i32::from(facts.ports[end as usize]));
-    let row = FlowRow {
+    let told = inside.as_ref().map_or(0, |inside| 1 + inside.flow.others.len());
+    let observed = if flow.is_seen() { 1 + flow.others.len() } else { 0 } + told;
+    let has_payload = flow.has_payload || inside.is_some();
+    let [src_port, dst_port] =
+        ends.map(|end| facts.has_ports.then_some(i32::from(facts.ports[end as usize])));
+    let shared = FlowRow {
         flow_id: Some(&facts.id),
         community_id: Some(&community_id),
-        ts: Some(first.ts_ns),
-        end_ts: Some(last.ts_ns),
-        duration_ns: Some(last.ts_ns - first.ts_ns),
-        snapshot_id: segment.snapshot_id.as_deref(),
-        cluster: segment.cluster.as_deref(),
-        node: segment.node.as_deref(),
-        src_ip: Some(&facts.ips[src as usize]),
-        src_port: ports(src),
-        dst_ip: Some(&facts.ips[dst as usize]),
-        dst_port: ports(dst),
-        proto: Some(proto),
+        src_ip: Some(&facts.ips[ends[0] as usize]),
+        src_port,
+        dst_ip: Some(&facts.ips[ends[1] as usize]),
+        dst_port,
+        proto: Some(protocol_name(flow.key.protocol, &mut proto)),
         l7: has_payload.then_some(facts.l7.as_slice()),
-        orig_bytes: Some(orig.payload_bytes as i64),
-        resp_bytes: Some(resp.payload_bytes as i64),
-        orig_pkts: Some(orig.packets.into()),
-        resp_pkts: Some(resp.packets.into()),
-        orig_ip_bytes: Some(orig.ip_bytes as i64),
-        resp_ip_bytes: Some(resp.ip_bytes as i64),
-        conn_state: Some(state),
-        history: tcp.then_some(history.as_str()),
-        close_reason: Some(close_reason),
-        rst_by: rst.map(|(by, _)| if by == src { "src" } else { "dst" }),
-        rst_ts: rst.map(|(_, ts_ns)| ts_ns),
         orientation: Some(orientation),
-        missed_bytes: tcp.then_some(missed as i64),
-        capture_state: Some(match (missed > 0, truncated, tcp && !client_known) {
-            (_, true, _) => "truncated",
-            (true, ..) => "lossy",
-            (_, _, true) => "mid_stream",
-            _ => "complete",
-        }),
         vlans: (!vlans.is_empty()).then_some(&vlans),
-        iface,
-        observations: Some(observations),
-        completeness: tcp.then_some(completeness),
-        orig_wire_bytes: Some(orig.wire_bytes as i64),
-        resp_wire_bytes: Some(resp.wire_bytes as i64),
+        observations: Some(observed as i32),
         ..FlowRow::default()
     };
-    let start_ns = facts.start_ns;
-    scope.tables.flows.append(&row, &origin(scope.catalog, first, last), start_ns);
-    for other in &others {
-        let row = further_row(&row, other, [src, dst], scope.catalog);
-        scope.tables.copies.append(&row, &origin(scope.catalog, other.first, other.last), start_ns);
+    let mut rows = Rows { scope, ends, start_ns: facts.start_ns, is_first: true };
+    if flow.is_seen() {
+        rows.append(&with_connection(shared, flow, ends, &history), &flow.counted, flow.first, flow.last);
+        for other in &flow.others {
+            rows.append(&shared, &other.seen, other.first, other.last);
+        }
+    }
+    if let Some(Inside { flow, .. }) = inside.as_deref() {
+        let told = FlowRow {
+            vantage: Some(INSIDE),
+            missed_bytes: Some(flow.missed_bytes() as i64),
+            capture_state: Some(capture_state(flow)),
+            ..shared
+        };
+        rows.append(&told, &flow.counted, flow.first, flow.last);
+        for other in &flow.others {
+            rows.append(&told, &other.seen, other.first, other.last);
+        }
     }
 }
 
-/// What is the same for the conversation, and what this interface saw of it.
-fn further_row<'a>(
-    flow: &FlowRow<'a>,
-    other: &Further,
+/// Rows of one conversation: the first into `flows`, all others into `flow_copies`.
+struct Rows<'a, 'b> {
+    scope: &'a mut Scope<'b>,
+    ends: [Direction; 2],
+    start_ns: i64,
+    is_first: bool,
+}
+
+impl Rows<'_, '_> {
+    /// Adds what one observation alone tells.
+    fn append(&mut self, row: &FlowRow<'_>, seen: &Observation, first: Mark, last: Mark) {
+        let catalog = self.scope.catalog;
+        let segment = &catalog.segments[first.segment as usize];
+        let [orig, resp] = self.ends.map(|end| seen.sides[end as usize]);
+        // The recorder made the packets of what a program told: only its bytes are real.
+        let on_wire = |count: u64| seen.teller.is_none().then_some(count as i64);
+        let row = FlowRow {
+            ts: Some(first.ts_ns),
+            end_ts: Some(last.ts_ns),
+            duration_ns: Some(last.ts_ns - first.ts_ns),
+            snapshot_id: segment.snapshot_id.as_deref(),
+            cluster: segment.cluster.as_deref(),
+            node: segment.node.as_deref(),
+            orig_bytes: Some(orig.payload_bytes as i64),
+            resp_bytes: Some(resp.payload_bytes as i64),
+            orig_pkts: on_wire(orig.packets.into()),
+            resp_pkts: on_wire(resp.packets.into()),
+            orig_ip_bytes: on_wire(orig.ip_bytes),
+            resp_ip_bytes: on_wire(resp.ip_bytes),
+            orig_wire_bytes: on_wire(orig.wire_bytes),
+            resp_wire_bytes: on_wire(resp.wire_bytes),
+            iface: catalog.interfaces[seen.iface as usize].as_deref(),
+            ..*row
+        };
+        let tables = &mut *self.scope.tables;
+        let table = if std::mem::take(&mut self.is_first) { &mut tables.flows } else { &mut tables.copies };
+        table.append(&row, &origin(catalog, first, last), self.start_ns);
+    }
+}
+
+/// What the packets of the counted observation tell of the connection.
+fn with_connection<'a>(
+    shared: FlowRow<'a>,
+    flow: &Flow,
     [src, dst]: [Direction; 2],
-    catalog: &'a Catalog,
+    history: &'a str,
 ) -> FlowRow<'a> {
-    let segment = &catalog.segments[other.first.segment as usize];
-    let [orig, resp] = [src, dst].map(|end| other.seen.sides[end as usize]);
+    let tcp = flow.key.protocol == 6;
+    let state = match [src, dst].map(|end| flow.counted.sides[end as usize].packets) {
+        _ if tcp => flow.connection.state(src),
+        [0, _] => "SHR",
+        [_, 0] => "S0",
+        _ => "SF",
+    };
+    let rst = flow.connection.rst;
     FlowRow {
-        flow_id: flow.flow_id,
-        community_id: flow.community_id,
-        ts: Some(other.first.ts_ns),
-        end_ts: Some(other.last.ts_ns),
-        duration_ns: Some(other.last.ts_ns - other.first.ts_ns),
-        snapshot_id: segment.snapshot_id.as_deref(),
-        cluster: segment.cluster.as_deref(),
-        node: segment.node.as_deref(),
-        src_ip: flow.src_ip,
-        src_port: flow.src_port,
-        dst_ip: flow.dst_ip,
-        dst_port: flow.dst_port,
-        proto: flow.proto,
-        l7: flow.l7,
-        orientation: flow.orientation,
-        vlans: flow.vlans,
-        orig_bytes: Some(orig.payload_bytes as i64),
-        resp_bytes: Some(resp.payload_bytes as i64),
-        orig_pkts: Some(orig.packets.into()),
-        resp_pkts: Some(resp.packets.into()),
-        orig_ip_bytes: Some(orig.ip_bytes as i64),
-        resp_ip_bytes: Some(resp.ip_bytes as i64),
-        orig_wire_bytes: Some(orig.wire_bytes as i64),
-        resp_wire_bytes: Some(resp.wire_bytes as i64),
-        iface: catalog.interfaces[other.seen.iface as usize].as_deref(),
-        observations: flow.observations,
-        ..FlowRow::default()
+        conn_state: Some(state),
+        history: tcp.then_some(history),
+        close_reason: Some(close_reason(flow, src)),
+        rst_by: rst.map(|(by, _)| if by == src { "src" } else { "dst" }),
+        rst_ts: rst.map(|(_, ts_ns)| ts_ns),
+        missed_bytes: tcp.then_some(flow.missed_bytes() as i64),
+        capture_state: Some(capture_state(flow)),
+        completeness: tcp.then_some(i32::from(flow.connection.completeness)),
+        ..shared
+    }
+}
+
+fn capture_state(flow: &Flow) -> &'static str {
+    let is_mid_stream = flow.key.protocol == 6 && flow.connection.client().is_none();
+    match (flow.missed_bytes() > 0, flow.truncated, is_mid_stream) {
+        (_, true, _) => "truncated",
+        (true, ..) => "lossy",
+        (_, _, true) => "mid_stream",
+        _ => "complete",
     }
 }
 
@@ -235,6 +243,7 @@ fn frame_row<'a>(catalog: &'a Catalog, frame: &Frame<'a>) -> PacketRow<'a> {
         cluster: segment.cluster.as_deref(),
         node: segment.node.as_deref(),
         iface: catalog.interfaces[frame.iface as usize].as_deref(),
+        vantage: frame.site.told.map(|_| INSIDE),
         caplen: Some(frame.data.len() as i32),
         len: Some(frame.wire_len as i32),
         ..PacketRow::default()

@@ -1,5 +1,5 @@
 //! The packets behind rows: rows in, the very packets out, byte for byte, as plain pcapng. Fragments
-//! come with the datagram they belong to.
+//! come with the datagram they belong to. Behind rows from inside of TLS are the packets of the plaintext, never those of the wire.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -13,16 +13,16 @@ use datafusion::prelude::DataFrame;
 use shark_dissect::frame::{Decoded, End, FlowKey, Frame, Packet, decode, mapped};
 use shark_dissect::pipeline::reassembled;
 use shark_dissect::reassemble::Fragments;
-use shark_schema::segment::{PacketHead, packet};
+use shark_schema::segment::{Name, PacketHead, packet};
 
 use crate::rounds::Rounds;
 use crate::session::Session;
 use crate::source::Sources;
 
-/// Which packets: those of these conversations in these times.
+/// Which packets: those of these conversations in these times, on the wire or inside of TLS.
 #[derive(Default)]
 struct Wanted {
-    by_flow: HashMap<FlowKey, Vec<(i64, i64)>>,
+    by_flow: HashMap<(FlowKey, bool), Vec<(i64, i64)>>,
 }
 
 /// Writes the packets behind rows that name their flow and their first and last frame; returns how many they are.
@@ -95,8 +95,10 @@ impl Wanted {
                         batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>().value(row);
                     times.get(&(text(&format!("{which}_segment")).to_string(), frame as u32)).copied()
                 };
+                let is_plaintext = text("first_segment").parse::<Name>().is_ok_and(Name::is_plaintext);
                 if let (Some(from), Some(to)) = (time("first"), time("last")) {
-                    wanted.by_flow.entry(comparable(key)).or_default().push((from, to));
+                    let times = wanted.by_flow.entry((comparable(key), is_plaintext)).or_default();
+                    times.push((from, to));
                 }
             }
         }
@@ -105,7 +107,7 @@ impl Wanted {
 
     fn has(&self, packet: &Packet<'_>) -> bool {
         let ts_ns = packet.frame.ts_ns;
-        let times = self.by_flow.get(&comparable(packet.key));
+        let times = self.by_flow.get(&(comparable(packet.key), packet.frame.site.told.is_some()));
         times.is_some_and(|times| times.iter().any(|(from, to)| (*from..=*to).contains(&ts_ns)))
     }
 }

@@ -6,10 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use shark_dissect::frame::{Frame, Site};
+use shark_dissect::frame::{Frame, Site, Told};
 use shark_dissect::pipeline::Chunk;
 
-use crate::capture::{Damage, FrameReader, Piece};
+use shark_schema::segment::flags;
+
+use crate::capture::{Damage, FrameReader, Located, Piece};
 use crate::place::PlaceError;
 use crate::source::CaptureFile;
 
@@ -48,6 +50,7 @@ pub struct Part {
     /// Numbers of the file's interfaces over all files.
     interfaces: Arc<Vec<u32>>,
     site: Site,
+    is_plaintext: bool,
 }
 
 impl Part {
@@ -68,9 +71,15 @@ impl Part {
                 iface: self.interfaces[located.iface as usize],
                 segment: self.file,
                 number: located.number,
-                site: self.site,
+                site: Site { told: self.told(located), ..self.site },
             })
             .collect()
+    }
+
+    /// The end whose program told: what it said goes out.
+    fn told(&self, located: &Located) -> Option<Told> {
+        let is_outbound = located.flags & flags::DIRECTION_MASK == flags::OUTBOUND;
+        self.is_plaintext.then_some(if is_outbound { Told::BySender } else { Told::ByReceiver })
     }
 }
 
@@ -163,6 +172,7 @@ impl<'a> Rounds<'a> {
                         frames: series.at..series.at + take,
                         interfaces: Arc::clone(interfaces),
                         site: self.sites[*file],
+                        is_plaintext: self.files[*file].is_plaintext(),
                     });
                     series.at += take;
                 }
@@ -255,7 +265,7 @@ fn sites(files: &[CaptureFile]) -> Vec<Site> {
     let (mut clusters, mut nodes) = (Vec::new(), Vec::new());
     let sites = files.iter().map(|file| {
         let cluster = place(&mut clusters, &file.info.cluster);
-        Site { cluster, node: place(&mut nodes, &(&file.info.cluster, &file.info.node)) }
+        Site { cluster, node: place(&mut nodes, &(&file.info.cluster, &file.info.node)), told: None }
     });
     sites.collect()
 }

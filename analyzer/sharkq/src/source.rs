@@ -80,6 +80,16 @@ pub struct CaptureFile {
     pub window: Option<Window>,
 }
 
+impl CaptureFile {
+    /// Its packets were made of what programs told of their TLS.
+    pub fn is_plaintext(&self) -> bool {
+        self.info.name.parse::<Name>().is_ok_and(Name::is_plaintext)
+    }
+}
+
+/// Folders of segments in a ring and in a node's part of a snapshot: of packets, and of the plaintext of TLS.
+const SERIES: [&str; 2] = ["segments", "tls"];
+
 /// A snapshot.
 pub struct Snapshot {
     /// Where.
@@ -225,9 +235,8 @@ impl Sources {
     ) -> Result<(), SourceError> {
         let mut workers: BTreeMap<u16, Vec<(Name, &str, u64)>> = BTreeMap::new();
         for (path, size) in files {
-            let Some(name) = path.strip_prefix(below).and_then(|path| path.strip_prefix("segments/")) else {
-                continue;
-            };
+            let place = path.strip_prefix(below).and_then(|path| path.split_once('/'));
+            let Some((_, name)) = place.filter(|(folder, _)| SERIES.contains(folder)) else { continue };
             if let Ok(name) = name.parse::<Name>() {
                 workers.entry(name.worker).or_default().push((name, path, *size));
             }
@@ -237,7 +246,8 @@ impl Sources {
             let series = self.next_series();
             for (name, path, size) in segments {
                 let place = folder.join(path);
-                let sidecar = folder.join(&format!("{below}segments/{}", name.sidecar())).read()?;
+                let beside = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let sidecar = folder.join(&format!("{beside}/{}", name.sidecar())).read()?;
                 let sidecar = sidecar.and_then(|bytes| Sidecar::from_bytes(&bytes).ok());
                 let node = sidecar.as_ref().map_or(node, |sidecar| &sidecar.node);
                 let info = SegmentInfo {

@@ -17,7 +17,15 @@ pub struct Name {
     pub open: bool,
 }
 
+/// In the names of segments of plaintext, as their worker; those of packets have lower numbers.
+pub const PLAINTEXT_WORKER: u16 = 99;
+
 impl Name {
+    /// Of the plaintext of TLS, and not of packets.
+    pub fn is_plaintext(self) -> bool {
+        self.worker == PLAINTEXT_WORKER
+    }
+
     /// The same segment once sealed.
     pub fn sealed(self) -> Name {
         Name { open: false, ..self }

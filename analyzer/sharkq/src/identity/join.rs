@@ -155,12 +155,15 @@ fn labels(named: &[Named<'_>]) -> ArrayRef {
     Arc::new(labels.finish())
 }
 
-/// Whose node it was seen on. Where both ends were on it, only the side of an address translation says at which end.
+/// Whose node it was seen on, unless the row knows better. Where both ends were on it, only the side of an address translation
+/// says at which end.
 fn vantages(batch: &Batch, named: &[Named<'_>]) -> ArrayRef {
-    let nodes = batch.rows["node"].as_string::<i32>();
-    let vantage = |(node, named): (Option<&str>, &Named<'_>)| {
+    let [nodes, known] = ["node", "vantage"].map(|name| batch.rows[name].as_string::<i32>());
+    let vantage = |(row, named): (usize, &Named<'_>)| {
+        let node = nodes.is_valid(row).then(|| nodes.value(row));
         let (src, dst) = (named.parties.src.node, named.parties.dst.node);
         match (src.map(|src| Some(src) == node), dst.map(|dst| Some(dst) == node)) {
+            _ if known.is_valid(row) => Some(known.value(row)),
             _ if named.loopback => Some("loopback"),
             _ if node.is_none() => None,
             (Some(true), Some(true)) => match (named.parties.before, named.parties.nat) {
@@ -174,5 +177,5 @@ fn vantages(batch: &Batch, named: &[Named<'_>]) -> ArrayRef {
             _ => None,
         }
     };
-    Arc::new(nodes.iter().zip(named).map(vantage).collect::<StringArray>())
+    Arc::new(named.iter().enumerate().map(vantage).collect::<StringArray>())
 }
