@@ -1,5 +1,6 @@
-//! Which time a question is about. In: a plan. Out: the stretch its conditions leave of the recording, for the coverage that
-//! stands under its answer. Where a condition is not understood the stretch is wider, never narrower.
+//! What a question is about. In: a plan. Out: the stretch its conditions leave of the recording, and whether plaintext of TLS
+//! matters to it, for the coverage that stands under its answer. Where a condition is not understood the stretch is wider, never
+//! narrower.
 
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::execution::SessionState;
@@ -9,19 +10,44 @@ use shark_schema::tables::TABLES;
 
 use crate::times::Stretch;
 
-/// The time that a plan asks about; `None` where it reads no rows that came from packets.
-pub fn about(state: &SessionState, plan: &LogicalPlan) -> Option<Stretch> {
+/// What a question is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// The time.
+    pub stretch: Stretch,
+    /// It is about calls: some may have been made inside of TLS.
+    pub calls: bool,
+}
+
+impl Asked {
+    /// Of all there is in a stretch of time.
+    pub fn all(stretch: Stretch) -> Asked {
+        Asked { stretch, calls: true }
+    }
+
+    /// The part of a stretch of time.
+    pub fn within(self, stretch: Stretch) -> Asked {
+        Asked { stretch: self.stretch.and(stretch), ..self }
+    }
+
+    fn and(self, other: Asked) -> Asked {
+        Asked { stretch: self.stretch.hull(other.stretch), calls: self.calls || other.calls }
+    }
+}
+
+/// What a plan asks about; `None` where it reads no rows that came from packets.
+pub fn about(state: &SessionState, plan: &LogicalPlan) -> Option<Asked> {
     // Conditions are next to the tables only after the optimizer.
     let plan = state.optimize(plan).unwrap_or_else(|_| plan.clone());
     below(&plan, Stretch::default())
 }
 
 /// `above` is what conditions on the same rows said already.
-fn below(plan: &LogicalPlan, above: Stretch) -> Option<Stretch> {
+fn below(plan: &LogicalPlan, above: Stretch) -> Option<Asked> {
     let here = match plan {
         LogicalPlan::TableScan(scan) => {
             let stretch = scan.filters.iter().map(of_condition).fold(above, Stretch::and);
-            return is_of_packets(&scan.table_name).then_some(stretch);
+            return are_of_calls(&scan.table_name).map(|calls| Asked { stretch, calls });
         }
         LogicalPlan::Filter(filter) => above.and(of_condition(&filter.predicate)),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => above,
@@ -29,15 +55,15 @@ fn below(plan: &LogicalPlan, above: Stretch) -> Option<Stretch> {
         _ => Stretch::default(),
     };
     let inputs = plan.inputs().into_iter().filter_map(|input| below(input, here));
-    inputs.reduce(Stretch::hull)
+    inputs.reduce(Asked::and)
 }
 
-/// Tables without packets behind them need no coverage, and `coverage` is its own.
-fn is_of_packets(name: &TableReference) -> bool {
+/// Whether the rows of a table are of calls. Tables without packets behind them need no coverage, and `coverage` is its own.
+fn are_of_calls(name: &TableReference) -> Option<bool> {
     let name = name.table();
     let plain = name.strip_suffix("_all").or(name.strip_suffix("_recorded")).unwrap_or(name);
-    let table = TABLES.iter().find(|table| table.name == plain);
-    name == "entries" || table.is_some_and(|table| table.column("flow_id").is_some())
+    let table = TABLES.iter().find(|table| table.name == plain && table.column("flow_id").is_some());
+    (name == "entries").then_some(true).or(table.map(|table| table.call.is_some()))
 }
 
 fn of_condition(condition: &Expr) -> Stretch {

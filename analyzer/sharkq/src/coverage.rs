@@ -2,12 +2,16 @@
 //! In: the table `coverage` of a session and a stretch of time. Out: a verdict, and the lines that stand under a result.
 //! An answer without rows is one only where nothing is missing.
 
+mod plaintext;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use jiff::tz::TimeZone;
 
+use self::plaintext::PlaintextCoverage;
+use crate::asked::Asked;
 use crate::rounds::BUCKET_NS;
 use crate::session::{Answer, QueryError, Session};
 use crate::times::{Stretch, shown};
@@ -15,12 +19,14 @@ use crate::times::{Stretch, shown};
 /// What a stretch of time is covered by.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
-    /// The time asked about.
-    pub asked: Stretch,
+    /// What was asked about.
+    pub asked: Asked,
     /// The time there is anything of.
     pub recorded: Stretch,
     /// Nodes, by name.
     pub nodes: Vec<NodeCoverage>,
+    /// What of the plaintext of TLS was recorded, by node; empty where it was not recorded, or does not matter.
+    pub plaintext: Vec<PlaintextCoverage>,
     /// Nodes that should be in the snapshots and are not.
     pub missing_nodes: i64,
 }
@@ -41,9 +47,12 @@ pub struct NodeCoverage {
 }
 
 impl Coverage {
-    /// Of a stretch of time.
-    pub async fn of(session: &Session, asked: Stretch) -> Result<Coverage, QueryError> {
+    /// Of what was asked about.
+    pub async fn of(session: &Session, asked: Asked) -> Result<Coverage, QueryError> {
         let mut coverage = Coverage { asked, ..Coverage::default() };
+        if asked.calls {
+            coverage.plaintext = PlaintextCoverage::of(session, asked.stretch).await?;
+        }
         let whole =
             rows(session, "SELECT min(bucket), max(bucket) FROM coverage WHERE state <> 'not_targeted'")
                 .await?;
@@ -51,7 +60,7 @@ impl Coverage {
             coverage.recorded =
                 Stretch { from_ns: time(batch, 0, 0), to_ns: time(batch, 1, 0).map(bucket_end) };
         }
-        let inside = inside(asked);
+        let inside = inside(asked.stretch);
         let totals = format!(
             "SELECT node, coalesce(sum(captured), 0), sum(dropped), \
              bool_or(captured IS NOT NULL AND dropped IS NULL) FROM coverage WHERE {inside} GROUP BY node ORDER BY node"
@@ -102,18 +111,22 @@ impl Coverage {
         &mut self.nodes[at]
     }
 
-    /// True where packets of the time asked about are known to be missing, or nothing was recorded in it at all.
+    /// True where packets of the time asked about, or the plaintext of calls in it, are known to be missing, or nothing was
+    /// recorded in it at all.
     pub fn is_incomplete(&self) -> bool {
         let lacks = |node: &NodeCoverage| node.lost.unwrap_or(0) > 0 || !node.blind.is_empty();
-        self.missing_nodes > 0 || !self.overlap().1.is_empty() || self.nodes.iter().any(lacks)
+        self.missing_nodes > 0
+            || !self.overlap().1.is_empty()
+            || self.nodes.iter().any(lacks)
+            || self.plaintext.iter().any(PlaintextCoverage::is_incomplete)
     }
 
     /// What of the time asked about lies in the recording, and the parts that do not.
     fn overlap(&self) -> (Stretch, Vec<Stretch>) {
         let (Some(first_ns), Some(last_ns)) = (self.recorded.from_ns, self.recorded.to_ns) else {
-            return (self.asked, vec![self.asked]);
+            return (self.asked.stretch, vec![self.asked.stretch]);
         };
-        let asked = self.asked;
+        let asked = self.asked.stretch;
         let before = asked.from_ns.filter(|from_ns| *from_ns < first_ns);
         let after = asked.to_ns.filter(|to_ns| *to_ns > last_ns);
         let is_apart = asked.from_ns.is_some_and(|from_ns| from_ns > last_ns)
@@ -125,7 +138,7 @@ impl Coverage {
             outside.extend(before.map(|_| Stretch { from_ns: before, to_ns: Some(first_ns) }));
             outside.extend(after.map(|_| Stretch { from_ns: Some(last_ns), to_ns: after }));
         }
-        (self.asked.and(self.recorded), outside)
+        (asked.and(self.recorded), outside)
     }
 
     /// A row a node, for programs.
@@ -173,7 +186,7 @@ impl Coverage {
             false => "complete",
         };
         let is_empty = seen.from_ns > seen.to_ns;
-        let about = if is_empty { self.asked } else { seen };
+        let about = if is_empty { self.asked.stretch } else { seen };
         let mut lines = vec![format!("coverage: {verdict}, {}", stretch(about))];
         lines.extend(outside.into_iter().map(|part| format!("  not in the recording: {}", stretch(part))));
         if self.missing_nodes > 0 {
@@ -181,6 +194,8 @@ impl Coverage {
         }
         for node in &self.nodes {
             lines.push(format!("  {}", node.line(&stretch)));
+            let plaintext = self.plaintext.iter().filter(|of| of.node == node.node);
+            lines.extend(plaintext.map(|of| format!("  {}", of.line(&stretch))));
         }
         lines
     }
@@ -254,22 +269,26 @@ fn bucket_end(start_ns: i64) -> i64 {
     start_ns.saturating_add(BUCKET_NS)
 }
 
-async fn rows(session: &Session, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
+/// Rows of one statement.
+pub async fn rows(session: &Session, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
     Ok(session.run(sql).await?.into_iter().flat_map(|answer| answer.batches).collect())
 }
 
-fn text(batch: &RecordBatch, column: usize, row: usize) -> String {
+/// A cell as text; empty for none.
+pub fn text(batch: &RecordBatch, column: usize, row: usize) -> String {
     let texts = batch.column(column);
     let shown = arrow::util::display::array_value_to_string(texts, row);
     shown.unwrap_or_default()
 }
 
-fn number(batch: &RecordBatch, column: usize, row: usize) -> i64 {
+/// A cell as a number; 0 for none.
+pub fn number(batch: &RecordBatch, column: usize, row: usize) -> i64 {
     let numbers = batch.column(column).as_primitive::<Int64Type>();
     if numbers.is_null(row) { 0 } else { numbers.value(row) }
 }
 
-fn time(batch: &RecordBatch, column: usize, row: usize) -> Option<i64> {
+/// A cell as a time.
+pub fn time(batch: &RecordBatch, column: usize, row: usize) -> Option<i64> {
     let times = batch.column(column).as_primitive::<TimestampNanosecondType>();
     (row < times.len() && !times.is_null(row)).then(|| times.value(row))
 }

@@ -20,5 +20,6 @@ pub mod runs;
 pub mod session;
 pub mod source;
 pub mod times;
+pub mod tls_coverage;
 pub mod verify;
 pub mod yielding;

@@ -1,36 +1,34 @@
-//! Where rows come from and what could not be seen: the tables `segments`, `coverage` and `snapshots`, from sidecars, logs,
-//! manifests, and what was read where there are none of those.
+//! Where rows come from and what could not be seen: the tables `segments`, `coverage`, `tls_coverage` and `snapshots`, from sidecars,
+//! logs, manifests, and what was read where there are none of those.
 
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
 use shark_schema::identity::{Evicted, Fact, Record, Targeting};
-use shark_schema::segment::{CloseReason, Counters};
+use shark_schema::segment::{CloseReason, Counters, PLAINTEXT_WORKER};
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::coverage::{self, CoverageBlock, CoverageRow};
 use shark_schema::tables::segments::{self, SegmentBlock, SegmentRow};
 use shark_schema::tables::snapshots::{self, SnapshotBlock, SnapshotRow};
+use shark_schema::tables::tls_coverage;
 
+use crate::identity::tables::batch;
 use crate::rounds::{BUCKET_NS, FileStats};
 use crate::source::{CaptureFile, Snapshot, Sources};
 
-/// The rows of the three tables.
+/// The rows of the four tables.
 pub fn tables(sources: &Sources, stats: &[FileStats]) -> Vec<(&'static Table, RecordBatch)> {
     vec![
         (&segments::TABLE, segment_rows(sources, stats)),
         (&coverage::TABLE, coverage_rows(sources, stats)),
+        (&tls_coverage::TABLE, crate::tls_coverage::rows(sources, stats)),
         (&snapshots::TABLE, snapshot_rows(sources)),
     ]
 }
 
-fn batch<B: Block>(table: &Table, mut rows: B) -> RecordBatch {
-    let mut columns = Vec::new();
-    rows.finish(&mut columns);
-    RecordBatch::try_new(table.schema().into(), columns).expect("builders and schema come from one table")
-}
-
-fn signed(count: u64) -> Option<i64> {
+/// A count as tables have it.
+pub fn signed(count: u64) -> Option<i64> {
     Some(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
@@ -114,7 +112,8 @@ fn coverage_rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
         };
         rows.append(&empty);
     }
-    for (file, stats) in sources.files.iter().zip(stats).filter(|(file, _)| file.sidecar.is_none()) {
+    let untold = |(file, _): &(&CaptureFile, _)| file.sidecar.is_none() && !file.is_plaintext();
+    for (file, stats) in sources.files.iter().zip(stats).filter(untold) {
         for (bucket_ns, packets) in &stats.buckets {
             // Nothing tells what such a file lost: `dropped` stays unknown.
             rows.append(&CoverageRow {
@@ -131,14 +130,15 @@ fn coverage_rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
     batch(&coverage::TABLE, rows)
 }
 
-fn snapshot_of<'a>(sources: &'a Sources, node: &str) -> Option<&'a str> {
+/// The snapshot that a node's part lies in.
+pub fn snapshot_of<'a>(sources: &'a Sources, node: &str) -> Option<&'a str> {
     let of_node = |file: &&CaptureFile| file.info.node.as_deref() == Some(node);
     sources.files.iter().find(of_node).and_then(|file| file.info.snapshot_id.as_deref())
 }
 
 fn recorded_buckets(sources: &Sources) -> Buckets {
     let mut buckets = Buckets::new();
-    for file in &sources.files {
+    for file in sources.files.iter().filter(|file| !file.is_plaintext()) {
         let Some(sidecar) = &file.sidecar else { continue };
         for bucket in &sidecar.buckets {
             let name = sidecar.interfaces.iter().find(|iface| iface.id == bucket.interface);
@@ -181,7 +181,7 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
             .filter(|file| file.info.node.as_deref() == Some(node))
             .find_map(|file| file.window);
         let evictions = facts.iter().filter_map(|record| match &record.fact {
-            Fact::Evicted(evicted) => Some(evicted),
+            Fact::Evicted(evicted) if evicted.worker != PLAINTEXT_WORKER => Some(evicted),
             _ => None,
         });
         let evictions: Vec<&Evicted> = evictions.collect();
@@ -229,8 +229,8 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
 /// Nothing came, but the recorder was there: the next segment sealed was sealed in order, and by the same run of it.
 fn was_idle(sources: &Sources, node: &str, facts: &[&Record], bucket_ns: i64) -> bool {
     let end_ns = bucket_ns + BUCKET_NS;
-    let of_node =
-        sources.files.iter().filter_map(|file| file.sidecar.as_ref()).filter(|side| side.node == node);
+    let packets = sources.files.iter().filter(|file| !file.is_plaintext());
+    let of_node = packets.filter_map(|file| file.sidecar.as_ref()).filter(|side| side.node == node);
     let next = of_node.filter(|side| side.sealed_at_ns > bucket_ns).min_by_key(|side| side.sealed_at_ns);
     let began = |record: &Record| matches!(record.fact, Fact::Start(_));
     let mut before = facts.iter().filter(|record| record.ts_ns < end_ns);

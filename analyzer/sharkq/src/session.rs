@@ -22,7 +22,7 @@ use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::{TABLES, flows, nat_links};
 
-use crate::asked;
+use crate::asked::{self, Asked};
 use crate::kfl::entries::Entries;
 use crate::kfl::{self, Program};
 use crate::times::Stretch;
@@ -34,8 +34,8 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// Rows.
     pub batches: Vec<RecordBatch>,
-    /// The time it was about; `None` where no packet of the recording matters to it.
-    pub asked: Option<Stretch>,
+    /// What it was about; `None` where no packet of the recording matters to it.
+    pub asked: Option<Asked>,
 }
 
 impl Answer {
@@ -147,8 +147,8 @@ impl Session {
     /// The rows of a frame.
     pub async fn collected(&self, frame: DataFrame) -> Result<Answer, QueryError> {
         let schema = Arc::clone(frame.schema().inner());
-        let asked =
-            asked::about(&self.context.state(), frame.logical_plan()).map(|asked| asked.and(self.within));
+        let asked = asked::about(&self.context.state(), frame.logical_plan());
+        let asked = asked.map(|asked| asked.within(self.within));
         let batches = frame.collect().await.map_err(|error| QueryError(explain(&error)))?;
         // Expressions may be less nullable than planned.
         let schema = batches.first().map_or(schema, |batch| batch.schema());

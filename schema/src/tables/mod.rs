@@ -17,6 +17,7 @@ pub mod segments;
 pub mod services;
 pub mod snapshots;
 pub mod sockets;
+pub mod tls_coverage;
 
 use crate::table::Table;
 
@@ -37,6 +38,7 @@ pub static TABLES: &[&Table] = &[
     &identity_conflicts::TABLE,
     &segments::TABLE,
     &coverage::TABLE,
+    &tls_coverage::TABLE,
     &snapshots::TABLE,
     &packets::TABLE,
 ];

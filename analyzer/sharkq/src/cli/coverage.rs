@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::open::exit;
 use super::{Exit, SourceArgs, write_to};
+use crate::asked::Asked;
 use crate::coverage::Coverage;
 use crate::print::{Format, print};
 use crate::times::TimeArgs;
@@ -18,7 +19,7 @@ pub struct Args {
     source: SourceArgs,
     #[command(flatten)]
     times: TimeArgs,
-    /// Exit with 4 when packets are missing
+    /// Exit with 4 when packets, or plaintext of TLS, are missing
     #[arg(long)]
     strict: bool,
     /// Output format; those for programs have a row a node
@@ -39,7 +40,7 @@ Examples:
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let opened = args.source.open(&args.times)?;
-    let asked = opened.session.within();
+    let asked = Asked::all(opened.session.within());
     let coverage = opened.runtime.block_on(Coverage::of(&opened.session, asked))?;
     write_to(args.output.as_deref(), |out| match args.format {
         Format::Table => {

@@ -12,6 +12,7 @@ use shark_schema::identity::Fact;
 use tokio::runtime::Runtime;
 
 use super::Exit;
+use crate::asked::Asked;
 use crate::cache::{self, Ready};
 use crate::coverage::Coverage;
 use crate::index::IndexOptions;
@@ -122,7 +123,7 @@ pub struct FooterArgs {
     /// Do not print the coverage under results
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// Exit with 4 when packets of the time asked about are missing
+    /// Exit with 4 when packets of the time asked about, or plaintext of calls in it, are missing
     #[arg(long)]
     pub strict: bool,
 }
@@ -130,7 +131,7 @@ pub struct FooterArgs {
 /// Keeps the coverage of each time asked about.
 pub struct Footers {
     args: FooterArgs,
-    known: HashMap<Stretch, Coverage>,
+    known: HashMap<Asked, Coverage>,
     /// An answer was about a time of which packets are missing.
     pub incomplete: bool,
 }

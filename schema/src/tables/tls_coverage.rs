@@ -1,0 +1,29 @@
+//! Negative evidence of plaintext: what of TLS was read, and what was not.
+
+use crate::table;
+
+table! {
+    /// What was recorded of the plaintext of TLS (`sharkrec record --tls`), and what is missing: a row per node and 10 s in which
+    /// there is any, and one for each stretch of which something is known to be missing. Without such a recording there is no row.
+    /// `coverage` tells of packets alone, and this table of none of them.
+    plain "tls_coverage", TlsCoverageRow, TlsCoverageBlock, sort ["node", "from_ts"] {
+        /// Snapshot.
+        snapshot_id: Text,
+        /// Node.
+        node: Text [otel = "k8s.node.name"],
+        /// Begin of the stretch.
+        from_ts: Time [tz = "UTC"],
+        /// Its end; NULL where that is not known.
+        to_ts: Time [tz = "UTC"],
+        /// ok, lossy, rotated_out, off (the kernel refused), unreadable.
+        state: Text,
+        /// Packets made of it and written.
+        captured: Int64 [unit = "pkts"],
+        /// Calls of a library, or parts of such, that were lost or cut.
+        dropped: Int64,
+        /// Library or executable that is unreadable: its path, device and inode.
+        library: Text,
+        /// The reason, where one is known.
+        why: Text,
+    }
+}
