@@ -38,7 +38,7 @@ fn every_query_is_a_row(transport: &str, turns: usize) {
     let client = format!(
         "dnsperf -s $SERVER_IP -m {transport} -d \"$DESK/questions\" -n {turns} -c 4 -T 1 -q 20 -t 10 >\"$DESK/report\""
     );
-    let snapshot = Pair { server, client: &client, port: Some(53) }.record(&desk);
+    let snapshot = Pair { server, client: &client, port: Some(53), options: "" }.record(&desk);
     let report = Report::read(&desk.at("report"));
     let told: Vec<String> = questions.iter().cycle().take(questions.len() * turns).cloned().collect();
     assert_eq!((report.sent, report.completed, report.lost), (told.len(), told.len(), 0));

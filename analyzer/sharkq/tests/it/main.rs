@@ -23,6 +23,7 @@ mod notebook;
 mod output;
 mod packets;
 mod pair;
+mod plaintext;
 mod programs;
 mod s3;
 mod same;

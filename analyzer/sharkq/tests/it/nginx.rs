@@ -54,7 +54,7 @@ fn record(desk: &Desk) -> std::path::PathBuf {
         "\"$BIN/shark-shop\" load-http --to $SERVER_IP:80 --requests {REQUESTS} --log \"$DESK/load.ndjson\""
     );
     let server = "nginx -c \"$DESK/nginx/nginx.conf\"";
-    Pair { server, client: &client, port: Some(80) }.record(desk)
+    Pair { server, client: &client, port: Some(80), options: "" }.record(desk)
 }
 
 /// At least one in twenty of each, by the client's word and by the table's.

@@ -67,7 +67,7 @@ fn fragments_come_with_their_datagram() {
     let desk = Desk::new();
     let client = "\"$BIN/shark-shop\" packets --to $SERVER_IP:9999 --count 20 --rate 200 --size 5000";
     let server = "tail -f /dev/null";
-    Pair { server, client, port: None }.record(&desk);
+    Pair { server, client, port: None, options: "" }.record(&desk);
     let segment = captures::segments(&desk.at("ring"))[0].to_str().expect("a path").to_owned();
     let ours = chosen(&desk, &segment, &["--where", "proto = 'udp' AND dst_port = 9999"]);
     // Four fragments each, and not the ICMP messages that nobody listens there.

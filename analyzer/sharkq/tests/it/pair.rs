@@ -11,18 +11,23 @@ pub struct Pair<'a> {
     pub client: &'a str,
     /// The client starts when something listens here.
     pub port: Option<u16>,
+    /// Of the recorder.
+    pub options: &'a str,
 }
 
 impl Pair<'_> {
     /// Runs both while `sharkrec` records; gives the snapshot.
     pub fn record(&self, desk: &Desk) -> PathBuf {
         built("sharkrec");
-        let record = "\"$BIN/sharkrec\" record --ring \"$DESK/ring\" --ring-size 1GiB --iface $SHOP_IFACES";
+        let record = format!(
+            "\"$BIN/sharkrec\" record --ring \"$DESK/ring\" --ring-size 1GiB --iface $SHOP_IFACES {}",
+            self.options
+        );
         let then = "\"$BIN/sharkrec\" snapshot --since 10m --ring \"$DESK/ring\" --to \"$DESK/snapshots\" >\"$DESK/url\"";
         let mut pair = within(120, built("shark-shop"));
         pair.arg("pair").args(self.port.map(|port| format!("--port={port}")));
         pair.args(["--server", self.server, "--client", self.client])
-            .args(["--record", record, "--ready", READY, "--then", then])
+            .args(["--record", &record, "--ready", READY, "--then", then])
             .env("BIN", folder())
             .env("DESK", desk.folder())
             .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
