@@ -42,6 +42,8 @@ pub struct Flow {
     pub has_payload: bool,
     /// Reset, or ended in both directions.
     pub closed: bool,
+    /// The programs of both ends tell of it: what one says that it sent, the other need not have received yet.
+    pub both_tell: bool,
     streams: [Stream; 2],
     copies: Copies,
     app: App,
@@ -135,6 +137,7 @@ impl Flow {
             truncated: false,
             has_payload: false,
             closed: false,
+            both_tell: false,
             streams: [Stream::default(), Stream::default()],
             copies: Copies::default(),
             app: App::Undecided(None),
@@ -246,7 +249,9 @@ impl Flow {
         if let Some(ack) = tcp.ack {
             self.streams[other as usize].start(ack);
             mark.acked = self.streams[other as usize].offset(ack);
-            self.stream(scope, other, false, |stream, out| stream.acknowledge(ack, out));
+            if !self.both_tell || packet.frame.site.told == Some(Told::BySender) {
+                self.stream(scope, other, false, |stream, out| stream.acknowledge(ack, out));
+            }
         }
         // What was overtaken was sent before the point that looks quiet.
         let in_order = self.streams[direction as usize].is_latest(Some(seq))

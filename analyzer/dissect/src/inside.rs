@@ -48,6 +48,7 @@ impl Inside {
             self.read[place] = true;
         }
         if self.read[place] {
+            self.flow.both_tell = self.read.iter().filter(|read| **read).count() > 1;
             if begins(packet) {
                 // The recorder knows who began the handshake of TLS.
                 self.flow.facts().client.get_or_insert((from(packet), "protocol"));
