@@ -19,6 +19,7 @@ use shark_schema::segment::Counters;
 
 use crate::ring::Ring;
 use crate::segment::{Recording, SealRequest, Shared, Task};
+use crate::snapshot::{Interrupted, interrupted};
 use crate::tls::{self, TlsStatus};
 use crate::witness::RotateRequest;
 use crate::witness::kube::{KubeStatus, Watching};
@@ -67,6 +68,9 @@ pub struct Status {
     /// None where there is no plaintext and none is recorded.
     #[serde(default)]
     pub tls: Option<TlsStatus>,
+    /// Snapshots that died and can be resumed.
+    #[serde(default)]
+    pub interrupted: Vec<Interrupted>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,6 +224,7 @@ pub fn of_files(ring: &Ring) -> Status {
         disk_refuses: None,
         kube: None,
         tls: TlsStatus::of_files(ring),
+        interrupted: interrupted(ring),
     };
     for name in ring.list().unwrap_or_default() {
         let size = |file: String| std::fs::metadata(ring.segments().join(file)).map_or(0, |meta| meta.len());

@@ -19,6 +19,9 @@ pub struct RingFile {
 
 const RING_FORMAT: u32 = 1;
 
+/// Among the pins of a snapshot: what it is to be. Pins that nobody uses are kept for whoever resumes it only beside this.
+pub const WANTED: &str = "wanted.json";
+
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     #[error("{path}: {source}")]

@@ -6,6 +6,7 @@ mod budget;
 mod disk;
 mod keeper;
 mod ledger;
+mod pinned;
 mod recovery;
 mod seal;
 mod thread;

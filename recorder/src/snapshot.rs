@@ -1,32 +1,32 @@
 //! `sharkrec snapshot`: an immutable copy of a window of this node's ring, with manifests that make it verifiable.
 //! In: a ring, a running recorder's or a dead one's, and a place. Out: the URL of the snapshot.
-//! The ring is only read; what is being copied is pinned, so that eviction cannot take it.
+//! The ring's data is only read; what is being copied is pinned, so that eviction cannot take it, also while nobody copies.
 
 mod gather;
 mod manifest;
+mod pins;
+mod plan;
 mod store;
 mod target;
 mod upload;
 mod witness;
 
-pub use gather::{Gathered, Item, Pins};
+pub use gather::{Gathered, Item};
+pub use pins::{Interrupted, Pins, interrupted};
 pub use target::{Target, TargetError};
 pub use witness::FileList;
 
-use std::path::PathBuf;
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+use shark_schema::manifest::{Ulid, Window, node_manifest_path};
 
-use anyhow::Context;
-use shark_schema::manifest::{Manifest, Missing, Object, ObjectKind, Ulid, Window, node_manifest_path};
-
-use crate::api;
-use crate::log;
+use self::plan::Plan;
 use crate::ring::Ring;
-use crate::time::{new_ulid, now_ns};
+use crate::time::new_ulid;
 
-/// What is asked for.
-#[derive(Debug, Clone)]
+/// What is asked for; noted beside the pins, so that it need not be said again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Wanted {
-    pub ring: PathBuf,
     pub window: Window,
     /// `file:`, `s3:`, `gs:`, `az:` or a directory.
     pub to: String,
@@ -34,108 +34,82 @@ pub struct Wanted {
     pub witness: Option<String>,
     pub name: Option<String>,
     pub reason: Option<String>,
-    pub resume: Option<Ulid>,
+    pub requester: String,
 }
 
 /// Gives the URL.
-pub async fn take(wanted: &Wanted) -> anyhow::Result<String> {
-    let ring = Ring::open(&wanted.ring)?;
-    let id = match wanted.resume {
-        Some(id) => id,
-        None => new_ulid().context("/dev/urandom")?,
-    };
+pub async fn take(ring: &Ring, wanted: &Wanted) -> anyhow::Result<String> {
+    let id = new_ulid().context("/dev/urandom")?;
     let target = Target::open(&wanted.to, &id.to_string())?;
     // A wrong key or a missing bucket shows before anything is sealed or pinned.
-    target.check(wanted.resume.is_some()).await?;
+    target.check(false).await?;
+    let pins = Pins::new(ring, &id.to_string())?;
+    pins.note_wanted(wanted)?;
+    complete(ring, &id, wanted, &target, pins, false).await
+}
 
-    let path = node_manifest_path(&ring.file.node);
-    let whole = if wanted.resume.is_some() { target.find(&path).await? } else { None };
-    let bytes = match whole {
-        Some(bytes) => bytes,
-        None => copy_ring(&ring, &id, wanted, &target, &path).await?,
+/// Completes what was begun, as it was wanted then; `again` is what is wanted where nothing is noted any more.
+pub async fn resume(ring: &Ring, id: &Ulid, again: Option<Wanted>) -> anyhow::Result<String> {
+    let pins = Pins::new(ring, &id.to_string())?;
+    let noted = pins.wanted()?;
+    let Some(wanted) = noted.or(again) else {
+        let dir = pins.dir.display().to_string();
+        pins.let_go();
+        anyhow::bail!(
+            "--resume: nothing is noted in {dir} any more; say again what is wanted: --since, --to …"
+        );
     };
-    let (cluster_log, missing) = copy_cluster_log(&ring, &id, wanted, &target).await?;
-    let top = Manifest {
-        format: shark_schema::manifest::MANIFEST_VERSION,
-        id: id.to_string(),
-        name: wanted.name.clone(),
-        reason: wanted.reason.clone(),
-        requester: requester(),
-        cluster: ring.file.cluster.clone(),
-        created_ns: now_ns(),
-        wanted: wanted.window,
-        nodes: vec![manifest::entry(&bytes)?],
-        cluster_log,
-        missing,
-        versions: crate::record::versions(),
-    };
-    target.create("manifest.json", top.to_bytes()).await?;
+    let target = Target::open(&wanted.to, &id.to_string())?;
+    if let Err(error) = target.check(true).await {
+        if matches!(error, TargetError::Complete(_)) {
+            pins.let_go();
+        }
+        return Err(error.into());
+    }
+    pins.note_wanted(&wanted)?;
+    complete(ring, id, &wanted, &target, pins, true).await
+}
+
+async fn complete(
+    ring: &Ring,
+    id: &Ulid,
+    wanted: &Wanted,
+    target: &Target,
+    pins: Pins,
+    resumed: bool,
+) -> anyhow::Result<String> {
+    if let Err(error) = copy(ring, id, wanted, target, &pins, resumed).await {
+        let ring = ring.root().display();
+        tracing::warn!("it is kept for a day: `sharkrec snapshot --ring {ring} --resume {id}` completes it");
+        return Err(error);
+    }
+    pins.let_go();
     Ok(target.url())
 }
 
-/// Copies what the ring has of the window and, last, its manifest, whose bytes it gives.
-async fn copy_ring(
+async fn copy(
     ring: &Ring,
     id: &Ulid,
     wanted: &Wanted,
     target: &Target,
-    path: &str,
-) -> anyhow::Result<Vec<u8>> {
-    let sealed = api::ask_seal(ring);
-    if sealed.is_none() {
-        tracing::warn!("no answer from a recorder within 1 s: open files are read as they are");
+    pins: &Pins,
+    resumed: bool,
+) -> anyhow::Result<()> {
+    let path = node_manifest_path(&ring.file.node);
+    let below = format!("nodes/{}", ring.file.node);
+    let stored = if resumed { target.find(&path).await? } else { None };
+    let plan = Plan::of(ring, id, wanted, pins, stored.clone()).await?;
+    if resumed {
+        target.keep_only(&[&below, "cluster"], &plan.kept).await?;
     }
-    let gathered = Gathered::pin(ring, &id.to_string(), wanted.window, sealed.is_some())?;
-    tracing::info!("snapshot {id}: {} objects, {} bytes", gathered.items.len(), gathered.bytes());
-    for missing in &gathered.missing {
-        tracing::warn!("{}: {}", missing.what, missing.why);
-    }
-    if !gathered.items.iter().any(|item| item.kind == ObjectKind::Segment) {
-        tracing::warn!("no segment of the ring has a packet in that window");
-    }
-    target.put_all(&format!("nodes/{}", ring.file.node), &gathered.items).await?;
-    let bytes = manifest::of_node(ring, id, wanted, &gathered, sealed.is_some()).to_bytes();
-    target.create(path, bytes.clone()).await?;
-    Ok(bytes)
-}
-
-/// Copies what the cluster's witness saw; where that cannot be had, the snapshot goes without and says why.
-async fn copy_cluster_log(
-    ring: &Ring,
-    id: &Ulid,
-    wanted: &Wanted,
-    target: &Target,
-) -> anyhow::Result<(Vec<Object>, Vec<Missing>)> {
-    let pins = Pins::new(ring, &format!("{id}-cluster"))?;
-    let why = match &wanted.witness {
-        Some(place) => match witness::fetch(place, wanted.window.from_ns, &pins.dir).await {
-            Ok((cluster, items)) => {
-                if cluster != ring.file.cluster {
-                    let here = &ring.file.cluster;
-                    tracing::warn!(
-                        "--cluster: the witness says '{cluster}', this recorder '{here}': names do not meet"
-                    );
-                }
-                target.put_all("", &items).await?;
-                return Ok((items.iter().map(Object::from).collect(), Vec::new()));
-            }
-            Err(error) => format!("{error:#}"),
-        },
-        None if watches_kubernetes(ring) => {
-            "its place was not given (--witness or SHARKREC_WITNESS)".to_owned()
+    match stored {
+        Some(stored) => ensure!(stored == plan.node, "{path} in {} is of another snapshot", target.url()),
+        None => {
+            target.put_all(&below, &plan.of_node(pins)?).await?;
+            target.create(&path, plan.node.clone()).await?;
         }
-        None => return Ok((Vec::new(), Vec::new())),
-    };
-    tracing::warn!("the snapshot goes without the log of the cluster's witness: {why}");
-    Ok((Vec::new(), vec![Missing { what: "log of the cluster's witness".to_owned(), why }]))
-}
-
-/// Where the recorder notes pods, there is a cluster, and its log is missed.
-fn watches_kubernetes(ring: &Ring) -> bool {
-    log::features(ring).iter().any(|name| name == "kube_pods")
-}
-
-fn requester() -> String {
-    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    format!("{}@{}", user.unwrap_or_else(|| "unknown".to_owned()), crate::config::host_name())
+    }
+    target.put_all("", &plan.of_cluster(pins)?).await?;
+    target.create("manifest.json", plan.top).await?;
+    Ok(())
 }

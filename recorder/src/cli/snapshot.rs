@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use shark_schema::manifest::{Ulid, Window};
 
-use crate::snapshot::{Wanted, take};
+use crate::config::host_name;
+use crate::ring::Ring;
+use crate::snapshot::{Wanted, resume, take};
 use crate::time::{now_ns, parse_moment};
 
 /// Save a window of the ring, immutable and verifiable; prints its URL
@@ -22,8 +24,8 @@ An upload over a recorded interface is not recorded, in either direction, where 
 `sharkrec doctor`) and the snapshot may mark its sockets (CAP_NET_ADMIN) in the recorder's network namespace.")]
 pub struct Arguments {
     /// Start of the window: a duration before now, or a time
-    #[arg(long, value_name = "WHEN")]
-    since: String,
+    #[arg(long, value_name = "WHEN", required_unless_present = "resume")]
+    since: Option<String>,
     /// End of the window [default: now]
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,
@@ -42,7 +44,7 @@ pub struct Arguments {
     /// Why it was taken
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Complete a snapshot that was interrupted
+    /// Complete a snapshot that was interrupted, as it was asked for then; the rest is needed only where the ring has let it go
     #[arg(long, value_name = "ID")]
     resume: Option<Ulid>,
 }
@@ -50,25 +52,52 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> anyhow::Result<()> {
         let window = self.window().unwrap_or_else(|error| super::usage(error));
+        let ring = Ring::open(&self.ring)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let resumed = self.resume;
+        let wanted = window.map(|window| self.wanted(window)).transpose()?;
+        let url = runtime.block_on(async {
+            match (resumed, wanted) {
+                (Some(id), again) => resume(&ring, &id, again).await,
+                (None, Some(wanted)) => take(&ring, &wanted).await,
+                (None, None) => bail!("--since is missing"),
+            }
+        })?;
+        writeln!(io::stdout().lock(), "{url}")?;
+        Ok(())
+    }
+
+    fn wanted(self, window: Window) -> anyhow::Result<Wanted> {
         let to = self.to.unwrap_or_else(|| {
             let dir = self.ring.join("snapshots").display().to_string();
             tracing::warn!("no --to: the snapshot stays on this disk, in {dir}");
             dir
         });
-        let Arguments { ring, witness, name, reason, resume, .. } = self;
-        let wanted = Wanted { ring, window, to, witness, name, reason, resume };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let url = runtime.block_on(take(&wanted))?;
-        writeln!(io::stdout().lock(), "{url}")?;
-        Ok(())
+        let witness = self.witness.map(absolute).transpose()?;
+        let (name, reason, requester) = (self.name, self.reason, requester());
+        Ok(Wanted { window, to: absolute(to)?, witness, name, reason, requester })
     }
 
-    fn window(&self) -> anyhow::Result<Window> {
+    fn window(&self) -> anyhow::Result<Option<Window>> {
+        let Some(since) = &self.since else { return Ok(None) };
         let now = now_ns();
-        let from_ns = parse_moment(&self.since, now).context("--since")?;
+        let from_ns = parse_moment(since, now).context("--since")?;
         let to_ns =
             self.until.as_deref().map_or(Ok(now), |text| parse_moment(text, now)).context("--until")?;
         ensure!(from_ns <= to_ns, "the window ends before it starts");
-        Ok(Window { from_ns, to_ns })
+        Ok(Some(Window { from_ns, to_ns }))
     }
+}
+
+/// Who resumes it may stand somewhere else.
+fn absolute(place: String) -> anyhow::Result<String> {
+    match place.contains("://") || place.starts_with("file:") {
+        true => Ok(place),
+        false => Ok(std::path::absolute(&place).context(place)?.display().to_string()),
+    }
+}
+
+fn requester() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    format!("{}@{}", user.unwrap_or_else(|| "unknown".to_owned()), host_name())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::api::{self, Status};
 use crate::ring::Ring;
+use crate::snapshot::Interrupted;
 use crate::time::show;
 use crate::units::show_bytes;
 
@@ -71,6 +72,13 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
         let objects = watch.objects.map_or(String::new(), |objects| format!(", {objects} known"));
         let since = show(watch.since_ns);
         writeln!(out, "kube      {:<16} {state} since {since}{objects}: {}", watch.what, watch.why)?;
+    }
+    for Interrupted { id, name, to } in &status.interrupted {
+        let name = name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+        writeln!(
+            out,
+            "snapshot  to {to}{name} was interrupted: `sharkrec snapshot --resume {id}` completes it"
+        )?;
     }
     writeln!(out)?;
     let row = ["interface", "offered", "written", "kernel", "queue", "disk", "nic", "truncated"];

@@ -11,6 +11,7 @@ use shark_schema::identity::Evicted;
 use shark_schema::segment::{Name, Sidecar};
 
 use super::ledger::chain_hash;
+use super::pinned::Pinned;
 use crate::ring::Ring;
 
 pub type Eviction = Evicted;
@@ -27,8 +28,8 @@ pub struct Budget {
     /// Bytes of segments that are open, or on their way to being sealed.
     open: BTreeMap<Name, u64>,
     log: u64,
-    /// Evicted files that a snapshot still holds: their bytes are free only when it lets go.
-    pinned: BTreeMap<PathBuf, u64>,
+    /// Files that a snapshot still holds: their bytes are free only when it lets go.
+    pinned: Pinned,
 }
 
 impl Budget {
@@ -41,12 +42,13 @@ impl Budget {
             sealed: 0,
             open: BTreeMap::new(),
             log: 0,
-            pinned: BTreeMap::new(),
+            pinned: Pinned::new(ring),
         };
         for name in ring.list()?.into_iter().filter(|name| !name.open) {
             let sealed_at = ring.sidecar(name).map_or(name.first_ns, |(sidecar, _)| sidecar.sealed_at_ns);
             budget.sealed(name, sealed_at);
         }
+        budget.release_pins();
         Ok(budget)
     }
 
@@ -55,7 +57,7 @@ impl Budget {
     }
 
     pub fn used(&self) -> u64 {
-        self.sealed + self.log + self.open.values().sum::<u64>() + self.pinned.values().sum::<u64>()
+        self.sealed + self.log + self.open.values().sum::<u64>() + self.pinned.bytes()
     }
 
     pub fn segments(&self) -> usize {
@@ -91,7 +93,7 @@ impl Budget {
             match self.evict("the ring reached its size") {
                 Some(eviction) => gone.push(eviction),
                 None => {
-                    self.release_pins();
+                    self.pinned.refresh(0);
                     return (self.used() <= most, gone);
                 }
             }
@@ -104,7 +106,6 @@ impl Budget {
         let ((_, name), bytes) = self.kept.pop_first()?;
         self.sealed -= bytes;
         let sidecar = self.ring.sidecar(name).ok();
-        self.pin(name);
         let dir = self.ring.segments();
         for file in [name.to_string(), name.sidecar()] {
             if let Err(error) = fs::remove_file(dir.join(&file))
@@ -113,33 +114,13 @@ impl Budget {
                 tracing::warn!("cannot remove {}: {error}", dir.join(&file).display());
             }
         }
+        self.pinned.hold(name);
         Some(fact(name, sidecar, bytes, why))
     }
 
-    /// Notes where a snapshot holds this segment.
-    fn pin(&mut self, name: Name) {
-        for pins in fs::read_dir(self.ring.pins()).into_iter().flatten().flatten() {
-            for file in [name.to_string(), name.sidecar()] {
-                let path = pins.path().join(file);
-                if let Ok(meta) = fs::metadata(&path) {
-                    self.pinned.insert(path, meta.len());
-                }
-            }
-        }
-    }
-
-    /// Forgets pinned files that a snapshot has let go, and removes those of snapshots that died.
+    /// Those of a snapshot that died may take half of everything.
     pub fn release_pins(&mut self) {
-        for pins in fs::read_dir(self.ring.pins()).into_iter().flatten().flatten() {
-            // A snapshot holds the lock of its folder as long as it lives.
-            let lock = fs::File::open(pins.path().join("lock"));
-            if lock.is_ok_and(|file| file.try_lock().is_ok())
-                && let Err(error) = fs::remove_dir_all(pins.path())
-            {
-                tracing::warn!("cannot remove {}: {error}", pins.path().display());
-            }
-        }
-        self.pinned.retain(|path, _| path.exists());
+        self.pinned.refresh(self.limit / 2);
     }
 }
 

@@ -2,28 +2,28 @@
 //! In: a ring and a window. Out: files under `<ring>/pins/<id>/` that nobody changes or removes, with sizes and hashes.
 //! The hash of a sealed segment is taken from its sidecar; it is not computed a second time.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
-use shark_schema::manifest::{Missing, ObjectKind, Window};
+use shark_schema::manifest::{Missing, Object, ObjectKind, Window};
 use shark_schema::segment::{Name, Sidecar};
 
+use super::Pins;
 use crate::log;
 use crate::record::versions;
-use crate::ring::{Ring, Series, private_dir};
+use crate::ring::{Ring, Series, WANTED};
 use crate::segment::{chain_hash, hex, reseal};
 use crate::tls;
 
-/// One object of the snapshot, by its path below the folder of the node.
+/// One object of the snapshot, and the file that becomes it.
 #[derive(Debug, Clone)]
 pub struct Item {
-    pub path: String,
-    pub kind: ObjectKind,
-    pub size: u64,
-    pub sha256: String,
+    /// By its path below the folder of the node.
+    pub object: Object,
     pub file: PathBuf,
 }
 
@@ -33,51 +33,75 @@ pub struct Gathered {
     /// Of every series.
     pub sidecars: Vec<Sidecar>,
     pub missing: Vec<Missing>,
-    pins: Pins,
-}
-
-/// A folder below the ring whose files the recorder leaves alone as long as this lives.
-#[derive(Debug)]
-pub struct Pins {
-    pub dir: PathBuf,
-    _lock: File,
-}
-
-impl Pins {
-    pub fn new(ring: &Ring, name: &str) -> anyhow::Result<Pins> {
-        let dir = ring.pins().join(name);
-        let context = || dir.display().to_string();
-        private_dir(&dir).with_context(context)?;
-        // As long as this lock is held, the recorder knows that the pins are in use.
-        let lock = File::create(dir.join("lock")).with_context(context)?;
-        lock.lock().with_context(context)?;
-        Ok(Pins { dir, _lock: lock })
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!("{}: {error}", self.dir.display());
-        }
-    }
+    dir: PathBuf,
 }
 
 impl Gathered {
-    pub fn pin(ring: &Ring, id: &str, window: Window, sealed: bool) -> anyhow::Result<Gathered> {
-        let pins = Pins::new(ring, id)?;
-        let mut this = Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), pins };
-        this.take_series(ring, window, sealed)?;
-        let tls = ring.of(Series::Tls);
-        if tls.segments().is_dir() {
-            this.take_series(&tls, window, sealed)?;
+    pub fn pin(ring: &Ring, pins: &Pins, window: Window, sealed: bool) -> anyhow::Result<Gathered> {
+        let dir = pins.dir.clone();
+        let mut this = Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), dir };
+        let pinned = this.tidy(ring)?;
+        for series in [Series::Packets, Series::Tls] {
+            let ring = ring.of(series);
+            if ring.segments().is_dir() {
+                let is_of = |name: &&Name| (name.worker == tls::WORKER) == (series == Series::Tls);
+                this.take_series(&ring, pinned.iter().filter(is_of), window, sealed)?;
+            }
         }
         this.take_logs(ring, window)?;
         Ok(this)
     }
 
-    fn take_series(&mut self, ring: &Ring, window: Window, sealed: bool) -> anyhow::Result<()> {
-        for name in ring.list()? {
+    /// What an attempt left that did not come to its plan: the whole segments that the ring has no more. Of all else there is
+    /// the same or better in the ring.
+    fn tidy(&self, ring: &Ring) -> anyhow::Result<Vec<Name>> {
+        let context = || self.dir.display().to_string();
+        let mut pinned = Vec::new();
+        for entry in fs::read_dir(&self.dir).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name: Option<Name> = file.strip_suffix(".json").unwrap_or(&file).parse().ok();
+            match name {
+                Some(name) if !name.open && self.is_only_here(ring, name) => {
+                    if file == name.to_string() {
+                        pinned.push(name);
+                    }
+                }
+                _ if file == "lock" || file == WANTED || path.is_dir() => {}
+                _ => fs::remove_file(&path).with_context(context)?,
+            }
+        }
+        Ok(pinned)
+    }
+
+    fn is_only_here(&self, ring: &Ring, name: Name) -> bool {
+        let series = if name.worker == tls::WORKER { Series::Tls } else { Series::Packets };
+        let segments = ring.of(series).segments();
+        let open = Name { open: true, ..name };
+        let is_there = |name: Name| segments.join(name.to_string()).exists();
+        let is_whole = |sidecar: Sidecar| {
+            let measured = measure(&self.dir.join(name.to_string()));
+            measured.is_ok_and(|(size, sha256)| size == sidecar.bytes_stored && sha256 == sidecar.sha256)
+        };
+        !is_there(name)
+            && !is_there(open)
+            && self.pinned_sidecar(name).is_ok_and(|(sidecar, _)| is_whole(sidecar))
+    }
+
+    fn pinned_sidecar(&self, name: Name) -> anyhow::Result<(Sidecar, Vec<u8>)> {
+        let bytes = fs::read(self.dir.join(name.sidecar()))?;
+        Ok((Sidecar::from_bytes(&bytes)?, bytes))
+    }
+
+    fn take_series<'a>(
+        &mut self,
+        ring: &Ring,
+        pinned: impl Iterator<Item = &'a Name>,
+        window: Window,
+        sealed: bool,
+    ) -> anyhow::Result<()> {
+        let names: BTreeSet<Name> = ring.list()?.into_iter().chain(pinned.copied()).collect();
+        for name in names {
             match name.open {
                 // Sealed just now; what is open again came later.
                 true if sealed && name.first_ns > window.to_ns => {}
@@ -94,12 +118,13 @@ impl Gathered {
     }
 
     pub fn bytes(&self) -> u64 {
-        self.items.iter().map(|item| item.size).sum()
+        self.items.iter().map(|item| item.object.size).sum()
     }
 
     fn take_sealed(&mut self, ring: &Ring, name: Name, window: Window) -> anyhow::Result<()> {
-        let found = ring.sidecar(name);
-        let linked = link(&ring.segments(), &self.pins.dir, &[name.to_string(), name.sidecar()])?;
+        let found = ring.sidecar(name).map_err(anyhow::Error::from);
+        let linked = link(&ring.segments(), &self.dir, &[name.to_string(), name.sidecar()])?;
+        let found = if linked { self.pinned_sidecar(name) } else { found };
         let (sidecar, bytes) = match found {
             Ok(found) if linked => found,
             // Evicted between the listing and the link: gone before this snapshot, unless it mattered.
@@ -128,7 +153,7 @@ impl Gathered {
         let path = ring.segments().join(name.to_string());
         let prev = self.sidecars.iter().rfind(|sidecar| sidecar.worker == name.worker);
         let prev = prev.map(|sidecar| chain_hash(&sidecar.to_bytes()));
-        let resealed = match reseal(&path, name, &self.pins.dir, ring, prev, &versions()) {
+        let resealed = match reseal(&path, name, &self.dir, ring, prev, &versions()) {
             Ok(resealed) => resealed,
             // Sealed under our eyes.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -139,10 +164,10 @@ impl Gathered {
         let Some((sealed, _)) = resealed else {
             return Ok(());
         };
-        let file = self.pins.dir.join(sealed.name.sealed().to_string());
-        fs::rename(self.pins.dir.join(sealed.name.to_string()), &file)
+        let file = self.dir.join(sealed.name.sealed().to_string());
+        fs::rename(self.dir.join(sealed.name.to_string()), &file)
             .with_context(|| file.display().to_string())?;
-        let sidecar = self.pins.dir.join(name.sidecar());
+        let sidecar = self.dir.join(name.sidecar());
         fs::write(&sidecar, &sealed.sidecar_bytes).with_context(|| sidecar.display().to_string())?;
         if overlaps(&sealed.sidecar, window) {
             self.add_segment(ring, name.sealed(), sealed.sidecar, &sealed.sidecar_bytes);
@@ -151,7 +176,7 @@ impl Gathered {
     }
 
     fn add_segment(&mut self, ring: &Ring, name: Name, sidecar: Sidecar, bytes: &[u8]) {
-        let file = self.pins.dir.join(name.to_string());
+        let file = self.dir.join(name.to_string());
         let size = fs::metadata(&file).map_or(0, |meta| meta.len());
         if size != sidecar.bytes_stored {
             let why = format!("{size} bytes on disk, {} when it was sealed", sidecar.bytes_stored);
@@ -159,33 +184,32 @@ impl Gathered {
             return;
         }
         let folder = ring.series().folder();
-        let segment = Item {
+        let segment = Object {
             path: format!("{folder}/{name}"),
             kind: ObjectKind::Segment,
             size,
             sha256: sidecar.sha256.clone(),
-            file,
         };
-        let beside = Item {
+        let beside = Object {
             path: format!("{folder}/{}", name.sidecar()),
             kind: ObjectKind::Sidecar,
             size: bytes.len() as u64,
             sha256: chain_hash(bytes),
-            file: self.pins.dir.join(name.sidecar()),
         };
-        self.items.extend([segment, beside]);
+        let sidecar_file = self.dir.join(name.sidecar());
+        self.items.extend([Item { object: segment, file }, Item { object: beside, file: sidecar_file }]);
         self.sidecars.push(sidecar);
     }
 
     fn take_logs(&mut self, ring: &Ring, window: Window) -> anyhow::Result<()> {
-        let logs = take_logs(ring, window.from_ns, &self.pins.dir, "log/")?;
+        let logs = take_logs(ring, window.from_ns, &self.dir, "log/")?;
         self.items.extend(logs);
         Ok(())
     }
 
     fn unpin(&self, files: &[String]) {
         for file in files {
-            let _ = fs::remove_file(self.pins.dir.join(file));
+            let _ = fs::remove_file(self.dir.join(file));
         }
     }
 }
@@ -204,7 +228,8 @@ pub fn take_logs(ring: &Ring, from_ns: i64, dir: &Path, below: &str) -> anyhow::
             continue;
         }
         let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;
-        items.push(Item { path: format!("{below}{closed}"), kind: ObjectKind::Log, size, sha256, file });
+        let object = Object { path: format!("{below}{closed}"), kind: ObjectKind::Log, size, sha256 };
+        items.push(Item { object, file });
     }
     Ok(items)
 }
@@ -234,6 +259,8 @@ fn link(from: &Path, to: &Path, files: &[String]) -> anyhow::Result<bool> {
         match fs::hard_link(from.join(file), &target) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // Evicted, but held since an attempt before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && target.exists() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 fs::copy(from.join(file), &target).with_context(|| target.display().to_string())?;

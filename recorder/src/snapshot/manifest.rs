@@ -2,12 +2,11 @@
 //! In: what was gathered. Out: the node's manifest, and the line the top manifest has about it.
 
 use shark_schema::manifest::{
-    MANIFEST_VERSION, ManifestError, NodeEntry, NodeManifest, Object, ObjectKind, Ulid, Window,
-    node_manifest_path,
+    MANIFEST_VERSION, ManifestError, NodeEntry, NodeManifest, ObjectKind, Ulid, Window, node_manifest_path,
 };
 use shark_schema::segment::Counters;
 
-use super::{Gathered, Item, Wanted};
+use super::{Gathered, Wanted};
 use crate::record::versions;
 use crate::ring::Ring;
 use crate::segment::chain_hash;
@@ -25,20 +24,13 @@ pub fn of_node(ring: &Ring, id: &Ulid, wanted: &Wanted, gathered: &Gathered, sea
         wanted: wanted.window,
         real: from_ns.zip(to_ns).map(|(from_ns, to_ns)| Window { from_ns, to_ns }),
         sealed,
-        objects: gathered.items.iter().map(Object::from).collect(),
+        objects: gathered.items.iter().map(|item| item.object.clone()).collect(),
         packets: gathered.packet_sidecars().map(|sidecar| sidecar.packets).sum(),
         loss,
         config_sha256: gathered.packet_sidecars().next_back().map(|sidecar| sidecar.config_sha256.clone()),
         clock_error_ns: None,
         missing: gathered.missing.clone(),
         versions: versions(),
-    }
-}
-
-impl From<&Item> for Object {
-    fn from(item: &Item) -> Object {
-        let Item { path, kind, size, sha256, .. } = item.clone();
-        Object { path, kind, size, sha256 }
     }
 }
 

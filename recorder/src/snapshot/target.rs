@@ -2,6 +2,7 @@
 //! In: files and manifests. Out: objects below `<prefix>/<id>/`, manifests create-only.
 //! Memory is bounded by a few parts whatever the sizes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,12 @@ impl Target {
         let complete = match self {
             Target::Directory(dir) => {
                 private_dir(dir).map_err(|source| TargetError::Io { path: dir.clone(), source })?;
-                dir.join("manifest.json").exists()
+                let complete = dir.join("manifest.json").exists();
+                if complete && resuming {
+                    // Who wrote it may have died before its draft was gone.
+                    let _ = fs::remove_file(draft(&dir.join("manifest.json")));
+                }
+                complete
             }
             Target::Bucket { store, prefix, .. } => {
                 let listed = store.list_with_delimiter(Some(prefix)).await.map_err(|e| self.failed(&e))?;
@@ -114,13 +120,14 @@ impl Target {
     async fn put(&self, below: &str, item: &Item) -> Result<(), TargetError> {
         match self {
             Target::Directory(dir) => {
-                let path = dir.join(below).join(&item.path);
-                place(&item.file, &path, item.size).map_err(|source| TargetError::Io { path, source })
+                let path = dir.join(below).join(&item.object.path);
+                place(&item.file, &path, item.object.size).map_err(|source| TargetError::Io { path, source })
             }
             Target::Bucket { store, prefix, .. } => {
-                let parts = below.split('/').chain(item.path.split('/')).filter(|part| !part.is_empty());
+                let parts =
+                    below.split('/').chain(item.object.path.split('/')).filter(|part| !part.is_empty());
                 let key = parts.fold(prefix.clone(), Key::join);
-                if store.head(&key).await.is_ok_and(|meta| meta.size == item.size) {
+                if store.head(&key).await.is_ok_and(|meta| meta.size == item.object.size) {
                     return Ok(());
                 }
                 upload(store.as_ref(), &key, &item.file).await.map_err(|error| match error {
@@ -129,6 +136,34 @@ impl Target {
                 })
             }
         }
+    }
+
+    /// Removes what lies below these folders and is not named.
+    pub async fn keep_only(&self, below: &[&str], named: &BTreeSet<String>) -> Result<(), TargetError> {
+        for folder in below {
+            match self {
+                Target::Directory(dir) => {
+                    let failed = |source| TargetError::Io { path: dir.join(folder), source };
+                    keep_files(dir, &dir.join(folder), named).map_err(failed)?;
+                }
+                Target::Bucket { store, prefix, .. } => {
+                    let folder = folder.split('/').fold(prefix.clone(), Key::join);
+                    let mut listed = store.list(Some(&folder));
+                    while let Some(object) = listed.next().await {
+                        let key = object.map_err(|error| self.failed(&error))?.location;
+                        let parts: Vec<_> = key.prefix_match(prefix).into_iter().flatten().collect();
+                        let path = parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>().join("/");
+                        if !named.contains(&path) {
+                            tracing::warn!(
+                                "{key} was left by an attempt before and does not belong: removed"
+                            );
+                            store.delete(&key).await.map_err(|error| self.failed(&error))?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Creates an object; one that exists is an error and stays as it is.
@@ -229,12 +264,33 @@ fn place(from: &Path, to: &Path, size: u64) -> io::Result<()> {
     File::open(to)?.sync_all()
 }
 
+fn keep_files(root: &Path, dir: &Path, named: &BTreeSet<String>) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            keep_files(root, &path, named)?;
+        } else if !path.strip_prefix(root).is_ok_and(|path| named.contains(&*path.to_string_lossy())) {
+            tracing::warn!("{} was left by an attempt before and does not belong: removed", path.display());
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn draft(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
+}
+
 fn create_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         private_dir(parent)?;
     }
     // Whole or not at all: the link is the act of creation, and fails where there is a file already.
-    let draft = path.with_extension("tmp");
+    let draft = draft(path);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use http::{StatusCode, Uri};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use shark_schema::manifest::ObjectKind;
+use shark_schema::manifest::{Object, ObjectKind};
 use tokio::time::timeout;
 
 use super::Item;
@@ -65,7 +65,8 @@ async fn download(base: &str, from_ns: i64, dir: &Path) -> anyhow::Result<(Strin
             copy_whole(&got, &file).with_context(|| file.display().to_string())?;
         }
         let (size, sha256) = measure(&file).with_context(|| file.display().to_string())?;
-        items.push(Item { path: format!("{BELOW}{closed}"), kind: ObjectKind::Log, size, sha256, file });
+        let object = Object { path: format!("{BELOW}{closed}"), kind: ObjectKind::Log, size, sha256 };
+        items.push(Item { object, file });
     }
     Ok((list.cluster, items))
 }

@@ -105,6 +105,7 @@ impl Answers for Served {
             ring_limit_bytes: Some(self.ring_bytes),
             kube: Some(self.watching.status()),
             tls: None,
+            interrupted: Vec::new(),
             ..api::of_files(&self.ring)
         }
     }

@@ -19,6 +19,7 @@ mod net;
 mod process;
 mod reading;
 mod replay;
+mod resume;
 mod s3;
 mod snapshot;
 mod stores;

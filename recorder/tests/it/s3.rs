@@ -14,7 +14,7 @@ use crate::reading::{facts, numbers, packets};
 use crate::snapshot::verify;
 
 const KEY: &str = "AKTEST";
-const SECRET: &str = "SKTEST";
+pub const SECRET: &str = "SKTEST";
 
 #[test]
 fn to_a_bucket_and_back() {
@@ -158,9 +158,9 @@ fn program() -> PathBuf {
     std::env::var_os("SHARK_S3S_FS").map(PathBuf::from).or(installed).unwrap_or_else(|| "s3s-fs".into())
 }
 
-struct Server {
+pub struct Server {
     child: Child,
-    root: PathBuf,
+    pub root: PathBuf,
     host: &'static str,
     port: u16,
     _dir: tempfile::TempDir,
@@ -168,7 +168,7 @@ struct Server {
 
 impl Server {
     /// None, with the reason printed, where s3s-fs is not installed.
-    fn start() -> Option<Server> {
+    pub fn start() -> Option<Server> {
         Server::start_at("127.0.0.1", "/proc/self/ns/net")
     }
 
@@ -217,7 +217,7 @@ impl Server {
     }
 
     /// `sharkrec` with the server in its environment.
-    fn command(&self, namespace: &str, secret: &str) -> Command {
+    pub fn command(&self, namespace: &str, secret: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net={namespace}"))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use shark_schema::manifest::{Manifest, NodeManifest, ObjectKind, Window};
 use sharkrec::ring::Ring;
-use sharkrec::snapshot::{Gathered, Target};
+use sharkrec::snapshot::{Gathered, Pins, Target};
 
 use crate::net::Net;
 use crate::process::{Recorder, sharkrec, sharkrec_fails, sharkrec_ok};
@@ -122,7 +122,8 @@ fn eviction_takes_nothing_from_a_snapshot_and_breaks_no_budget() {
     let ring = Ring::open(&root).unwrap();
     sharkrec::api::ask_seal(&ring).expect("it seals");
     let window = Window { from_ns: 0, to_ns: i64::MAX };
-    let gathered = Gathered::pin(&ring, "01ARZ3NDEKTSV4RRFFQ69G5FAV", window, true).unwrap();
+    let pins = Pins::new(&ring, "01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+    let gathered = Gathered::pin(&ring, &pins, window, true).unwrap();
     let pinned: Vec<u64> =
         packets(&ring.pins().join("01ARZ3NDEKTSV4RRFFQ69G5FAV")).iter().filter_map(number).collect();
     assert_eq!(pinned, (0..3_000).collect::<Vec<_>>());
@@ -140,14 +141,14 @@ fn eviction_takes_nothing_from_a_snapshot_and_breaks_no_budget() {
     runtime.block_on(target.put_all("nodes/n", &gathered.items)).unwrap();
     let copied: Vec<u64> = packets(&to.join("x/nodes/n/segments")).iter().filter_map(number).collect();
     assert_eq!(copied, pinned);
-    drop(gathered);
+    pins.let_go();
     assert_eq!(fs::read_dir(ring.pins()).unwrap().count(), 0);
     net.send(sent, 100, 100, 0).join().unwrap();
     recorder.stop();
 }
 
 /// Bytes below a folder, each file once however many names it has there.
-fn linked_once(dir: &Path) -> u64 {
+pub fn linked_once(dir: &Path) -> u64 {
     use std::collections::HashMap;
     use std::os::unix::fs::MetadataExt;
     fn walk(dir: &Path, sizes: &mut HashMap<u64, u64>) {
