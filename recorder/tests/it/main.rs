@@ -6,6 +6,7 @@ mod budget;
 mod crash;
 mod disk;
 mod doctor;
+mod gcs;
 mod kube;
 mod kube_chart;
 mod kube_gaps;

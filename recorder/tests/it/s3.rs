@@ -144,7 +144,7 @@ impl Server {
     }
 }
 
-fn failed(output: &Output, sentence: &str) -> bool {
+pub fn failed(output: &Output, sentence: &str) -> bool {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains(sentence), "{error}");
     output.status.code() == Some(1) && output.stdout.is_empty()
@@ -162,7 +162,7 @@ pub struct Server {
     child: Child,
     pub root: PathBuf,
     host: &'static str,
-    port: u16,
+    pub port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -172,8 +172,17 @@ impl Server {
         Server::start_at("127.0.0.1", "/proc/self/ns/net")
     }
 
+    /// Without keys: who asks is let in.
+    pub fn start_open() -> Option<Server> {
+        Server::start_with("127.0.0.1", "/proc/self/ns/net", &[])
+    }
+
     /// On an address of another network namespace.
     fn start_at(host: &'static str, namespace: &str) -> Option<Server> {
+        Server::start_with(host, namespace, &["--access-key", KEY, "--secret-key", SECRET])
+    }
+
+    fn start_with(host: &'static str, namespace: &str, keys: &[&str]) -> Option<Server> {
         let program = program();
         if Command::new(&program).arg("--version").output().is_err() {
             println!("skipped: no s3s-fs in $PATH or SHARK_S3S_FS; deploy/install-s3s.sh installs it");
@@ -187,7 +196,8 @@ impl Server {
         let child = Command::new("nsenter")
             .arg(&net)
             .arg(&program)
-            .args(["--access-key", KEY, "--secret-key", SECRET, "--host", host, "--port", &port.to_string()])
+            .args(keys)
+            .args(["--host", host, "--port", &port.to_string()])
             .arg(&root)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
