@@ -58,7 +58,7 @@ block! {
         is_error: Bool,
         /// Timeout, reset, no_response, 503, NXDOMAIN, SQLSTATE, ...
         error_type: Text [otel = "error.type"],
-        /// Payload came from inside TLS (uprobe or keys).
+        /// Payload came from inside TLS (uprobe or keys); `flow_id` is that of the encrypted conversation.
         tls: Bool [kfl = "tls"],
         /// W3C trace id if propagated.
         trace_id: Text [otel = "trace_id"],

@@ -1,17 +1,18 @@
 //! One conversation of the transport layer: counters for each place it was seen at, its two streams, and whatever protocol
 //! speaks on it. In: packets in capture order. Out: a row of `flows`, and calls through the protocol's driver.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
+mod application;
+mod inside;
+mod name;
 
+pub use self::inside::Inside;
+pub use self::name::{community_id, has_ports, ip_text};
+
+use self::application::App;
+use self::name::flow_id;
 use crate::copies::Copies;
-use crate::dissector::{Direction, End, Options, Over, Probe};
-use crate::driver::{Conversation, Status};
+use crate::dissector::{Direction, End, Options};
 use crate::frame::{FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Told, Transport};
-use crate::inside::Inside;
-use crate::limits;
-use crate::protocols::{PROTOCOLS, RECOGNISED};
 use crate::rows::{Catalog, Context, FlowFacts, Tables};
 use crate::stream::{Event, Mark, Piece, Stream};
 use crate::tcp::Connection;
@@ -89,25 +90,6 @@ pub struct Counters {
     pub wire_bytes: u64,
 }
 
-enum App {
-    /// Nothing but bytes that fit several protocols.
-    Undecided(Option<Box<Held>>),
-    Talk(Box<dyn Conversation>),
-    /// No protocol we know.
-    Opaque,
-}
-
-#[derive(Default)]
-struct Held {
-    sides: [(Vec<u8>, Mark); 2],
-    /// How often each direction began like no protocol.
-    tries: [u8; 2],
-}
-
-/// Looks at each direction: once at the start of a stream, but a datagram says nothing of the next one, and in the middle of
-/// a stream any packet may begin a message.
-const TRIES: u8 = 8;
-
 /// What a flow needs from its shard.
 pub struct Scope<'a> {
     /// Builders.
@@ -140,7 +122,7 @@ impl Flow {
             both_tell: false,
             streams: [Stream::default(), Stream::default()],
             copies: Copies::default(),
-            app: App::Undecided(None),
+            app: App::default(),
             aligned: packet.key.protocol != 6,
             gapped: false,
             handed: [0; 2],
@@ -172,7 +154,7 @@ impl Flow {
     }
 
     /// Reads what a packet says that was counted at a place.
-    pub fn read(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, place: usize) {
+    fn read(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, place: usize) {
         let direction = from(packet);
         match &packet.transport {
             Transport::Tcp(tcp) => {
@@ -193,7 +175,7 @@ impl Flow {
     }
 
     /// Counts a packet where it was seen; returns the number of that observation, 0 for the one that stands for the flow.
-    pub fn count(&mut self, packet: &Packet<'_>) -> usize {
+    fn count(&mut self, packet: &Packet<'_>) -> usize {
         let here = mark(&packet.frame, None);
         let (iface, teller) = (packet.frame.iface, teller(packet));
         if !self.is_seen() {
@@ -227,7 +209,7 @@ impl Flow {
     }
 
     /// Number of an observation, the counted one first.
-    pub fn place(&self, iface: u32, teller: Option<Direction>) -> Option<usize> {
+    fn place(&self, iface: u32, teller: Option<Direction>) -> Option<usize> {
         let all = [&self.counted].into_iter().chain(self.others.iter().map(|other| &other.seen));
         all.into_iter().position(|seen| (seen.iface, seen.teller) == (iface, teller))
     }
@@ -267,7 +249,7 @@ impl Flow {
         }
         for direction in [direction, other] {
             if self.streams[direction as usize].ended() {
-                self.end(scope, direction, End::Fin);
+                self.end_application(scope, direction, End::Fin);
             }
         }
         if tcp.flags & RST != 0 && !self.closed {
@@ -296,148 +278,12 @@ impl Flow {
         self.streams[direction as usize] = stream;
     }
 
-    fn application(&mut self, scope: &mut Scope<'_>, direction: Direction, event: Event<'_>, quiet: bool) {
-        self.handed[direction as usize] += match event {
-            Event::Data(bytes, _) => bytes.len() as u64,
-            Event::Gap(len) => len,
-        };
-        self.hand(scope, direction, event, quiet);
-    }
-
-    fn hand(&mut self, scope: &mut Scope<'_>, direction: Direction, event: Event<'_>, quiet: bool) {
-        match std::mem::replace(&mut self.app, App::Opaque) {
-            App::Opaque => {}
-            App::Talk(talk) => self.talk(scope, talk, direction, event, quiet),
-            App::Undecided(held) => match event {
-                Event::Gap(_) => {
-                    self.aligned = false;
-                    self.gapped = true;
-                    self.app = App::Undecided(None);
-                }
-                Event::Data(bytes, mark) => self.decide(scope, held, direction, bytes, mark),
-            },
-        }
-    }
-
-    fn talk(
-        &mut self,
-        scope: &mut Scope<'_>,
-        mut talk: Box<dyn Conversation>,
-        direction: Direction,
-        event: Event<'_>,
-        quiet: bool,
-    ) {
-        let mut cx = self.context(scope);
-        let status = match event {
-            Event::Data(bytes, mark) => talk.data(&mut cx, direction, bytes, mark, quiet),
-            Event::Gap(len) => {
-                talk.gap(&mut cx, direction, len);
-                Status::Open
-            }
-        };
-        match status {
-            Status::Open => self.app = App::Talk(talk),
-            Status::Refused => {
-                cx.flow.l7.retain(|name| *name != talk.name());
-                self.app = App::Opaque;
-            }
-            Status::Became => {
-                talk.finish(&mut cx, End::Fin);
-                self.app = App::Undecided(None);
-                self.aligned = true;
-                for direction in [Direction::Forward, Direction::Backward] {
-                    let (rest, mark) = talk.take_rest(direction);
-                    if !rest.is_empty() {
-                        self.hand(scope, direction, Event::Data(&rest, mark), false);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Finds the protocol that begins like these bytes.
-    fn decide(
-        &mut self,
-        scope: &mut Scope<'_>,
-        held: Option<Box<Held>>,
-        direction: Direction,
-        bytes: &[u8],
-        mark: Mark,
-    ) {
-        let mut held = held.unwrap_or_default();
-        let tries = if self.key.protocol == 6 && self.aligned { 1 } else { TRIES };
-        if held.tries[direction as usize] >= tries {
-            self.app = App::Undecided(Some(held));
-            return;
-        }
-        let before = &held.sides[direction as usize];
-        let joined = (!before.0.is_empty()).then(|| [before.0.as_slice(), bytes].concat());
-        let (bytes, mark) = joined.as_ref().map_or((bytes, mark), |joined| (joined.as_slice(), before.1));
-        let over = if self.key.protocol == 6 { Over::Tcp } else { Over::Udp };
-        let mut wait = false;
-        let mut found = None;
-        for (number, protocol) in by_port(&self.key, over) {
-            match (protocol.probe)(bytes) {
-                Probe::Yes => found = Some((number, true)),
-                Probe::More => wait = true,
-                Probe::No if !self.aligned && (protocol.resync)(bytes).is_some() => {
-                    found = Some((number, false))
-                }
-                Probe::No => {}
-            }
-            if found.is_some() {
-                break;
-            }
-        }
-        if let Some((number, aligned)) = found {
-            let table = scope.table_numbers[number];
-            let mut talk = (PROTOCOLS[number].talk)(table, *scope.options, aligned);
-            let gapped = self.gapped;
-            let mut starts = self.handed;
-            starts[direction as usize] -= bytes.len() as u64;
-            starts[direction.opposite() as usize] -= held.sides[direction.opposite() as usize].0.len() as u64;
-            talk.begin(starts);
-            self.recognise(talk.name());
-            let mut cx = self.context(scope);
-            if gapped {
-                // Whether what is missing asked or answered, nobody knows.
-                talk.gap(&mut cx, direction, 0);
-            }
-            self.app = App::Talk(talk);
-            let (other, other_mark) = std::mem::take(&mut held.sides[direction.opposite() as usize]);
-            if !other.is_empty() {
-                self.hand(scope, direction.opposite(), Event::Data(&other, other_mark), false);
-            }
-            self.hand(scope, direction, Event::Data(bytes, mark), false);
-        } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes)) {
-            self.recognise(name);
-        } else if wait && bytes.len() < limits::PROBE_BUFFER {
-            held.sides[direction as usize] = (bytes.to_vec(), mark);
-            self.app = App::Undecided(Some(held));
-        } else {
-            held.tries[direction as usize] += 1;
-            held.sides[direction as usize].0 = Vec::new();
-            if held.tries.iter().any(|&spent| spent < tries) {
-                self.app = App::Undecided(Some(held));
-            }
-        }
-    }
-
-    fn end(&mut self, scope: &mut Scope<'_>, direction: Direction, end: End) {
-        if let App::Talk(mut talk) = std::mem::replace(&mut self.app, App::Opaque) {
-            talk.end(&mut self.context(scope), direction, end);
-            self.app = App::Talk(talk);
-        }
-    }
-
     /// Nothing more will come: hands out what is held and writes what waits.
     pub fn close(&mut self, scope: &mut Scope<'_>, end: End) {
         for direction in [Direction::Forward, Direction::Backward] {
             self.stream(scope, direction, false, |stream, out| stream.flush(out));
         }
-        if let App::Talk(mut talk) = std::mem::replace(&mut self.app, App::Opaque) {
-            talk.finish(&mut self.context(scope), end);
-        }
+        self.finish_application(scope, end);
         self.closed = true;
     }
 
@@ -448,18 +294,11 @@ impl Flow {
 
     /// Bytes held.
     pub fn memory(&self) -> usize {
-        let app = match &self.app {
-            App::Talk(talk) => talk.memory(),
-            App::Undecided(Some(held)) => {
-                size_of::<Held>() + held.sides.iter().map(|(bytes, _)| bytes.len()).sum::<usize>()
-            }
-            _ => 0,
-        };
         let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 160);
         let streams: usize = self.streams.iter().map(Stream::memory).sum();
         let others = self.others.capacity() * size_of::<Further>();
         let inside = self.inside.as_ref().map_or(0, |inside| inside.memory());
-        size_of::<Flow>() + app + facts + streams + others + inside + self.copies.memory()
+        size_of::<Flow>() + self.app.memory() + facts + streams + others + inside + self.copies.memory()
     }
 
     /// Who asks, and how that is known; without proof the end with the well-known port answers.
@@ -501,7 +340,7 @@ impl Flow {
     }
 
     /// Notes what it speaks.
-    pub fn recognise(&mut self, name: &'static str) {
+    fn recognise(&mut self, name: &'static str) {
         let l7 = &mut self.facts().l7;
         if !l7.contains(&name) {
             l7.push(name);
@@ -513,20 +352,6 @@ impl Flow {
         let is_inside = self.counted.teller.is_some();
         Context { flow: self.facts(), tables: scope.tables, catalog, is_inside }
     }
-}
-
-/// Protocols over a transport, those whose usual port fits first.
-fn by_port(
-    key: &FlowKey,
-    over: Over,
-) -> impl Iterator<Item = (usize, &'static crate::protocols::Protocol)> + use<> {
-    let ports = key.ends.map(|end| end.port);
-    let fits =
-        move |protocol: &crate::protocols::Protocol| ports.iter().any(|port| protocol.ports.contains(port));
-    let over = move || PROTOCOLS.iter().enumerate().filter(move |(_, protocol)| protocol.over == over);
-    over()
-        .filter(move |(_, protocol)| fits(protocol))
-        .chain(over().filter(move |(_, protocol)| !fits(protocol)))
 }
 
 /// Sender of a packet.
@@ -545,72 +370,4 @@ pub fn teller(packet: &Packet<'_>) -> Option<Direction> {
 /// Where a frame lies.
 pub fn mark(frame: &Frame<'_>, acked: Option<u64>) -> Mark {
     Mark { ts_ns: frame.ts_ns, segment: frame.segment, frame: frame.number, acked }
-}
-
-/// True for protocols whose endpoints have ports (ICMP has a type and a code there).
-pub fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, 6 | 17 | 132)
-}
-
-/// An address as RFC 5952 writes it.
-pub fn ip_text(ip: &[u8; 16]) -> String {
-    let v6 = std::net::Ipv6Addr::from(*ip);
-    v6.to_ipv4_mapped().map_or_else(|| v6.to_string(), |v4| v4.to_string())
-}
-
-/// Community ID version 1 with seed 0 (<https://github.com/corelight/community-id-spec>).
-pub fn community_id(key: &FlowKey) -> String {
-    let mut hash = Sha1::new();
-    hash.update([0, 0]);
-    let [first, second] = &key.ends;
-    // IPv4 addresses are hashed with their four bytes; their order is that of the mapped form.
-    for end in [first, second] {
-        let v4 = std::net::Ipv6Addr::from(end.ip).to_ipv4_mapped();
-        match v4 {
-            Some(v4) => hash.update(v4.octets()),
-            None => hash.update(end.ip),
-        }
-    }
-    hash.update([key.protocol, 0]);
-    if has_ports(key.protocol) || matches!(key.protocol, 1 | 58) {
-        hash.update(first.port.to_be_bytes());
-        hash.update(second.port.to_be_bytes());
-    }
-    format!("1:{}", STANDARD.encode(hash.finalize()))
-}
-
-/// Deterministic id of a conversation: its key and its first time stamp.
-fn flow_id(key: &FlowKey, first_ns: i64) -> String {
-    let mut hash = Sha1::new();
-    for end in &key.ends {
-        hash.update(end.ip);
-        hash.update(end.port.to_be_bytes());
-    }
-    hash.update([key.protocol]);
-    for vlan in key.vlans {
-        hash.update(vlan.to_be_bytes());
-    }
-    hash.update(first_ns.to_be_bytes());
-    hash.finalize()[..10].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::{End, mapped};
-
-    /// Example values of the Community ID specification.
-    #[test]
-    fn community_ids_of_the_specification() {
-        let key = |a: [u8; 4], ap, b: [u8; 4], bp, protocol| FlowKey {
-            ends: [End { ip: mapped(a), port: ap }, End { ip: mapped(b), port: bp }],
-            protocol,
-            vlans: [0; 2],
-            scope: 0,
-        };
-        let tcp = key([66, 35, 250, 204], 80, [128, 232, 110, 120], 34855, 6);
-        assert_eq!(community_id(&tcp), "1:LQU9qZlK+B5F3KDmev6m5PMibrg=");
-        let udp = key([8, 8, 8, 8], 53, [192, 168, 1, 52], 54585, 17);
-        assert_eq!(community_id(&udp), "1:d/FP5EW3wiY1vCndhwleRRKHowQ=");
-    }
 }

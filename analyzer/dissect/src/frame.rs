@@ -55,9 +55,13 @@ impl Site {
                 None => v6.is_loopback() || v6.is_unicast_link_local(),
             }
         };
-        if ends.into_iter().any(stays) { 1 << 16 | u32::from(self.node) } else { self.cluster.into() }
+        if ends.into_iter().any(stays) { OF_NODE | u32::from(self.node) } else { self.cluster.into() }
     }
 }
+
+/// In a scope: addresses that never leave a node, or only one of its network namespaces.
+const OF_NODE: u32 = 1 << 16;
+const OF_NAMESPACE: u32 = 1 << 31;
 
 /// Addresses, ports and context of a conversation, the smaller endpoint first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,8 +72,20 @@ pub struct FlowKey {
     pub protocol: u8,
     /// VLAN ids, outermost first; 0 for none.
     pub vlans: [u16; 2],
-    /// In what the addresses are unique: a cluster or a node.
+    /// In what the addresses are unique: a cluster, a node, or one of a node's network namespaces.
     pub scope: u32,
+}
+
+impl FlowKey {
+    /// True for addresses that every network namespace of a node has.
+    pub fn is_of_node(&self) -> bool {
+        self.scope & OF_NODE != 0
+    }
+
+    /// The same addresses in the network namespace of an interface.
+    pub fn at(self, iface: u32) -> FlowKey {
+        FlowKey { scope: OF_NAMESPACE | iface, ..self }
+    }
 }
 
 /// One endpoint.

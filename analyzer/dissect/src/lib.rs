@@ -10,7 +10,6 @@ pub mod dissector;
 pub mod driver;
 pub mod flow;
 pub mod frame;
-mod inside;
 pub mod limits;
 pub mod pipeline;
 pub mod protocols;

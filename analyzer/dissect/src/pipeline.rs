@@ -28,6 +28,8 @@ pub struct Counts {
     pub wire_bytes: u64,
     /// Captured bytes.
     pub captured_bytes: u64,
+    /// Packets that were made of what programs told of their TLS; none of the frames.
+    pub plaintext: u64,
     /// Frames that are not IP.
     pub not_ip: u64,
     /// Frames cut short or broken before their addresses.
@@ -183,9 +185,7 @@ fn deal<'a>(chunk: &Chunk<'a>, keep_strays: bool) -> Dealt<'a> {
         counts: Counts::default(),
     };
     for frame in chunk {
-        dealt.counts.frames += 1;
-        dealt.counts.wire_bytes += u64::from(frame.wire_len);
-        dealt.counts.captured_bytes += frame.data.len() as u64;
+        dealt.counts.add(&Counts::of(frame));
         let stray = match decode(*frame) {
             Decoded::Packet(packet) => {
                 dealt.shards[shard_of(&packet.key)].push(packet);
@@ -213,10 +213,23 @@ fn deal<'a>(chunk: &Chunk<'a>, keep_strays: bool) -> Dealt<'a> {
 }
 
 impl Counts {
+    fn of(frame: &Frame<'_>) -> Counts {
+        match frame.site.told {
+            Some(_) => Counts { plaintext: 1, ..Counts::default() },
+            None => Counts {
+                frames: 1,
+                wire_bytes: frame.wire_len.into(),
+                captured_bytes: frame.data.len() as u64,
+                ..Counts::default()
+            },
+        }
+    }
+
     fn add(&mut self, other: &Counts) {
         self.frames += other.frames;
         self.wire_bytes += other.wire_bytes;
         self.captured_bytes += other.captured_bytes;
+        self.plaintext += other.plaintext;
         self.not_ip += other.not_ip;
         self.undecodable += other.undecodable;
         self.fragments += other.fragments;

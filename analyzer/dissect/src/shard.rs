@@ -63,8 +63,18 @@ impl Shard {
     pub fn packet(&mut self, catalog: &Catalog, packet: &Packet<'_>) {
         self.clock.tick(packet.frame.ts_ns);
         self.expire(catalog);
-        let hash = FxBuildHasher.hash_one(packet.key);
+        let mut hash = FxBuildHasher.hash_one(packet.key);
         let mut at = self.find(hash, &packet.key);
+        let of_another_place;
+        let packet = match at {
+            Some(found) if self.flow(found).is_elsewhere(packet) => {
+                of_another_place = Packet { key: packet.key.at(packet.frame.iface), ..*packet };
+                hash = FxBuildHasher.hash_one(of_another_place.key);
+                at = self.find(hash, &of_another_place.key);
+                &of_another_place
+            }
+            _ => packet,
+        };
         if let Some(old) = at
             && self.flow(old).is_reused_by(packet)
         {

@@ -76,6 +76,8 @@ pub struct CountsNote {
     pub frames: u64,
     pub wire_bytes: u64,
     pub captured_bytes: u64,
+    #[serde(default)]
+    pub plaintext: u64,
     pub not_ip: u64,
     pub undecodable: u64,
     pub fragments: u64,
@@ -273,6 +275,7 @@ fn note(sources: &Sources, stats: &[FileStats], damage: &[Damage], counts: Count
             frames: counts.frames,
             wire_bytes: counts.wire_bytes,
             captured_bytes: counts.captured_bytes,
+            plaintext: counts.plaintext,
             not_ip: counts.not_ip,
             undecodable: counts.undecodable,
             fragments: counts.fragments,

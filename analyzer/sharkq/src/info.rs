@@ -27,7 +27,7 @@ FROM flows GROUP BY 1, 2 ORDER BY bytes DESC, 1, 2";
 const LOSS: &str = "\
 SELECT CAST(sum(kernel_dropped) AS BIGINT) AS kernel, CAST(sum(user_dropped) AS BIGINT) AS queue_or_disk, \
        CAST(sum(nic_dropped) AS BIGINT) AS device, CAST(sum(filtered) AS BIGINT) AS filtered, \
-       CAST(sum(truncated) AS BIGINT) AS truncated FROM segments";
+       CAST(sum(truncated) AS BIGINT) AS truncated FROM segments WHERE series = 'packets'";
 
 const TABLES: &str = "\
 SELECT 'flows' AS \"table\", count(*) AS rows FROM flows UNION ALL SELECT 'http', count(*) FROM http \
@@ -48,6 +48,7 @@ struct Info {
     undecodable_packets: u64,
     fragments: u64,
     incomplete_datagrams: u64,
+    plaintext_packets: u64,
     lost: Value,
     protocols: Value,
     rows: Value,
@@ -81,6 +82,7 @@ pub async fn write(
         undecodable_packets: note.counts.undecodable,
         fragments: note.counts.fragments,
         incomplete_datagrams: note.counts.incomplete_datagrams,
+        plaintext_packets: note.counts.plaintext,
         lost: json(&one(session, LOSS).await?)?.get(0).cloned().unwrap_or_default(),
         protocols: json(&protocols)?,
         rows: json(&one(session, TABLES).await?)?,
@@ -108,6 +110,13 @@ fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
         "Not analysed:  {} not IP, {} undecodable, {} incomplete datagrams ({} fragments)",
         info.not_ip_packets, info.undecodable_packets, info.incomplete_datagrams, info.fragments
     )?;
+    if info.plaintext_packets > 0 {
+        writeln!(
+            out,
+            "Plaintext:     {} packets, made of what programs said inside of TLS",
+            info.plaintext_packets
+        )?;
+    }
     let lost = info.lost.as_object().into_iter().flatten();
     let lost: Vec<String> =
         lost.filter(|(_, count)| !count.is_null()).map(|(cause, n)| format!("{cause} {n}")).collect();

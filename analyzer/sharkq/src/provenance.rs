@@ -46,6 +46,7 @@ fn segment_rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
             packets: signed(stats.packets),
             truncated: signed(stats.truncated),
             bytes_stored: file.size.and_then(signed),
+            series: Some(if file.is_plaintext() { "plaintext" } else { "packets" }),
             ..recorded(file)
         });
     }

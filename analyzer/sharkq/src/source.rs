@@ -88,7 +88,7 @@ impl CaptureFile {
 }
 
 /// Folders of segments in a ring and in a node's part of a snapshot: of packets, and of the plaintext of TLS.
-const SERIES: [&str; 2] = ["segments", "tls"];
+pub const SERIES: [&str; 2] = ["segments", "tls"];
 
 /// A snapshot.
 pub struct Snapshot {

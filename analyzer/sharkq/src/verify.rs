@@ -10,6 +10,7 @@ use shark_schema::segment::{Name, Sidecar};
 
 use crate::place::{Folder, PlaceError};
 use crate::provenance::hex;
+use crate::source::SERIES;
 
 /// What a check found.
 #[derive(Debug, Default, serde::Serialize)]
@@ -86,7 +87,9 @@ pub fn verify(folder: &Folder) -> anyhow::Result<Report> {
     if files.keys().any(|path| path.starts_with("nodes/") || path == "manifest.json") {
         snapshot(&mut report, folder, &files)?;
     } else if files.keys().any(|path| path.starts_with("segments/")) {
-        chain(&mut report, folder, "segments/", &files)?;
+        for series in SERIES {
+            chain(&mut report, folder, &format!("{series}/"), &files)?;
+        }
     } else {
         anyhow::bail!("{} is neither a snapshot nor a ring: there is nothing to verify", folder.name());
     }
@@ -155,7 +158,9 @@ fn snapshot(report: &mut Report, folder: &Folder, files: &BTreeMap<String, u64>)
             }
             listed.push(path);
         }
-        chain_links(report, folder, &format!("{base}segments/"), files)?;
+        for series in SERIES {
+            chain_links(report, folder, &format!("{base}{series}/"), files)?;
+        }
     }
     for path in files.keys().filter(|path| !listed.contains(path)) {
         report.problem(path, "added", "no manifest lists it");

@@ -4,6 +4,7 @@ use crate::table;
 
 table! {
     /// The centre of the model: one row per conversation, however many interfaces and nodes saw it (`flows_all` has each of those).
+    /// Its figures are those of packets; with vantage tls_uprobe there were none, and only programs at its ends told of it.
     traced "flows", FlowRow, FlowBlock, sort ["dst_namespace", "dst_workload", "ts"] {
         /// Deterministic: hash of community id and first time stamp.
         flow_id: Text [zeek = "uid"],
@@ -87,7 +88,7 @@ table! {
         proto: Text [zeek = "proto", otel = "network.transport"],
         /// Protocols recognised, for example tls, http2, grpc; empty when the payload was not recognised, NULL when there was none.
         l7: TextList [zeek = "service", kfl = "conn_l7_detected"],
-        /// Payload originator to responder.
+        /// Payload originator to responder; with vantage tls_uprobe what was said inside of TLS, else what was sent.
         orig_bytes: Int64 [unit = "B", zeek = "orig_bytes", ecs = "source.bytes"],
         /// Payload back.
         resp_bytes: Int64 [unit = "B", zeek = "resp_bytes"],

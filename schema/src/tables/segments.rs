@@ -63,5 +63,7 @@ table! {
         recorder_version: Text [pcapng = "shb_userappl"],
         /// Hash of effective config.
         config_sha256: Text,
+        /// Packets, or plaintext: packets that the recorder made of what programs said inside of TLS.
+        series: Text,
     }
 }

@@ -162,7 +162,12 @@ fn pieces<'a>(frame: &Captured, sizes: &mut impl Iterator<Item = &'a usize>) -> 
         if to < end {
             piece[tcp + 13] &= !FIN_PSH;
         }
-        cut.push(Captured { ts_ns: frame.ts_ns, wire_len: piece.len() as u32, data: piece });
+        cut.push(Captured {
+            ts_ns: frame.ts_ns,
+            wire_len: piece.len() as u32,
+            data: piece,
+            told: frame.told,
+        });
         at = to;
     }
     cut

@@ -3,6 +3,7 @@
 
 mod cutting;
 mod golden;
+mod inside;
 mod outside;
 mod recording;
 mod registry;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use shark_dissect::dissector::Options;
-use shark_dissect::frame::Frame;
+use shark_dissect::frame::{Frame, Site, Told};
 use shark_dissect::pipeline::{Analysis, Chunk};
 use shark_dissect::rows::SegmentInfo;
 use shark_schema::segment::{Block, Blocks};
@@ -20,6 +20,8 @@ pub struct Captured {
     pub ts_ns: i64,
     pub wire_len: u32,
     pub data: Vec<u8>,
+    /// The end whose program told it, on an interface of its own; none for a packet of a wire.
+    pub told: Option<(Told, u32)>,
 }
 
 /// Captures of a protocol, by path.
@@ -38,6 +40,7 @@ pub fn read(path: &Path) -> Vec<Captured> {
             ts_ns: packet.ts_ns.expect("stamped"),
             wire_len: packet.original_len,
             data: packet.data.to_vec(),
+            told: None,
         }),
         _ => None,
     };
@@ -49,7 +52,7 @@ pub fn analysed(frames: &[Captured]) -> BTreeMap<&'static str, Vec<RecordBatch>>
     let mut analysis = Analysis::new(Options::default());
     let name = "fixture.pcapng".to_owned();
     analysis.catalog.segments = vec![SegmentInfo { name, snapshot_id: None, cluster: None, node: None }];
-    analysis.catalog.interfaces = vec![None];
+    analysis.catalog.interfaces = vec![None; 4];
     let chunk: Chunk<'_> = (1..)
         .zip(frames)
         .map(|(number, frame)| Frame {
@@ -57,10 +60,10 @@ pub fn analysed(frames: &[Captured]) -> BTreeMap<&'static str, Vec<RecordBatch>>
             data: &frame.data,
             wire_len: frame.wire_len,
             link_type: 1,
-            iface: 0,
+            iface: frame.told.map_or(0, |(_, iface)| iface),
             segment: 0,
             number,
-            site: Default::default(),
+            site: Site { told: frame.told.map(|(told, _)| told), ..Site::default() },
         })
         .collect();
     analysis.round(&[chunk], false);

@@ -80,6 +80,14 @@ impl Flow {
         self.with_inside(|inside| inside.packet(scope, packet));
     }
 
+    /// True for what was told in another network namespace, where equal addresses are of another conversation. Plaintext has an
+    /// interface for each of them.
+    pub fn is_elsewhere(&self, packet: &Packet<'_>) -> bool {
+        let is_other = |inside: &Inside| inside.flow.counted.iface != packet.frame.iface;
+        let is_told = packet.frame.site.told.is_some();
+        is_told && self.key.is_of_node() && self.inside.as_deref().is_some_and(is_other)
+    }
+
     /// Nothing more will come, inside or outside.
     pub fn finish(&mut self, scope: &mut Scope<'_>, end: End) {
         let inner = match (self.connection.rst, self.closed) {

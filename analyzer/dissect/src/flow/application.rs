@@ -1,0 +1,214 @@
+//! Which protocol speaks on a conversation, and handing it what was said. In: bytes and gaps of both streams, in order. Out: calls
+//! through the protocol's driver. Once nothing we know begins like these bytes, nothing more of them is held.
+
+use crate::dissector::{Direction, End, Over, Probe};
+use crate::driver::{Conversation, Status};
+use crate::flow::{Flow, Scope};
+use crate::frame::FlowKey;
+use crate::limits;
+use crate::protocols::{PROTOCOLS, RECOGNISED};
+use crate::stream::{Event, Mark};
+
+/// What is known of the protocol.
+pub(super) enum App {
+    /// Nothing but bytes that fit several protocols.
+    Undecided(Option<Box<Held>>),
+    Talk(Box<dyn Conversation>),
+    /// No protocol we know.
+    Opaque,
+}
+
+impl Default for App {
+    fn default() -> App {
+        App::Undecided(None)
+    }
+}
+
+impl App {
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            App::Talk(talk) => talk.memory(),
+            App::Undecided(Some(held)) => {
+                size_of::<Held>() + held.sides.iter().map(|(bytes, _)| bytes.len()).sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Held {
+    sides: [(Vec<u8>, Mark); 2],
+    /// How often each direction began like no protocol.
+    tries: [u8; 2],
+}
+
+/// Looks at each direction: once at the start of a stream, but a datagram says nothing of the next one, and in the middle of
+/// a stream any packet may begin a message.
+const TRIES: u8 = 8;
+
+impl Flow {
+    /// Hands on what a stream gave out.
+    pub(super) fn application(
+        &mut self,
+        scope: &mut Scope<'_>,
+        direction: Direction,
+        event: Event<'_>,
+        quiet: bool,
+    ) {
+        self.handed[direction as usize] += match event {
+            Event::Data(bytes, _) => bytes.len() as u64,
+            Event::Gap(len) => len,
+        };
+        self.hand(scope, direction, event, quiet);
+    }
+
+    fn hand(&mut self, scope: &mut Scope<'_>, direction: Direction, event: Event<'_>, quiet: bool) {
+        match std::mem::replace(&mut self.app, App::Opaque) {
+            App::Opaque => {}
+            App::Talk(talk) => self.talk(scope, talk, direction, event, quiet),
+            App::Undecided(held) => match event {
+                Event::Gap(_) => {
+                    self.aligned = false;
+                    self.gapped = true;
+                    self.app = App::Undecided(None);
+                }
+                Event::Data(bytes, mark) => self.decide(scope, held, direction, bytes, mark),
+            },
+        }
+    }
+
+    fn talk(
+        &mut self,
+        scope: &mut Scope<'_>,
+        mut talk: Box<dyn Conversation>,
+        direction: Direction,
+        event: Event<'_>,
+        quiet: bool,
+    ) {
+        let mut cx = self.context(scope);
+        let status = match event {
+            Event::Data(bytes, mark) => talk.data(&mut cx, direction, bytes, mark, quiet),
+            Event::Gap(len) => {
+                talk.gap(&mut cx, direction, len);
+                Status::Open
+            }
+        };
+        match status {
+            Status::Open => self.app = App::Talk(talk),
+            Status::Refused => {
+                cx.flow.l7.retain(|name| *name != talk.name());
+                self.app = App::Opaque;
+            }
+            Status::Became => {
+                talk.finish(&mut cx, End::Fin);
+                self.app = App::Undecided(None);
+                self.aligned = true;
+                for direction in [Direction::Forward, Direction::Backward] {
+                    let (rest, mark) = talk.take_rest(direction);
+                    if !rest.is_empty() {
+                        self.hand(scope, direction, Event::Data(&rest, mark), false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the protocol that begins like these bytes.
+    fn decide(
+        &mut self,
+        scope: &mut Scope<'_>,
+        held: Option<Box<Held>>,
+        direction: Direction,
+        bytes: &[u8],
+        mark: Mark,
+    ) {
+        let mut held = held.unwrap_or_default();
+        let tries = if self.key.protocol == 6 && self.aligned { 1 } else { TRIES };
+        if held.tries[direction as usize] >= tries {
+            self.app = App::Undecided(Some(held));
+            return;
+        }
+        let before = &held.sides[direction as usize];
+        let joined = (!before.0.is_empty()).then(|| [before.0.as_slice(), bytes].concat());
+        let (bytes, mark) = joined.as_ref().map_or((bytes, mark), |joined| (joined.as_slice(), before.1));
+        let over = if self.key.protocol == 6 { Over::Tcp } else { Over::Udp };
+        let mut wait = false;
+        let mut found = None;
+        for (number, protocol) in by_port(&self.key, over) {
+            match (protocol.probe)(bytes) {
+                Probe::Yes => found = Some((number, true)),
+                Probe::More => wait = true,
+                Probe::No if !self.aligned && (protocol.resync)(bytes).is_some() => {
+                    found = Some((number, false))
+                }
+                Probe::No => {}
+            }
+            if found.is_some() {
+                break;
+            }
+        }
+        if let Some((number, aligned)) = found {
+            let table = scope.table_numbers[number];
+            let mut talk = (PROTOCOLS[number].talk)(table, *scope.options, aligned);
+            let gapped = self.gapped;
+            let mut starts = self.handed;
+            starts[direction as usize] -= bytes.len() as u64;
+            starts[direction.opposite() as usize] -= held.sides[direction.opposite() as usize].0.len() as u64;
+            talk.begin(starts);
+            self.recognise(talk.name());
+            let mut cx = self.context(scope);
+            if gapped {
+                // Whether what is missing asked or answered, nobody knows.
+                talk.gap(&mut cx, direction, 0);
+            }
+            self.app = App::Talk(talk);
+            let (other, other_mark) = std::mem::take(&mut held.sides[direction.opposite() as usize]);
+            if !other.is_empty() {
+                self.hand(scope, direction.opposite(), Event::Data(&other, other_mark), false);
+            }
+            self.hand(scope, direction, Event::Data(bytes, mark), false);
+        } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes)) {
+            self.recognise(name);
+        } else if wait && bytes.len() < limits::PROBE_BUFFER {
+            held.sides[direction as usize] = (bytes.to_vec(), mark);
+            self.app = App::Undecided(Some(held));
+        } else {
+            held.tries[direction as usize] += 1;
+            held.sides[direction as usize].0 = Vec::new();
+            if held.tries.iter().any(|&spent| spent < tries) {
+                self.app = App::Undecided(Some(held));
+            }
+        }
+    }
+
+    /// A direction is over.
+    pub(super) fn end_application(&mut self, scope: &mut Scope<'_>, direction: Direction, end: End) {
+        if let App::Talk(mut talk) = std::mem::replace(&mut self.app, App::Opaque) {
+            talk.end(&mut self.context(scope), direction, end);
+            self.app = App::Talk(talk);
+        }
+    }
+
+    /// Both are.
+    pub(super) fn finish_application(&mut self, scope: &mut Scope<'_>, end: End) {
+        if let App::Talk(mut talk) = std::mem::replace(&mut self.app, App::Opaque) {
+            talk.finish(&mut self.context(scope), end);
+        }
+    }
+}
+
+/// Protocols over a transport, those whose usual port fits first.
+fn by_port(
+    key: &FlowKey,
+    over: Over,
+) -> impl Iterator<Item = (usize, &'static crate::protocols::Protocol)> + use<> {
+    let ports = key.ends.map(|end| end.port);
+    let fits =
+        move |protocol: &crate::protocols::Protocol| ports.iter().any(|port| protocol.ports.contains(port));
+    let over = move || PROTOCOLS.iter().enumerate().filter(move |(_, protocol)| protocol.over == over);
+    over()
+        .filter(move |(_, protocol)| fits(protocol))
+        .chain(over().filter(move |(_, protocol)| !fits(protocol)))
+}
