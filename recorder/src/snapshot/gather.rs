@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -40,51 +41,56 @@ impl Gathered {
     pub fn pin(ring: &Ring, pins: &Pins, window: Window, sealed: bool) -> anyhow::Result<Gathered> {
         let dir = pins.dir.clone();
         let mut this = Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), dir };
-        let pinned = this.tidy(ring)?;
+        let held = this.tidy(ring)?;
         for series in [Series::Packets, Series::Tls] {
             let ring = ring.of(series);
             if ring.segments().is_dir() {
                 let is_of = |name: &&Name| (name.worker == tls::WORKER) == (series == Series::Tls);
-                this.take_series(&ring, pinned.iter().filter(is_of), window, sealed)?;
+                this.take_series(&ring, held.iter().filter(is_of), window, sealed)?;
             }
         }
         this.take_logs(ring, window)?;
         Ok(this)
     }
 
-    /// What an attempt left that did not come to its plan: the whole segments that the ring has no more. Of all else there is
-    /// the same or better in the ring.
-    fn tidy(&self, ring: &Ring) -> anyhow::Result<Vec<Name>> {
+    /// What an attempt left that did not come to its plan: whole segments that the ring has as well, or has no more. Anything
+    /// else the ring has better.
+    fn tidy(&self, ring: &Ring) -> anyhow::Result<BTreeSet<Name>> {
         let context = || self.dir.display().to_string();
-        let mut pinned = Vec::new();
+        let mut held = BTreeSet::new();
         for entry in fs::read_dir(&self.dir).with_context(context)? {
             let path = entry.with_context(context)?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let name: Option<Name> = file.strip_suffix(".json").unwrap_or(&file).parse().ok();
             match name {
-                Some(name) if !name.open && self.is_only_here(ring, name) => {
-                    if file == name.to_string() {
-                        pinned.push(name);
-                    }
+                Some(name) if held.contains(&name) || (!name.open && self.holds(ring, name)) => {
+                    held.insert(name);
                 }
                 _ if file == "lock" || file == WANTED || path.is_dir() => {}
                 _ => fs::remove_file(&path).with_context(context)?,
             }
         }
-        Ok(pinned)
+        Ok(held)
     }
 
-    fn is_only_here(&self, ring: &Ring, name: Name) -> bool {
+    fn holds(&self, ring: &Ring, name: Name) -> bool {
         let series = if name.worker == tls::WORKER { Series::Tls } else { Series::Packets };
         let segments = ring.of(series).segments();
-        let open = Name { open: true, ..name };
+        let inode = |dir: &Path, file: &str| fs::metadata(dir.join(file)).map(|meta| meta.ino()).ok();
+        let is_same = |file: String| match (inode(&self.dir, &file), inode(&segments, &file)) {
+            (Some(here), Some(there)) => here == there,
+            _ => false,
+        };
+        if is_same(name.to_string()) && is_same(name.sidecar()) {
+            return true;
+        }
         let is_there = |name: Name| segments.join(name.to_string()).exists();
         let is_whole = |sidecar: Sidecar| {
             let measured = measure(&self.dir.join(name.to_string()));
             measured.is_ok_and(|(size, sha256)| size == sidecar.bytes_stored && sha256 == sidecar.sha256)
         };
         !is_there(name)
-            && !is_there(open)
+            && !is_there(Name { open: true, ..name })
             && self.pinned_sidecar(name).is_ok_and(|(sidecar, _)| is_whole(sidecar))
     }
 
@@ -96,11 +102,11 @@ impl Gathered {
     fn take_series<'a>(
         &mut self,
         ring: &Ring,
-        pinned: impl Iterator<Item = &'a Name>,
+        held: impl Iterator<Item = &'a Name>,
         window: Window,
         sealed: bool,
     ) -> anyhow::Result<()> {
-        let names: BTreeSet<Name> = ring.list()?.into_iter().chain(pinned.copied()).collect();
+        let names: BTreeSet<Name> = ring.list()?.into_iter().chain(held.copied()).collect();
         for name in names {
             match name.open {
                 // Sealed just now; what is open again came later.

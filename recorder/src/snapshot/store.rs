@@ -65,7 +65,7 @@ pub fn sentence(error: &object_store::Error) -> String {
     }
     let text = error.to_string();
     let has = |any: &[&str]| any.iter().any(|part| text.contains(part));
-    if has(&["NoSuchBucket"]) || matches!(error, object_store::Error::NotFound { .. }) {
+    if has(&["NoSuchBucket", "ContainerNotFound"]) || matches!(error, object_store::Error::NotFound { .. }) {
         "the bucket does not exist; make it, or check the name".to_owned()
     } else if has(&[
         "SignatureDoesNotMatch",
