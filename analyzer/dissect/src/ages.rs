@@ -1,4 +1,4 @@
-//! Flows by age: three lists, one for each time-out, oldest first. In: a touch a packet. Out: what has been silent for too
+//! Flows by age: four lists, one for each time-out, oldest first. In: a touch a packet. Out: what has been silent for too
 //! long, and the idlest flow where memory runs out. All by capture time.
 
 use crate::flow::Flow;
@@ -44,6 +44,8 @@ const NONE: u32 = u32::MAX;
 pub enum Age {
     /// TCP that came to its end.
     Closed,
+    /// Datagrams of which every question has its answer.
+    Answered,
     /// Anything but TCP.
     Other,
     /// TCP.
@@ -56,6 +58,7 @@ impl Age {
         match (flow.key.protocol, flow.is_over()) {
             (6, true) => Age::Closed,
             (6, false) => Age::Open,
+            _ if flow.is_answered() => Age::Answered,
             _ => Age::Other,
         }
     }
@@ -63,6 +66,7 @@ impl Age {
     fn timeout_ns(self) -> i64 {
         match self {
             Age::Closed => limits::TCP_CLOSED_NS,
+            Age::Answered => limits::ANSWERED_IDLE_NS,
             Age::Other => limits::OTHER_IDLE_NS,
             Age::Open => limits::TCP_IDLE_NS,
         }
@@ -72,7 +76,7 @@ impl Age {
 /// The lists.
 pub struct Ages {
     nodes: Vec<Node>,
-    lists: [List; 3],
+    lists: [List; 4],
     len: usize,
 }
 
@@ -93,7 +97,7 @@ struct List {
 
 impl Default for Ages {
     fn default() -> Self {
-        Ages { nodes: Vec::new(), lists: [List { oldest: NONE, newest: NONE }; 3], len: 0 }
+        Ages { nodes: Vec::new(), lists: [List { oldest: NONE, newest: NONE }; 4], len: 0 }
     }
 }
 
@@ -149,7 +153,7 @@ impl Ages {
         })
     }
 
-    /// The flow to give up first: closed ones, then datagrams, then the longest silent.
+    /// The flow to give up first: closed ones, then answered datagrams, then others, then the longest silent.
     pub fn idlest(&self) -> Option<u32> {
         self.lists.iter().map(|list| list.oldest).find(|&oldest| oldest != NONE)
     }

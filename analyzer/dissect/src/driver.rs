@@ -36,6 +36,8 @@ pub trait Conversation: Send {
     fn take_rest(&mut self, direction: Direction) -> (Vec<u8>, Mark);
     /// Bytes held.
     fn memory(&self) -> usize;
+    /// Something was asked, and nothing that was asked waits for its answer.
+    fn is_answered(&self) -> bool;
     /// Name of the protocol.
     fn name(&self) -> &'static str;
     /// Who asks, once a message has told.
@@ -517,6 +519,10 @@ impl<D: Dissector> Conversation for Talk<D> {
         let open = self.open.capacity() * size_of::<Sent<D::Message>>() + self.open_bytes;
         let early = self.early.as_ref().map_or(0, |sent| D::memory(&sent.message));
         size_of::<Self>() + buffers + open + early
+    }
+
+    fn is_answered(&self) -> bool {
+        self.client.is_some() && self.open.is_empty() && self.early.is_none()
     }
 
     fn name(&self) -> &'static str {

@@ -301,6 +301,11 @@ impl Flow {
         size_of::<Flow>() + self.app.memory() + facts + streams + others + inside + self.copies.memory()
     }
 
+    /// Nothing that was asked waits for its answer.
+    pub fn is_answered(&self) -> bool {
+        matches!(&self.app, App::Talk(talk) if talk.is_answered())
+    }
+
     /// Who asks, and how that is known; without proof the end with the well-known port answers.
     pub fn client(&self) -> (Direction, &'static str) {
         if let Some(client) = self.facts.as_ref().and_then(|facts| facts.client) {

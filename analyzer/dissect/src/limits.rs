@@ -34,9 +34,12 @@ pub const FRAGMENT_TIMEOUT_NS: i64 = 30_000_000_000;
 /// Capture time without packets after which a TCP conversation is over.
 pub const TCP_IDLE_NS: i64 = 3_600_000_000_000;
 /// Capture time a closed TCP conversation still takes late packets.
-pub const TCP_CLOSED_NS: i64 = 10_000_000_000;
+pub const TCP_CLOSED_NS: i64 = 5_000_000_000;
 /// Capture time without packets after which any other conversation is over.
 pub const OTHER_IDLE_NS: i64 = 60_000_000_000;
+/// The same where every request of it was answered: resolvers take a new port for each question, and their conversations
+/// would otherwise be most of what is held.
+pub const ANSWERED_IDLE_NS: i64 = 5_000_000_000;
 /// Capture time after which an unanswered datagram request is written without its answer.
 pub const DATAGRAM_ANSWER_NS: i64 = 30_000_000_000;
 /// Silence after which a conversation that streams requests without waiting may be paired again after a gap.

@@ -23,7 +23,7 @@ use crate::rounds::{FileStats, Round, Rounds};
 use crate::runs;
 use crate::source::Sources;
 
-/// Runs written at a time: each holds its rows twice, as they came and sorted.
+/// Runs written at a time.
 const WRITERS: usize = 2;
 
 /// Bytes of rows of all tables together after which the table that has most of them is cut: memory depends neither on the

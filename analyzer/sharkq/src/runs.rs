@@ -30,6 +30,9 @@ const UNIQUE: &[&str] = &["flow_id", "call_id", "community_id", "x_request_id", 
 const BODIES: &[&str] = &["request_body", "response_body", "request_body_raw", "response_body_raw"];
 const BODY_DICTIONARY_BYTES: usize = 8 << 20;
 
+/// Rows that are put in order at a time: a second copy of a whole run would be most of the memory of an index.
+const ROWS_AT_ONCE: usize = 1024;
+
 /// Joins names to the rows, sorts them and writes them.
 pub fn write(
     table: &Table,
@@ -40,11 +43,13 @@ pub fn write(
 ) -> anyhow::Result<()> {
     let batches: Vec<RecordBatch> =
         batches.into_iter().map(|batch| join(table, schema, batch, identities)).collect();
-    let rows = batches.iter().map(RecordBatch::num_rows).sum();
-    let sorted = sort(table, &batches)?;
-    let properties = properties(table, schema, rows);
+    let order = order(table, &batches)?;
+    let properties = properties(table, schema, order.len());
     let mut writer = ArrowWriter::try_new(File::create(path)?, Arc::clone(schema), Some(properties))?;
-    writer.write(&sorted)?;
+    let batches: Vec<&RecordBatch> = batches.iter().collect();
+    for rows in order.chunks(ROWS_AT_ONCE) {
+        writer.write(&interleave_record_batch(&batches, rows)?)?;
+    }
     writer.close()?;
     Ok(())
 }
@@ -107,7 +112,8 @@ fn leaves_without_bounds(field: &Field) -> Vec<ColumnPath> {
     }
 }
 
-fn sort(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<RecordBatch> {
+/// Batch and row of each row in the order of the table.
+fn order(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<Vec<(usize, usize)>> {
     let keys: Vec<SortColumn> = table
         .sort
         .iter()
@@ -123,6 +129,5 @@ fn sort(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<RecordBatch> {
         .enumerate()
         .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)))
         .collect();
-    let order: Vec<(usize, usize)> = order.values().iter().map(|&at| places[at as usize]).collect();
-    Ok(interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &order)?)
+    Ok(order.values().iter().map(|&at| places[at as usize]).collect())
 }

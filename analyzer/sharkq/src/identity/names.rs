@@ -1,26 +1,42 @@
 //! Names that clients were told the addresses of, in the traffic itself. In: DNS answers as they are read. Out: the last name a
 //! client got for an address before a time. Bounded: beyond that nothing new is learnt, and that is said.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::iter::successors;
 use std::net::IpAddr;
-use std::sync::Arc;
 
+use hashbrown::HashTable;
 use shark_dissect::rows::Answer;
 
-/// Pairs of client and address, and changes of their names, that are remembered.
+/// Names of pairs of client and address, with their changes, that are remembered.
 const MOST: usize = 200_000;
+/// Changes of one pair.
+const MOST_CHANGES: usize = 1_000;
 
-/// Since when, and what.
-type Told = (i64, Arc<str>);
+/// Where a name lies in the text.
+type Place = (u32, u16);
 
-/// What was told to whom.
+/// What was told to whom. Few large pieces of memory: many small ones that live as long as an index is made would lie
+/// scattered among the buffers of its runs, and keep their memory from being used again.
 #[derive(Default)]
 pub struct Names {
-    told: HashMap<(IpAddr, IpAddr), Vec<Told>>,
-    texts: HashSet<Arc<str>>,
-    count: usize,
+    numbers: HashMap<IpAddr, u32>,
+    /// The last thing that was told to a client of an address.
+    last: HashMap<(u32, u32), u32>,
+    told: Vec<Told>,
+    text: String,
+    places: HashTable<Place>,
+    hasher: RandomState,
     /// Answers that were not taken in.
     pub refused: u64,
+}
+
+struct Told {
+    since_ns: i64,
+    name: Place,
+    /// What was told of the same address earlier.
+    before: Option<u32>,
 }
 
 impl Names {
@@ -28,45 +44,73 @@ impl Names {
     pub fn hear(&mut self, answers: Vec<Answer>) {
         for answer in answers {
             let Ok(client) = answer.client.parse::<IpAddr>() else { continue };
-            let name = self.text(&answer.name);
             for address in answer.addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
-                self.learn((client.to_canonical(), address.to_canonical()), answer.ts_ns, &name);
+                self.learn(client.to_canonical(), address.to_canonical(), answer.ts_ns, &answer.name);
             }
         }
     }
 
-    fn text(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(name) {
-            return Arc::clone(known);
-        }
-        let text: Arc<str> = name.into();
-        if self.texts.len() < MOST {
-            self.texts.insert(Arc::clone(&text));
-        }
-        text
-    }
-
-    fn learn(&mut self, key: (IpAddr, IpAddr), ts_ns: i64, name: &Arc<str>) {
-        let told = self.told.get(&key);
-        let at = told.map_or(0, |told| told.partition_point(|(before_ns, _)| *before_ns <= ts_ns));
-        let known = told.and_then(|told| told.get(at.checked_sub(1)?));
-        if known.is_some_and(|(_, known)| known == name) {
+    fn learn(&mut self, client: IpAddr, address: IpAddr, ts_ns: i64, name: &str) {
+        if self.at(client, address, ts_ns) == Some(name) {
             return;
         }
-        if self.count >= MOST {
+        if self.told.len() >= MOST {
             self.refused += 1;
             return;
         }
-        self.count += 1;
-        self.told.entry(key).or_default().insert(at, (ts_ns, Arc::clone(name)));
+        let pair = (self.number(client), self.number(address));
+        if self.changes(pair).count() >= MOST_CHANGES {
+            self.refused += 1;
+            return;
+        }
+        let later = self.changes(pair).take_while(|told| self.told[*told as usize].since_ns > ts_ns).last();
+        let before = match later {
+            Some(later) => self.told[later as usize].before,
+            None => self.last.get(&pair).copied(),
+        };
+        let Some(name) = self.place(name) else { return };
+        let next = self.told.len() as u32;
+        self.told.push(Told { since_ns: ts_ns, name, before });
+        match later {
+            Some(later) => self.told[later as usize].before = Some(next),
+            None => drop(self.last.insert(pair, next)),
+        }
+    }
+
+    /// The latest first.
+    fn changes(&self, pair: (u32, u32)) -> impl Iterator<Item = u32> {
+        successors(self.last.get(&pair).copied(), |told| self.told[*told as usize].before)
+    }
+
+    fn number(&mut self, of: IpAddr) -> u32 {
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry(of).or_insert(next)
+    }
+
+    /// None for what is too long for a name.
+    fn place(&mut self, name: &str) -> Option<Place> {
+        let hasher = &self.hasher;
+        let hash = |text: &str| hasher.hash_one(text);
+        if let Some(place) = self.places.find(hash(name), |place| at(&self.text, *place) == name) {
+            return Some(*place);
+        }
+        let place = (u32::try_from(self.text.len()).ok()?, u16::try_from(name.len()).ok()?);
+        self.text.push_str(name);
+        let text = &self.text;
+        self.places.insert_unique(hash(name), place, |place| hash(at(text, *place)));
+        Some(place)
     }
 
     /// The last name the client was told for the address before a time.
     pub fn at(&self, client: IpAddr, address: IpAddr, ts_ns: i64) -> Option<&str> {
-        let told = self.told.get(&(client, address))?;
-        let after = told.partition_point(|(told_ns, _)| *told_ns <= ts_ns);
-        Some(&*told.get(after.checked_sub(1)?)?.1)
+        let pair = (*self.numbers.get(&client)?, *self.numbers.get(&address)?);
+        let mut told = self.changes(pair).map(|told| &self.told[told as usize]);
+        Some(at(&self.text, told.find(|told| told.since_ns <= ts_ns)?.name))
     }
+}
+
+fn at(text: &str, (start, len): Place) -> &str {
+    &text[start as usize..][..usize::from(len)]
 }
 
 #[cfg(test)]
