@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shark_fixtures::kube::Server;
 use shark_schema::identity::{Fact, Feature, Pod, Record, read_line};
 use sharkrec::api::Status;
 
-use crate::kube_server::Server;
 use crate::net::Net;
 use crate::process::{Recorder, sharkrec_ok};
 use crate::reading::{facts, numbers, packets};
@@ -85,7 +85,7 @@ pub fn recorder(net: &Net, ring: &Path, kubeconfig: &Path) -> Recorder {
 fn the_pods_of_a_node_are_in_the_log_as_they_live_move_end_and_follow_each_other() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     let (ring, log) = (dir.path().join("ring"), dir.path().join("ring/log"));
     server.pod("old", "n1", &Value::Null);
     server.running("old", "10.244.1.2");

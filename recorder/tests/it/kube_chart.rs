@@ -8,10 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use shark_fixtures::kube::{Server, WATCHED};
 use shark_schema::identity::{Fact, Record};
 
 use crate::kube::{feature, pod, until};
-use crate::kube_server::{Server, WATCHED};
 use crate::net::Net;
 use crate::process::PROGRAM;
 use crate::reading::{facts, numbers, packets};
@@ -146,7 +146,7 @@ fn features(records: &[Record]) -> std::collections::BTreeMap<String, (bool, Str
 fn what_the_chart_grants_is_enough_for_everything_and_for_nothing_else() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     let Some(helm) = Helm::new(&net, &server) else { return };
     helm.ok(&["lint", "--strict", CHART]);
     helm.install("sharkrec", &["--set", "cluster=test", "--set", "recorder.interfaces={v*}"]);
@@ -240,7 +240,7 @@ fn what_the_chart_grants_is_enough_for_everything_and_for_nothing_else() {
 fn values_are_checked_and_every_part_of_the_chart_is_accepted() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     let Some(helm) = Helm::new(&net, &server) else { return };
     for (set, why) in [
         ("recorder.ringSize=lots", "ringSize"),

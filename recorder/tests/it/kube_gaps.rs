@@ -7,11 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shark_fixtures::kube::Server;
 use shark_schema::identity::{Feature, Record};
 use sharkrec::api::Status;
 
 use crate::kube::{feature, log_now, pod, recorder, status, story, until};
-use crate::kube_server::Server;
 use crate::net::Net;
 use crate::reading::{facts, numbers, packets};
 
@@ -47,7 +47,7 @@ fn what_happens_while_the_api_server_is_away_is_told_later_with_the_time_that_bo
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
     // Without its cache the server reads etcd's history, as long as etcd has it.
-    let Some(mut server) = Server::start(&net, dir.path(), &["--watch-cache=false"]) else { return };
+    let Some(mut server) = Server::start(&net.receiver, dir.path(), &["--watch-cache=false"]) else { return };
     server.start_second();
     let (ring, log) = (dir.path().join("ring"), dir.path().join("ring/log"));
     server.pod("a", "n1", &Value::Null);
@@ -133,7 +133,7 @@ fn what_happens_while_the_api_server_is_away_is_told_later_with_the_time_that_bo
 fn a_server_that_hangs_is_noticed_and_nothing_is_missed_when_it_goes_on() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(mut server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(mut server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     server.start_second();
     let (ring, log) = (dir.path().join("ring"), dir.path().join("ring/log"));
     let recorder = recorder(&net, &ring, &server.kubeconfig("admintoken"));
@@ -157,7 +157,7 @@ fn a_server_that_hangs_is_noticed_and_nothing_is_missed_when_it_goes_on() {
 fn an_api_server_that_comes_late_and_a_right_that_is_missing_are_told() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(mut server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(mut server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     let (ring, log) = (dir.path().join("ring"), dir.path().join("ring/log"));
     // Neither the configuration nor the server is there.
     server.down();

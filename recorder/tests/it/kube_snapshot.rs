@@ -4,10 +4,10 @@ use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use shark_fixtures::kube::Server;
 use shark_schema::manifest::{Manifest, ObjectKind};
 
 use crate::kube::{recorder, story, until};
-use crate::kube_server::Server;
 use crate::kube_witness::{ADDRESS, Witness, on, within};
 use crate::net::Net;
 use crate::reading::{disk_bytes, facts};
@@ -17,7 +17,7 @@ use crate::snapshot::{folder, verify};
 fn a_snapshot_has_the_witness_s_log_or_says_why_not() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     server.pod("a", "n1", &Value::Null);
     let kubeconfig = server.kubeconfig("admintoken");
     let (ring, witnessed, to) = (dir.path().join("ring"), dir.path().join("witness"), dir.path().join("to"));

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use shark_fixtures::kube::{Server, WATCHED};
 use shark_schema::identity::{Fact, Record};
 
 use crate::kube::{feature, log_now, pod, status, story, until};
-use crate::kube_server::{Server, WATCHED};
 use crate::net::Net;
 use crate::process::{PROGRAM, sharkrec_ok};
 use crate::reading::facts;
@@ -71,11 +71,11 @@ fn make_workloads(server: &Server) {
         "spec": { "restartPolicy": "Always", "containers": [{ "name": "main", "image": "shop/app:1" }] } });
     let mut set = json!({ "metadata": { "name": "cart-7d4b" }, "spec": { "replicas": 0,
         "selector": { "matchLabels": { "app": "x" } }, "template": template } });
-    crate::kube_server::merge(&mut set, &owned("Deployment", "cart", &json!("d-1")));
+    shark_fixtures::kube::merge(&mut set, &owned("Deployment", "cart", &json!("d-1")));
     let set = server.create("/apis/apps/v1/namespaces/default/replicasets", &set);
     let mut job = json!({ "metadata": { "name": "bill-42" }, "spec": { "template": template } });
     job["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
-    crate::kube_server::merge(&mut job, &owned("CronJob", "bill", &json!("c-1")));
+    shark_fixtures::kube::merge(&mut job, &owned("CronJob", "bill", &json!("c-1")));
     let job = server.create("/apis/batch/v1/namespaces/default/jobs", &job);
     server.pod("cart-7d4b-x", "n1", &owned("ReplicaSet", "cart-7d4b", &set["metadata"]["uid"]));
     server.pod("bill-42-x", "n1", &owned("Job", "bill-42", &job["metadata"]["uid"]));
@@ -126,7 +126,7 @@ fn make_rest(server: &Server) {
 fn everything_that_names_an_endpoint_is_witnessed_and_a_restart_misses_nothing() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     make_workloads(&server);
     make_rest(&server);
     let (ring, log) = (dir.path().join("witness"), dir.path().join("witness/log"));
@@ -223,7 +223,7 @@ fn a_cluster_of_many_pages_is_told_once_and_every_file_begins_with_all_of_it() {
     const PODS: usize = 1_100;
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     let pod_of = |number: usize| {
         json!({ "metadata": { "name": format!("p{number:04}") }, "spec": {
         "nodeName": format!("n{}", number % 7), "containers": [{ "name": "main", "image": "shop/app:1" }] } })
@@ -290,7 +290,7 @@ fn others_are_told(records: &[Record]) {
 fn a_right_that_is_missing_is_told_and_the_others_are_used() {
     let Some(net) = Net::new() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(&net, dir.path(), &[]) else { return };
+    let Some(server) = Server::start(&net.receiver, dir.path(), &[]) else { return };
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     server.create(&format!("{rbac}/clusterroles"), &json!({ "metadata": { "name": "witness" }, "rules": [
         { "apiGroups": [""], "resources": ["pods", "services", "nodes", "namespaces", "events"], "verbs": ["list", "watch"] },

@@ -11,7 +11,6 @@ mod kube;
 mod kube_chart;
 mod kube_gaps;
 mod kube_log;
-mod kube_server;
 mod kube_snapshot;
 mod kube_witness;
 mod live;
