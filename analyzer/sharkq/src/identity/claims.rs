@@ -71,32 +71,38 @@ pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Numb
     claims
 }
 
-/// Backends of a service over time, from its endpoint slices.
+/// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from when nobody watched.
 pub fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
-    let of_service = |slice: &EndpointSlice| {
-        slice.namespace == service.namespace && slice.service.as_deref() == Some(&service.name)
-    };
-    let mut slices: Vec<(i64, i64, &EndpointSlice)> = Vec::new();
+    let mut spans: Vec<(i64, i64, (IpAddr, u16))> = Vec::new();
     for (_, object) in history.of("endpoint_slice").filter(|(of, _)| *of == cluster) {
-        for version in &object.versions {
-            let Fact::EndpointSlice(slice) = &version.fact else { continue };
-            if of_service(slice) {
-                let claim = claim(0, object, version);
-                slices.push((claim.early_ns, version.to_ns, slice));
+        let backends = |version: &Version| match &version.fact {
+            Fact::EndpointSlice(slice) if is_of(slice, service) => backends_of(slice).collect(),
+            _ => Vec::new(),
+        };
+        for (at, version) in object.versions.iter().enumerate() {
+            let next = object.versions.get(at + 1).map(backends).unwrap_or_default();
+            let from_ns = claim(0, object, version).early_ns;
+            for backend in backends(version) {
+                let gone_ns = version.unsure_ns.filter(|_| !next.contains(&backend));
+                spans.push((from_ns, gone_ns.unwrap_or(version.to_ns), backend));
             }
         }
     }
-    let mut moments: Vec<i64> = slices.iter().flat_map(|(from_ns, to_ns, _)| [*from_ns, *to_ns]).collect();
+    let mut moments: Vec<i64> = spans.iter().flat_map(|(from_ns, to_ns, _)| [*from_ns, *to_ns]).collect();
     moments.sort_unstable();
     moments.dedup();
     let backends = |at_ns: i64| {
-        let there = slices.iter().filter(|(from_ns, to_ns, _)| (*from_ns..*to_ns).contains(&at_ns));
-        let mut backends: Vec<(IpAddr, u16)> = there.flat_map(|(.., slice)| backends_of(slice)).collect();
+        let there = spans.iter().filter(|(from_ns, to_ns, _)| (*from_ns..*to_ns).contains(&at_ns));
+        let mut backends: Vec<(IpAddr, u16)> = there.map(|(.., backend)| *backend).collect();
         backends.sort_unstable();
         backends.dedup();
         (at_ns, backends)
     };
     moments.into_iter().filter(|at_ns| *at_ns != OPEN).map(backends).collect()
+}
+
+fn is_of(slice: &EndpointSlice, service: &Service) -> bool {
+    slice.namespace == service.namespace && slice.service.as_deref() == Some(&service.name)
 }
 
 /// Endpoints that are not ready get no new connections; one whose state nobody knows counts as ready (the API says so).

@@ -7,7 +7,7 @@ use shark_schema::identity::{Fact, LogHeader, Record};
 
 use super::timeline::OPEN;
 
-/// Facts of the first moments after a log begins are of objects that were there before.
+/// Where a log does not say when its first list was complete, facts of its first moments are of objects that were there before.
 const FIRST_LIST_NS: i64 = 10_000_000_000;
 
 /// Cluster, kind and uid of an object.
@@ -45,22 +45,17 @@ pub struct Version {
 impl History {
     /// From facts in any order.
     pub fn new(facts: &[(LogHeader, Record)]) -> History {
-        let log = |header: &LogHeader| (header.cluster.clone(), header.node.clone(), header.writer.clone());
-        let mut began = HashMap::new();
-        for (header, record) in facts.iter().filter(|(_, record)| record.fact.object().is_some()) {
-            let first_ns = began.entry(log(header)).or_insert(OPEN);
-            *first_ns = record.ts_ns.min(*first_ns);
-        }
+        let looked = Looked::new(facts);
         let mut told: BTreeMap<Key, Vec<(&Record, i64)>> = BTreeMap::new();
         for (header, record) in facts {
             let Some((kind, uid)) = record.fact.object() else { continue };
             let key = (header.cluster.clone(), kind, uid.to_owned());
-            told.entry(key).or_default().push((record, began[&log(header)]));
+            told.entry(key).or_default().push((record, looked.at_ns(header, kind)));
         }
         let objects = told.into_iter().map(|(key, mut told)| {
             told.sort_by_key(|(record, _)| record.ts_ns);
-            let (first, log_began_ns) = told[0];
-            let was_there = first.ts_ns.saturating_sub(log_began_ns) <= FIRST_LIST_NS;
+            let (first, looked_ns) = told[0];
+            let was_there = first.ts_ns <= looked_ns;
             let records: Vec<&Record> = told.into_iter().map(|(record, _)| record).collect();
             (key, Object { versions: versions(&records), was_there })
         });
@@ -73,6 +68,51 @@ impl History {
             .iter()
             .filter(move |((_, of, _), _)| *of == kind)
             .map(|((cluster, ..), object)| (cluster.as_str(), object))
+    }
+}
+
+/// Cluster, node and writer of a log.
+type Log<'a> = (&'a str, &'a str, &'a str);
+
+fn log(header: &LogHeader) -> Log<'_> {
+    (&header.cluster, &header.node, &header.writer)
+}
+
+/// When each log had told what was there.
+struct Looked<'a> {
+    /// First object of any kind.
+    began: HashMap<Log<'a>, i64>,
+    /// End of the first list, by the feature that watches.
+    listed: HashMap<(Log<'a>, &'a str), i64>,
+}
+
+impl Looked<'_> {
+    fn new(facts: &[(LogHeader, Record)]) -> Looked<'_> {
+        let mut looked = Looked { began: HashMap::new(), listed: HashMap::new() };
+        for (header, record) in facts {
+            let first_ns = match &record.fact {
+                Fact::Feature(feature) if feature.on => {
+                    looked.listed.entry((log(header), feature.name.as_str())).or_insert(OPEN)
+                }
+                fact if fact.object().is_some() => looked.began.entry(log(header)).or_insert(OPEN),
+                _ => continue,
+            };
+            *first_ns = record.ts_ns.min(*first_ns);
+        }
+        looked
+    }
+
+    fn at_ns(&self, header: &LogHeader, kind: &str) -> i64 {
+        let feature = match kind {
+            "pod" => "kube_pods",
+            "service" => "kube_services",
+            "endpoint_slice" => "kube_endpointslices",
+            "node" => "kube_nodes",
+            _ => "",
+        };
+        let began_ns = self.began.get(&log(header)).copied().unwrap_or(OPEN);
+        let listed_ns = self.listed.get(&(log(header), feature)).copied();
+        listed_ns.unwrap_or(began_ns.saturating_add(FIRST_LIST_NS))
     }
 }
 

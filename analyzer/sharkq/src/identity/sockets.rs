@@ -12,8 +12,10 @@ use super::numbers::{Index, NONE, Texts};
 use super::rows::Rows;
 use super::timeline::OPEN;
 
-/// Packets and kernel events are stamped by two clocks that are set by each other.
+/// Clocks of nodes differ.
 const CLOCKS_NS: i64 = 50_000_000;
+/// A node's packets and events have one clock, and nothing comes to a socket that does not listen yet or is closed.
+const ONE_CLOCK_NS: i64 = 1_000_000;
 /// A connection may wait as long in the queue of its listener before it is accepted.
 const BACKLOG_NS: i64 = 30_000_000_000;
 /// Sockets looked at for one address and port: more at a time say nothing certain any more.
@@ -313,22 +315,28 @@ impl Sockets {
         ts_ns: i64,
         fits: impl Fn(&Socket) -> bool,
     ) -> Option<Found<'a>> {
-        let here = |socket: &&Socket| socket.node == site.node && fits(socket);
-        let found = self.one(listed.iter().map(|&at| self.get(at)).filter(here), ts_ns);
-        let elsewhere =
-            || self.one(listed.iter().map(|&at| self.get(at)).filter(|socket| fits(socket)), ts_ns);
-        found.or_else(|| if ip.is_loopback() { None } else { elsewhere() })
+        let of = |is_here: bool| {
+            let all = listed.iter().map(|&at| self.get(at));
+            all.filter(move |socket| (socket.node == site.node) == is_here).filter(|socket| fits(socket))
+        };
+        let found = self.one(of(true), ts_ns, ONE_CLOCK_NS);
+        found.or_else(|| if ip.is_loopback() { None } else { self.one(of(false), ts_ns, CLOCKS_NS) })
     }
 
     /// Of sockets by their begin: those that were open, if they were of one owner; else the one that was accepted, or first
     /// answered, soon after the first packet came for it.
-    fn one<'a>(&'a self, listed: impl Iterator<Item = &'a Socket>, ts_ns: i64) -> Option<Found<'a>> {
+    fn one<'a>(
+        &'a self,
+        listed: impl Iterator<Item = &'a Socket>,
+        ts_ns: i64,
+        clocks_ns: i64,
+    ) -> Option<Found<'a>> {
         let (mut open, mut next, mut count) = (None::<Found<'a>>, None, 0);
         for socket in listed {
             if socket.from_ns > ts_ns.saturating_add(BACKLOG_NS) || next.is_some() {
                 break;
             }
-            if socket.is_open(ts_ns) {
+            if socket.is_open(ts_ns, clocks_ns) {
                 count += 1;
                 if count > MOST {
                     return None;
@@ -414,8 +422,10 @@ impl Sockets {
 }
 
 impl Socket {
-    fn is_open(&self, ts_ns: i64) -> bool {
-        self.from_ns <= ts_ns.saturating_add(CLOCKS_NS) && self.to_ns >= ts_ns.saturating_sub(CLOCKS_NS)
+    /// Open then, as far as clocks tell; what a socket did first is stamped when its process runs again.
+    fn is_open(&self, ts_ns: i64, clocks_ns: i64) -> bool {
+        let late_ns = if self.op == Op::Listen { clocks_ns } else { CLOCKS_NS };
+        self.from_ns <= ts_ns.saturating_add(late_ns) && self.to_ns >= ts_ns.saturating_sub(clocks_ns)
     }
 
     /// This end of its connection.
