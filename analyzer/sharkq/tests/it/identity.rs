@@ -44,14 +44,14 @@ fn named(services: &str, seed: u64) {
 }
 
 /// What the ledger says of pods and processes.
-struct Shop {
+pub struct Shop {
     events: Vec<Value>,
-    pods: Vec<Value>,
+    pub pods: Vec<Value>,
     rewritten: bool,
 }
 
 impl Shop {
-    fn read(ledger: &Path) -> Shop {
+    pub fn read(ledger: &Path) -> Shop {
         let text = std::fs::read_to_string(ledger).expect("the ledger is there");
         let events: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect();
@@ -61,7 +61,7 @@ impl Shop {
 
     /// The pods and services as a witness would have told them before the traffic began.
     fn facts(&self) -> Vec<Record> {
-        let start_ns = self.events[0]["ts_ns"].as_i64().expect("a time");
+        let start_ns = self.began_ns();
         let mut records = Vec::new();
         for pod in self.pods.iter().filter(|pod| pod["role"] != "external") {
             records.push(fact(start_ns, Fact::Pod(object(pod))));
@@ -77,33 +77,58 @@ impl Shop {
         records
     }
 
-    fn pod_of(&self, ip: &str) -> Option<&Value> {
+    pub fn pod_of(&self, ip: &str) -> Option<&Value> {
         let own = |pod: &&Value| pod["ip"] == ip || pod["service_ip"] == ip;
         self.pods.iter().find(own)
     }
 
-    /// The process a pod had then: a killed one is gone at once.
-    fn pid(&self, pod: &Value, ts_ns: i64) -> Option<i64> {
-        let mut pid = None;
+    /// The process a pod had then. One that comes or goes may have its sockets or not: whoever saw them is right.
+    fn pid(&self, pod: &Value, ts_ns: i64, is_seen: impl Fn(i64) -> bool) -> Option<i64> {
         let of_pod = |event: &&Value| event["event"] == "process" && event["pod"] == pod["name"];
-        for event in self.events.iter().filter(of_pod).filter(|event| event["ts_ns"].as_i64() <= Some(ts_ns))
-        {
-            match event["change"].as_str() {
-                Some("started") => pid = event["pid"].as_i64(),
-                Some("killed") => pid = None,
-                _ => {}
-            }
+        let before = |event: &&Value| event["ts_ns"].as_i64() <= Some(ts_ns);
+        let last = self.events.iter().filter(of_pod).filter(before).next_back()?;
+        let pid = last["pid"].as_i64().expect("a pid");
+        match text(last, "change") {
+            "starting" | "dying" => is_seen(pid).then_some(pid),
+            "killed" => None,
+            _ => Some(pid),
         }
-        pid
+    }
+
+    /// What both ends of a flow must be, and what they are said to be.
+    pub fn lines(&self, row: &Value) -> (String, String) {
+        let without = |line: &str| {
+            let known = line.ends_with(" socket");
+            if known {
+                line.to_owned()
+            } else {
+                format!("{} without", line.rsplit_once(' ').expect("words").0)
+            }
+        };
+        let (src, dst, ns) = (text(row, "src_ip"), text(row, "dst_ip"), row["ns"].as_i64().expect("a time"));
+        let ends = format!("{src} {dst}:{} {ns}", row["dst_port"]);
+        (
+            format!(
+                "{ends} {} > {}",
+                self.end(src, ns, text(row, "src")),
+                self.end(dst, ns, text(row, "dst"))
+            ),
+            format!("{ends} {} > {}", without(text(row, "src")), without(text(row, "dst"))),
+        )
+    }
+
+    /// Nothing of it was sent earlier.
+    pub fn began_ns(&self) -> i64 {
+        self.events[0]["ts_ns"].as_i64().expect("a time")
     }
 
     /// The line an end must have.
-    fn end(&self, ip: &str, ts_ns: i64) -> String {
+    fn end(&self, ip: &str, ts_ns: i64, seen: &str) -> String {
         let pod = self.pod_of(ip).unwrap_or_else(|| panic!("{ip} is no address of the shop"));
         let known = pod["role"] != "external";
         let of =
             |value: &Value| if known { value.as_str().unwrap_or("-").to_owned() } else { "-".to_owned() };
-        let pid = self.pid(pod, ts_ns);
+        let pid = self.pid(pod, ts_ns, |pid| seen.contains(&format!("/{pid} ")));
         // Without rewriting the service has the one address only, and its pod another to speak from.
         let service = pod["service_ip"].is_string() && (self.rewritten || pod["service_ip"] == ip);
         let dialled = self.rewritten && pod["service_ip"] == ip;
@@ -139,7 +164,7 @@ fn text<'a>(of: &'a Value, key: &str) -> &'a str {
 }
 
 /// The columns of an end, as one line; how it is known without a socket is another question.
-const ENDS: &str = "SELECT src_ip, dst_ip, proto, dst_port, CAST(ts AS BIGINT) AS ns, dst_dns, dst_nat_ip, src_zone, \
+pub const ENDS: &str = "SELECT src_ip, dst_ip, proto, dst_port, CAST(ts AS BIGINT) AS ns, dst_dns, dst_nat_ip, src_zone, \
     concat_ws(' ', coalesce(src_pod, '-'), coalesce(src_workload, '-'), coalesce(src_container, '-'), \
       coalesce(src_pod_uid, '-'), coalesce(src_service, '-'), \
       CASE WHEN src_pid IS NULL THEN '-' ELSE concat(src_process, '/', src_pid) END, src_kind, src_identity) AS src, \
@@ -150,17 +175,7 @@ const ENDS: &str = "SELECT src_ip, dst_ip, proto, dst_port, CAST(ts AS BIGINT) A
 fn ends_are_named(desk: &Desk, ring: &Path, shop: &Shop) {
     let rows = desk.rows(ring, ENDS);
     assert!(rows.len() > 100, "only {} flows", rows.len());
-    let (mut told, mut seen) = (Vec::new(), Vec::new());
-    let without = |line: &str| {
-        let known = line.ends_with(" socket");
-        if known { line.to_owned() } else { format!("{} without", line.rsplit_once(' ').expect("words").0) }
-    };
-    for row in &rows {
-        let (src, dst, ns) = (text(row, "src_ip"), text(row, "dst_ip"), row["ns"].as_i64().expect("a time"));
-        let ends = format!("{src} {dst}:{} {ns}", row["dst_port"]);
-        told.push(format!("{ends} {} > {}", shop.end(src, ns), shop.end(dst, ns)));
-        seen.push(format!("{ends} {} > {}", without(text(row, "src")), without(text(row, "dst"))));
-    }
+    let (told, seen): (Vec<String>, Vec<String>) = rows.iter().map(|row| shop.lines(row)).unzip();
     assert_same("ends", &told, &seen);
     names_are_those_asked_for(&rows, shop);
     let command = "SELECT count(*) FROM flows f JOIN processes p ON p.pid = f.src_pid AND p.pod_uid = f.src_pod_uid \
@@ -182,7 +197,7 @@ fn names_are_those_asked_for(rows: &[Value], shop: &Shop) {
             let name = format!("{}.shop.svc.cluster.local", text(pod, "workload"));
             assert_eq!(row["dst_dns"], name.as_str(), "{row}");
             named += 1;
-            if shop.rewritten && shop.pid(pod, row["ns"].as_i64().expect("a time")).is_some() {
+            if shop.rewritten && shop.pid(pod, row["ns"].as_i64().expect("a time"), |_| false).is_some() {
                 assert_eq!(row["dst_nat_ip"], pod["ip"], "{row}");
             }
         }
@@ -224,7 +239,7 @@ fn addresses_decide_without_sockets(desk: &Desk, ring: &Path, shop: &Shop) {
         times[times.len() / 2]["ns"].as_i64().expect("a time") + 1
     };
     let [reused_ns, completed_ns, claimed_ns] = [cart, front, payment].map(middle);
-    let start_ns = shop.events[0]["ts_ns"].as_i64().expect("a time");
+    let start_ns = shop.began_ns();
     let mut records = Vec::new();
     // The cart's address was reused by another pod, of which the first time there is no more than its end.
     let (old, new) = (
@@ -281,7 +296,7 @@ fn addresses_decide_without_sockets(desk: &Desk, ring: &Path, shop: &Shop) {
 }
 
 /// The ring with its packets and its recorder's facts, and nothing else.
-fn without_witness(desk: &Desk, ring: &Path) -> PathBuf {
+pub fn without_witness(desk: &Desk, ring: &Path) -> PathBuf {
     let bare = desk.at("bare");
     for folder in ["segments", "log"] {
         std::fs::create_dir_all(bare.join(folder)).expect("a folder");

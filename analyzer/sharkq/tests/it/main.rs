@@ -4,6 +4,7 @@
 
 mod bundled;
 mod captures;
+mod cluster;
 mod corpus;
 mod desk;
 mod determinism;
