@@ -64,26 +64,57 @@ pub fn sentence(error: &object_store::Error) -> String {
         return refused.to_string();
     }
     let text = error.to_string();
-    let has = |any: &[&str]| any.iter().any(|part| text.contains(part));
-    if has(&["NoSuchBucket", "ContainerNotFound"]) || matches!(error, object_store::Error::NotFound { .. }) {
-        "the bucket does not exist; make it, or check the name".to_owned()
-    } else if has(&[
-        "SignatureDoesNotMatch",
-        "InvalidAccessKeyId",
-        "AccessDenied",
-        "status code: 403",
-        "status code: 401",
-    ]) || matches!(
-        error,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
-    ) {
-        "access is denied; check the key, the secret and their rights".to_owned()
+    if let Some(known) = code(&text).and_then(meaning).or_else(|| meaning_of_kind(error)) {
+        known.to_owned()
     } else if cause::<HttpError>(error).is_some_and(is_unreachable) {
         "no connection; check the endpoint and the network".to_owned()
     } else {
         text.lines().next().unwrap_or("failed").to_owned()
     }
 }
+
+/// All three kinds of stores answer errors as XML with one such element.
+fn code(text: &str) -> Option<&str> {
+    text.split_once("<Code>")?.1.split_once("</Code>").map(|(code, _)| code)
+}
+
+fn meaning(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "NoSuchBucket" | "ContainerNotFound" => NO_BUCKET,
+        "InvalidAccessKeyId" | "NotSignedUp" => {
+            "the access key is not known there; check it and the endpoint"
+        }
+        "SignatureDoesNotMatch" => "the secret key is wrong; check it",
+        "InvalidToken" | "ExpiredToken" | "TokenRefreshRequired" => {
+            "the session token is wrong or has expired; get a new one"
+        }
+        // Azure says it of an unknown account's name, too.
+        "AuthenticationFailed" | "InvalidAuthenticationInfo" | "InvalidSecurity" => BAD_KEY,
+        "AccessDenied"
+        | "AllAccessDisabled"
+        | "AuthorizationFailure"
+        | "AuthorizationPermissionMismatch"
+        | "InsufficientAccountPermissions" => {
+            "the key is right, but has not the right to do this; give it the rights to list, read and write"
+        }
+        _ => return None,
+    })
+}
+
+/// What is left where no code is told: an answer to HEAD has no body.
+fn meaning_of_kind(error: &object_store::Error) -> Option<&'static str> {
+    match error {
+        object_store::Error::NotFound { .. } => Some(NO_BUCKET),
+        object_store::Error::Unauthenticated { .. } => Some(BAD_KEY),
+        object_store::Error::PermissionDenied { .. } => {
+            Some("access is denied, and not said why; check the key and its rights")
+        }
+        _ => None,
+    }
+}
+
+const NO_BUCKET: &str = "the bucket does not exist; make it, or check the name";
+const BAD_KEY: &str = "the key is not accepted; check it, and the account it belongs to";
 
 fn is_unreachable(error: &HttpError) -> bool {
     matches!(error.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout)

@@ -2,13 +2,11 @@
 //! server, whose XML is the same, and turns the one into the other: create-only of Google into create-only of S3. Keys are not tried.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use crate::net::Net;
+use crate::nginx::Nginx;
 use crate::process::{PROGRAM, Recorder};
 use crate::reading::{numbers, packets, totals};
 use crate::s3::{Server, failed};
@@ -31,7 +29,7 @@ fn to_a_bucket_and_back() {
     let lost = totals(&ring.join("segments")).lost();
     assert_eq!(numbers(&packets(&verify(&stored))).len() as u64 + lost, sent);
     // Manifests, and nothing else, are created only where there is none.
-    let said = front.requests();
+    let said = front.nginx.requests();
     let conditional: Vec<&String> = said.iter().filter(|line| line.starts_with("PUT 0 ")).collect();
     assert_eq!(conditional.len(), 2, "{said:?}");
     assert!(conditional.iter().all(|line| line.ends_with("/manifest.json")), "{conditional:?}");
@@ -41,79 +39,42 @@ fn to_a_bucket_and_back() {
     let again = front.snapshot(&ring, "gs://snaps/prod", &["--resume", id]);
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     verify(&stored);
-    let more = front.requests().split_off(said.len());
+    let more = front.nginx.requests().split_off(said.len());
     assert_eq!(more.iter().filter(|line| line.starts_with("PUT")).count(), 1, "{more:?}");
     assert!(failed(&front.snapshot(&ring, "gs://snaps/prod", &["--resume", id]), "complete already"));
     assert!(failed(&front.snapshot(&ring, "gs://nosuch/x", &[]), "bucket does not exist"));
     recorder.stop();
 }
 
-/// What stands before the S3 server; ends when dropped.
+/// What stands before the S3 server; both end when dropped.
 struct Front {
-    child: Child,
-    dir: tempfile::TempDir,
-    port: u16,
+    nginx: Nginx,
     server: Server,
 }
 
 impl Front {
     /// None, with the reason printed, where a server is not installed.
     fn start() -> Option<Front> {
-        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
-            println!("skipped: no nginx");
-            return None;
-        }
         let server = Server::start_open()?;
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let file = dir.path().join("nginx.conf");
-        fs::write(&file, configuration(dir.path(), port, server.port)).unwrap();
-        let child = Command::new("nginx").arg("-c").arg(&file).stderr(Stdio::null()).spawn().unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "nginx does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Some(Front { child, dir, port, server })
+        Some(Front { nginx: Nginx::start(|port| translating(port, server.port))?, server })
     }
 
     fn snapshot(&self, ring: &Path, to: &str, more: &[&str]) -> Output {
         let account = format!(
             r#"{{"gcs_base_url":"http://127.0.0.1:{}","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}}"#,
-            self.port
+            self.nginx.port
         );
         let mut command = Command::new(PROGRAM);
         command.args(["snapshot", "--since", "1h", "--to", to, "--ring"]).arg(ring).args(more);
         let environment = [("GOOGLE_SERVICE_ACCOUNT_KEY", &*account), ("GOOGLE_ALLOW_HTTP", "true")];
         command.env_clear().envs(environment).output().unwrap()
     }
-
-    /// Each with its method, its condition and its path.
-    fn requests(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.dir.path().join("access.log")).unwrap();
-        log.lines().map(str::to_owned).collect()
-    }
 }
 
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn configuration(dir: &Path, port: u16, behind: u16) -> String {
-    let place = dir.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|what| format!("{what}_temp_path {place}/{what};\n"))
-        .collect();
+fn translating(port: u16, behind: u16) -> String {
     format!(
-        "daemon off; master_process off; pid {place}/pid; error_log {place}/error.log; events {{ }}
-         http {{ log_format said '$request_method $http_x_goog_if_generation_match $uri';
-         access_log {place}/access.log said; client_max_body_size 0; {temporary}
-         map $http_x_goog_if_generation_match $none_match {{ 0 '*'; default ''; }}
+        "map $http_x_goog_if_generation_match $none_match {{ 0 '*'; default ''; }}
          server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{behind}; proxy_http_version 1.1;
-         proxy_set_header Authorization ''; proxy_set_header If-None-Match $none_match; }} }} }}"
+         proxy_set_header Authorization ''; proxy_set_header If-None-Match $none_match; }} }}"
     )
 }

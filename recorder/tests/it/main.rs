@@ -16,6 +16,7 @@ mod kube_witness;
 mod live;
 mod loss;
 mod net;
+mod nginx;
 mod process;
 mod reading;
 mod replay;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use shark_schema::identity::{Fact, Feature};
 
 use crate::net::Net;
+use crate::nginx::Nginx;
 use crate::process::{PROGRAM, Recorder};
 use crate::reading::{facts, numbers, packets};
 use crate::snapshot::verify;
@@ -52,28 +53,50 @@ fn to_a_bucket_and_back() {
 }
 
 #[test]
-fn wrong_key_and_wrong_bucket() {
+fn wrong_key_missing_right_and_wrong_bucket() {
     let Some(server) = Server::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let ring = dir.path().join("ring");
     sharkrec::ring::Ring::create(&ring, "n", "").unwrap();
-    let start = Instant::now();
-    assert!(failed(&server.snapshot(&ring, "s3://snaps/x", "WRONG", &[]), "access is denied"));
-    assert!(failed(&server.snapshot(&ring, "s3://nosuch/x", SECRET, &[]), "bucket does not exist"));
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
-    // The doctor says the same, and leaves nothing behind where it is let in.
-    for (to, secret, said) in [
-        ("s3://snaps/x", SECRET, "ok"),
-        ("s3://snaps/x", "WRONG", "access is denied"),
-        ("s3://nosuch/x", SECRET, "bucket does not exist"),
+    let directly = Some(server.port);
+    let reading_only = Nginx::start(|port| may_only_read(port, server.port));
+    for (port, to, key, secret, said) in [
+        (directly, "s3://snaps/x", KEY, SECRET, "ok"),
+        (directly, "s3://snaps/x", "AKNOBODY", SECRET, "the access key is not known there"),
+        (directly, "s3://snaps/x", KEY, "WRONG", "the secret key is wrong"),
+        (directly, "s3://nosuch/x", KEY, SECRET, "the bucket does not exist"),
+        (reading_only.as_ref().map(|front| front.port), "s3://snaps/x", KEY, SECRET, "has not the right"),
     ] {
-        let output =
-            server.command("/proc/self/ns/net", secret).args(["doctor", "--to", to]).output().unwrap();
-        let lines = String::from_utf8(output.stdout).unwrap();
+        let Some(port) = port else { continue };
+        let sharkrec = |arguments: &[&str]| {
+            let mut command = server.command("/proc/self/ns/net", secret);
+            command.env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}")).env("AWS_ACCESS_KEY_ID", key);
+            command.args(arguments).output().unwrap()
+        };
+        // The doctor says the same, and leaves nothing behind where it is let in.
+        let lines = String::from_utf8(sharkrec(&["doctor", "--to", to]).stdout).unwrap();
         let line = lines.lines().find(|line| line.starts_with(&format!("store {to}"))).unwrap();
         assert!(line.contains(said), "{line}");
+        if said != "ok" {
+            let (ring, start) = (ring.to_str().unwrap(), Instant::now());
+            let output = sharkrec(&["snapshot", "--since", "1h", "--to", to, "--ring", ring]);
+            assert!(failed(&output, said));
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        }
     }
     assert_eq!(crate::reading::disk_bytes(&server.root.join("snaps")), 0);
+}
+
+/// A server of nginx that lets reading through and answers the rest as S3 does where a policy does not allow it.
+fn may_only_read(port: u16, behind: u16) -> String {
+    let denied = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>AccessDenied</Code>\
+        <Message>Access Denied</Message><RequestId>656c76696e6727732072657175657374</RequestId></Error>";
+    format!(
+        "server {{ listen 127.0.0.1:{port}; location / {{
+         if ($request_method !~ ^(GET|HEAD)$) {{ return 403 '{denied}'; }}
+         default_type application/xml; proxy_pass http://127.0.0.1:{behind}; proxy_http_version 1.1;
+         proxy_set_header Host $http_host; }} }}"
+    )
 }
 
 #[test]
