@@ -46,7 +46,12 @@ pub struct Processes {
 impl Processes {
     /// Loads and attaches; events gather from now on.
     pub fn start() -> Result<Processes, Reason> {
-        let mut loaded = Ebpf::load(OBJECT).map_err(|error| Reason::of(&error))?;
+        Processes::start_object(OBJECT)
+    }
+
+    /// As [`Processes::start`], from the bytes of an object that is built from the same source.
+    pub fn start_object(object: &[u8]) -> Result<Processes, Reason> {
+        let mut loaded = Ebpf::load(object).map_err(|error| Reason::of(&error))?;
         let btf = Btf::from_sys_fs().map_err(|error| Reason::Unsupported(error.to_string()))?;
         let events = Events::of(&mut loaded)?;
         attach_tracepoint(&mut loaded, &btf, "forked", "sched_process_fork")?;

@@ -88,7 +88,12 @@ pub struct Sockets {
 impl Sockets {
     /// Loads and attaches; events gather from now on.
     pub fn start() -> Result<Sockets, Reason> {
-        let mut loaded = Ebpf::load(OBJECT).map_err(|error| Reason::of(&error))?;
+        Sockets::start_object(OBJECT)
+    }
+
+    /// As [`Sockets::start`], from the bytes of an object that is built from the same source.
+    pub fn start_object(object: &[u8]) -> Result<Sockets, Reason> {
+        let mut loaded = Ebpf::load(object).map_err(|error| Reason::of(&error))?;
         let btf = Btf::from_sys_fs().map_err(|error| Reason::Unsupported(error.to_string()))?;
         let events = Events::of(&mut loaded)?;
         attach_tracepoint(&mut loaded, &btf, "state_changed", "inet_sock_set_state")?;

@@ -111,10 +111,15 @@ const RETURNED: &str = "returned";
 impl Tls {
     /// Loads everything and finds out whether functions of programs may be watched; none is yet.
     pub fn start() -> Result<Tls, Reason> {
+        Tls::start_object(OBJECT)
+    }
+
+    /// As [`Tls::start`], from the bytes of an object that is built from the same source.
+    pub fn start_object(object: &[u8]) -> Result<Tls, Reason> {
         let btf = Btf::from_sys_fs().map_err(|error| Reason::Unsupported(error.to_string()))?;
         let mut loaded = EbpfLoader::new()
             .override_global("is_arm64", &u8::from(cfg!(target_arch = "aarch64")), true)
-            .load(OBJECT)
+            .load(object)
             .map_err(|error| Reason::of(&error))?;
         let events = Events::of(&mut loaded)?;
         let counts = loaded.take_map("counts").ok_or_else(|| Reason::missing("counts"))?;

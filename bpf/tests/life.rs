@@ -1,5 +1,5 @@
 //! Sockets and processes as the kernel tells of them: real connections over loopback in a namespace of this test's own, real
-//! processes. Needs root; otherwise it says that it skips.
+//! processes, by fresh objects and by prebuilt ones. Needs root; otherwise it says that it skips.
 
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
@@ -7,13 +7,22 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use shark_bpf::Reason;
 use shark_bpf::processes::{self, Processes};
 use shark_bpf::sockets::{Event, Kind, Sockets, TCP_LISTEN};
 
+static PREBUILT_SOCKETS: &[u8] = aya::include_bytes_aligned!("../prebuilt/sockets.bpf.o");
+static PREBUILT_PROCESSES: &[u8] = aya::include_bytes_aligned!("../prebuilt/processes.bpf.o");
+
+type Start<T> = fn() -> Result<T, Reason>;
+const SOCKETS: [Start<Sockets>; 2] = [Sockets::start, || Sockets::start_object(PREBUILT_SOCKETS)];
+const PROCESSES: [Start<Processes>; 2] = [Processes::start, || Processes::start_object(PREBUILT_PROCESSES)];
+const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
+
 #[test]
 fn a_connection_from_its_first_to_its_last_state() {
-    for address in ["127.0.0.1", "::1"] {
-        let Some(mut sockets) = started() else { return };
+    for (start, address) in SOCKETS.into_iter().flat_map(|start| ADDRESSES.map(|address| (start, address))) {
+        let Some(mut sockets) = started(start) else { return };
         let listener = TcpListener::bind((address, 0)).expect("loopback is up");
         let port = listener.local_addr().expect("it is bound").port();
         let mut client = TcpStream::connect((address, port)).expect("it listens");
@@ -54,20 +63,22 @@ fn a_connection_from_its_first_to_its_last_state() {
 
 #[test]
 fn a_connection_that_is_refused() {
-    let Some(mut sockets) = started() else { return };
-    let free = TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("it is bound");
-    TcpStream::connect(free).expect_err("nobody listens any more");
-    let events = all(&mut sockets, |event| event.peer.1 == free.port());
-    let kinds: Vec<Kind> = events.iter().map(|event| event.kind).collect();
-    assert_eq!(kinds, [Kind::Connecting, Kind::Failed]);
-    assert_eq!(events[1].error, libc::ECONNREFUSED as u32);
-    assert_ne!(events[1].local.1, 0);
+    for start in SOCKETS {
+        let Some(mut sockets) = started(start) else { return };
+        let free = TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("it is bound");
+        TcpStream::connect(free).expect_err("nobody listens any more");
+        let events = all(&mut sockets, |event| event.peer.1 == free.port());
+        let kinds: Vec<Kind> = events.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [Kind::Connecting, Kind::Failed]);
+        assert_eq!(events[1].error, libc::ECONNREFUSED as u32);
+        assert_ne!(events[1].local.1, 0);
+    }
 }
 
 #[test]
 fn datagrams_connected_or_not() {
-    for address in ["127.0.0.1", "::1"] {
-        let Some(mut sockets) = started() else { return };
+    for (start, address) in SOCKETS.into_iter().flat_map(|start| ADDRESSES.map(|address| (start, address))) {
+        let Some(mut sockets) = started(start) else { return };
         sockets.datagrams().expect("this kernel tells of datagrams");
         let server = UdpSocket::bind((address, 0)).expect("loopback");
         let to = server.local_addr().expect("it is bound");
@@ -94,60 +105,64 @@ fn datagrams_connected_or_not() {
 
 #[test]
 fn sockets_that_were_open_before() {
-    let Some(first) = started() else { return };
-    drop(first);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let port = listener.local_addr().expect("it is bound").port();
-    let client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    let server = listener.accept().expect("a connection").0;
-    let datagrams = UdpSocket::bind("[::1]:0").expect("loopback");
-    let mut sockets = Sockets::start().expect("it started a moment ago");
-    let open = sockets.open().expect("all sockets");
-    let here: Vec<&Event> = open.iter().filter(|event| event.netns == netns()).collect();
-    let find = |local: u16, peer: u16| {
-        let found = here.iter().find(|event| event.local.1 == local && event.peer.1 == peer);
-        found.unwrap_or_else(|| panic!("{local} {peer}: {here:?}"))
-    };
-    let client_port = client.local_addr().expect("it is bound").port();
-    assert_eq!(find(port, 0).state, TCP_LISTEN);
-    let datagram_port = datagrams.local_addr().expect("it is bound").port();
-    for (local, peer) in [(port, 0), (port, client_port), (client_port, port), (datagram_port, 0)] {
-        let event = find(local, peer);
-        assert_eq!((event.pid, event.kind), (Some(std::process::id()), Kind::Open));
-        assert!(event.cookie != 0 && event.process_start_ns > 0 && event.cgroup_id > 0, "{event:?}");
+    for start in SOCKETS {
+        let Some(first) = started(start) else { return };
+        drop(first);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let port = listener.local_addr().expect("it is bound").port();
+        let client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        let server = listener.accept().expect("a connection").0;
+        let datagrams = UdpSocket::bind("[::1]:0").expect("loopback");
+        let mut sockets = start().expect("it started a moment ago");
+        let open = sockets.open().expect("all sockets");
+        let here: Vec<&Event> = open.iter().filter(|event| event.netns == netns()).collect();
+        let find = |local: u16, peer: u16| {
+            let found = here.iter().find(|event| event.local.1 == local && event.peer.1 == peer);
+            found.unwrap_or_else(|| panic!("{local} {peer}: {here:?}"))
+        };
+        let client_port = client.local_addr().expect("it is bound").port();
+        assert_eq!(find(port, 0).state, TCP_LISTEN);
+        let datagram_port = datagrams.local_addr().expect("it is bound").port();
+        for (local, peer) in [(port, 0), (port, client_port), (client_port, port), (datagram_port, 0)] {
+            let event = find(local, peer);
+            assert_eq!((event.pid, event.kind), (Some(std::process::id()), Kind::Open));
+            assert!(event.cookie != 0 && event.process_start_ns > 0 && event.cgroup_id > 0, "{event:?}");
+        }
+        assert_eq!(find(datagram_port, 0).local.0, "::1".parse::<IpAddr>().expect("an address"));
+        drop((client, server));
     }
-    assert_eq!(find(datagram_port, 0).local.0, "::1".parse::<IpAddr>().expect("an address"));
-    drop((client, server));
 }
 
 #[test]
 fn a_process_from_fork_to_exit() {
-    if !nix::unistd::geteuid().is_root() {
-        return println!("skipped: BPF needs root");
+    for start in PROCESSES {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: BPF needs root");
+        }
+        let mut processes = start().expect("root may");
+        let mut child =
+            Command::new("/bin/sh").args(["-c", "kill -9 $$", "a name", ""]).spawn().expect("a shell");
+        let status = child.wait().expect("it ends");
+        assert_eq!(status.signal(), Some(9));
+        let mut events = Vec::new();
+        let end = Instant::now() + Duration::from_secs(5);
+        while events.len() < 3 && Instant::now() < end {
+            processes.drain(|event| events.extend((event.pid == child.id()).then_some(event)));
+        }
+        let kinds: Vec<&processes::Kind> = events.iter().map(|event| &event.kind).collect();
+        let arguments = ["/bin/sh", "-c", "kill -9 $$", "a name", ""].map(str::to_owned).to_vec();
+        let executed = processes::Kind::Executed { path: "/bin/sh".to_owned(), arguments: Some(arguments) };
+        assert_eq!(kinds, [&processes::Kind::Forked, &executed, &processes::Kind::Exited(9)]);
+        for event in &events {
+            assert_eq!((event.parent, event.uid), (std::process::id(), 0));
+            assert_eq!(event.start_boottime_ns, events[0].start_boottime_ns);
+        }
+        assert_eq!((events[1].comm.as_str(), processes.lost()), ("sh", 0));
     }
-    let mut processes = Processes::start().expect("root may");
-    let mut child =
-        Command::new("/bin/sh").args(["-c", "kill -9 $$", "a name", ""]).spawn().expect("a shell");
-    let status = child.wait().expect("it ends");
-    assert_eq!(status.signal(), Some(9));
-    let mut events = Vec::new();
-    let end = Instant::now() + Duration::from_secs(5);
-    while events.len() < 3 && Instant::now() < end {
-        processes.drain(|event| events.extend((event.pid == child.id()).then_some(event)));
-    }
-    let kinds: Vec<&processes::Kind> = events.iter().map(|event| &event.kind).collect();
-    let arguments = ["/bin/sh", "-c", "kill -9 $$", "a name", ""].map(str::to_owned).to_vec();
-    let executed = processes::Kind::Executed { path: "/bin/sh".to_owned(), arguments: Some(arguments) };
-    assert_eq!(kinds, [&processes::Kind::Forked, &executed, &processes::Kind::Exited(9)]);
-    for event in &events {
-        assert_eq!((event.parent, event.uid), (std::process::id(), 0));
-        assert_eq!(event.start_boottime_ns, events[0].start_boottime_ns);
-    }
-    assert_eq!((events[1].comm.as_str(), processes.lost()), ("sh", 0));
 }
 
 /// In a namespace of this thread's own, with loopback up.
-fn started() -> Option<Sockets> {
+fn started(start: Start<Sockets>) -> Option<Sockets> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: network namespaces and BPF need root");
         return None;
@@ -155,7 +170,7 @@ fn started() -> Option<Sockets> {
     unshare(CloneFlags::CLONE_NEWNET).expect("root makes a namespace");
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip is installed");
     assert!(up.success());
-    Some(Sockets::start().expect("root may"))
+    Some(start().expect("root may"))
 }
 
 fn netns() -> u32 {

@@ -1,11 +1,17 @@
-//! What Python says to itself over TLS through OpenSSL, as the probes hear it, with the fresh object and where it cannot be.
-//! Real sockets over loopback; needs root, Python and openssl, otherwise it says that it skips.
+//! What Python says to itself over TLS through OpenSSL, as the probes hear it, by fresh objects and by prebuilt ones, and where
+//! they cannot. Real sockets over loopback; needs root, Python and openssl, otherwise it says that it skips.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
 
+use shark_bpf::Reason;
 use shark_bpf::tls::{AttachError, Connection, Kind, Losses, Tls};
+
+static PREBUILT: &[u8] = aya::include_bytes_aligned!("../prebuilt/tls.bpf.o");
+
+type Start = fn() -> Result<Tls, Reason>;
+const STARTS: [Start; 2] = [Tls::start, || Tls::start_object(PREBUILT)];
 
 /// A server and a client, both of which print the client's port; the library's path comes first.
 const PYTHON: &str = r#"
@@ -49,7 +55,13 @@ struct Heard {
 
 #[test]
 fn both_ends_of_a_connection_say_the_same() {
-    let Some((mut tls, library, dir)) = ready("both") else { return };
+    for start in STARTS {
+        let Some(ready) = ready("both", start) else { return };
+        both_ends_say_the_same(ready);
+    }
+}
+
+fn both_ends_say_the_same((mut tls, library, dir): Ready) {
     let attached = tls.attach(&library).expect("OpenSSL has these functions");
     for address in ["127.0.0.1", "::1"] {
         let said = python(&[dir.to_str().expect("text"), address]);
@@ -111,15 +123,19 @@ fn both_ends_of_a_connection_say_the_same() {
 
 #[test]
 fn a_file_without_the_functions_says_which() {
-    let Some((mut tls, _, dir)) = ready("missing") else { return };
-    let other = File::open("/proc/self/exe").expect("this program");
-    let error = tls.attach(&other).expect_err("no OpenSSL");
-    assert!(matches!(error, AttachError::Missing("SSL_free")), "{error}");
-    let _ = fs::remove_dir_all(dir);
+    for start in STARTS {
+        let Some((mut tls, _, dir)) = ready("missing", start) else { return };
+        let other = File::open("/proc/self/exe").expect("this program");
+        let error = tls.attach(&other).expect_err("no OpenSSL");
+        assert!(matches!(error, AttachError::Missing("SSL_free")), "{error}");
+        let _ = fs::remove_dir_all(dir);
+    }
 }
 
-/// A certificate's folder and Python's library; None, with the reason printed, where something is missing.
-fn ready(name: &str) -> Option<(Tls, File, PathBuf)> {
+type Ready = (Tls, File, PathBuf);
+
+/// With Python's library and a certificate's folder; None, with the reason printed, where something is missing.
+fn ready(name: &str, start: Start) -> Option<Ready> {
     let dir = std::env::temp_dir().join(format!("shark-bpf-tls-{name}-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a folder");
     let made = Command::new("openssl")
@@ -134,7 +150,7 @@ fn ready(name: &str) -> Option<(Tls, File, PathBuf)> {
         println!("skipped: no openssl program");
         return None;
     }
-    let tls = match Tls::start() {
+    let tls = match start() {
         Ok(tls) => tls,
         Err(reason) if !nix::unistd::geteuid().is_root() => {
             println!("skipped: {reason}");
