@@ -144,10 +144,11 @@ impl Answers for Served {
         if let Some(tls) = &self.tls {
             sealed.extend(seal(std::slice::from_ref(&tls.requests), &tls.keeper));
         }
-        if let Some(witness) = &self.witness {
-            let (done, closed) = channel();
-            if witness.send(done).is_ok() {
-                let _ = closed.recv_timeout(SEAL_TIMEOUT);
+        let asked = [self.witness.as_ref(), self.tls.as_ref().map(|tls| &tls.reports)];
+        for asked in asked.into_iter().flatten() {
+            let (done, written) = channel();
+            if asked.send(done).is_ok() {
+                let _ = written.recv_timeout(SEAL_TIMEOUT);
             }
         }
         if let Err(error) = self.shared.log.rotate() {

@@ -20,10 +20,10 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use shark_bpf::tls::Tls;
 use shark_schema::identity::{Fact, Feature};
-use shark_schema::segment::Versions;
+use shark_schema::segment::{PLAINTEXT_WORKER, Versions};
 
 use self::libraries::Libraries;
-use self::listen::Listener;
+use self::listen::{Listener, ReportRequest};
 use crate::batch::circle;
 use crate::config::Settings;
 use crate::log::Log;
@@ -34,8 +34,6 @@ use crate::segment::{
 };
 use crate::stats::Stats;
 
-/// In the names of its segments; workers of packets have lower numbers.
-pub const WORKER: u16 = 99;
 /// Memory between the listener and the writer.
 const QUEUE_BYTES: usize = 16 << 20;
 
@@ -44,6 +42,7 @@ const QUEUE_BYTES: usize = 16 << 20;
 pub struct Series {
     pub requests: Sender<SealRequest>,
     pub keeper: Sender<Task>,
+    pub reports: Sender<ReportRequest>,
     ring: Ring,
     shared: Shared,
     libraries: Known,
@@ -129,7 +128,7 @@ pub fn prepare(
         versions: versions.clone(),
         live: true,
     });
-    let tail = found.tails.remove(&WORKER).unwrap_or_default();
+    let tail = found.tails.remove(&PLAINTEXT_WORKER).unwrap_or_default();
     Ok(Some(Prepared { told, recording, shared, tail }))
 }
 
@@ -151,8 +150,9 @@ impl Prepared {
         let batch_bytes = usize::try_from(budget / 16).unwrap_or(BATCH_BYTES).min(BATCH_BYTES);
         let (source, sink) = circle(QUEUE_BYTES / batch_bytes, batch_bytes);
         let (requests, waiting) = channel();
+        let (reports, asked) = channel();
         let writer = WriterThread {
-            worker: WORKER,
+            worker: PLAINTEXT_WORKER,
             seq,
             prev_sidecar_sha256,
             recording: recording.clone(),
@@ -167,9 +167,10 @@ impl Prepared {
         let writer = thread::Builder::new().name("tls-writer".into()).spawn(move || writer.run(&sink))?;
         let listener = thread::Builder::new().name("tls".into()).spawn(move || {
             let libraries = Libraries::new(known, log.clone());
-            Listener::new(told, libraries, recording, log, source).run(&stop);
+            Listener::new(told, libraries, recording, log, source).run(&asked, &stop);
         })?;
-        Ok(Running { series: Series { requests, keeper, ring, shared, libraries }, listener, writer })
+        let series = Series { requests, keeper, reports, ring, shared, libraries };
+        Ok(Running { series, listener, writer })
     }
 }
 

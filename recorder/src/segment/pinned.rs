@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use shark_schema::segment::Name;
 
 use crate::ring::{Ring, Series, WANTED};
-use crate::tls::WORKER;
 
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -83,7 +82,7 @@ impl Pinned {
     /// Each series has its own budget; what is no segment is counted with the packets.
     fn is_ours(&self, file: &str) -> bool {
         let name = file.strip_suffix(".json").unwrap_or(file).parse::<Name>();
-        let is_tls = name.is_ok_and(|name| name.worker == WORKER);
+        let is_tls = name.is_ok_and(Name::is_plaintext);
         is_tls == (self.ring.series() == Series::Tls)
     }
 }

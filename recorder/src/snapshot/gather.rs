@@ -11,14 +11,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use shark_schema::manifest::{Missing, Object, ObjectKind, Window};
-use shark_schema::segment::{Name, Sidecar};
+use shark_schema::segment::{Name, PLAINTEXT_WORKER, Sidecar};
 
 use super::Pins;
 use crate::log;
 use crate::record::versions;
 use crate::ring::{Ring, Series, WANTED};
 use crate::segment::{chain_hash, hex, reseal};
-use crate::tls;
 
 /// One object of the snapshot, and the file that becomes it.
 #[derive(Debug, Clone)]
@@ -45,7 +44,7 @@ impl Gathered {
         for series in [Series::Packets, Series::Tls] {
             let ring = ring.of(series);
             if ring.segments().is_dir() {
-                let is_of = |name: &&Name| (name.worker == tls::WORKER) == (series == Series::Tls);
+                let is_of = |name: &&Name| name.is_plaintext() == (series == Series::Tls);
                 this.take_series(&ring, held.iter().filter(is_of), window, sealed)?;
             }
         }
@@ -74,7 +73,7 @@ impl Gathered {
     }
 
     fn holds(&self, ring: &Ring, name: Name) -> bool {
-        let series = if name.worker == tls::WORKER { Series::Tls } else { Series::Packets };
+        let series = if name.is_plaintext() { Series::Tls } else { Series::Packets };
         let segments = ring.of(series).segments();
         let inode = |dir: &Path, file: &str| fs::metadata(dir.join(file)).map(|meta| meta.ino()).ok();
         let is_same = |file: String| match (inode(&self.dir, &file), inode(&segments, &file)) {
@@ -120,7 +119,7 @@ impl Gathered {
 
     /// What the counts of a manifest are about: packets of the wire, not plaintext.
     pub fn packet_sidecars(&self) -> impl DoubleEndedIterator<Item = &Sidecar> {
-        self.sidecars.iter().filter(|sidecar| sidecar.worker != tls::WORKER)
+        self.sidecars.iter().filter(|sidecar| sidecar.worker != PLAINTEXT_WORKER)
     }
 
     pub fn bytes(&self) -> u64 {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use shark_bpf::tls::{Event, Losses, Tls};
@@ -24,6 +24,9 @@ const DRAIN: Duration = Duration::from_millis(20);
 const REPORT: Duration = Duration::from_secs(10);
 /// More network namespaces than these share the last one's interface.
 const MOST_INTERFACES: usize = 4096;
+
+/// Answered when the log has all losses until then.
+pub type ReportRequest = Sender<()>;
 
 pub struct Listener {
     told: Tls,
@@ -61,16 +64,19 @@ impl Listener {
         Listener { told, libraries, log, source, waiting: Waiting::default(), way, lost: Losses::default() }
     }
 
-    pub fn run(mut self, stop: &AtomicBool) {
+    pub fn run(mut self, requests: &Receiver<ReportRequest>, stop: &AtomicBool) {
         let mut reported = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             self.libraries.look(&mut self.told);
+            // Whoever can ask lives longer than this thread, so it waits.
+            let asked = requests.recv_timeout(DRAIN).ok();
             self.drain(HELD_NS);
-            if reported.elapsed() >= REPORT {
+            if asked.is_some() || reported.elapsed() >= REPORT {
                 reported = Instant::now();
                 self.report();
             }
-            thread::sleep(DRAIN);
+            // Who asked may have given up.
+            let _ = asked.map(|done| done.send(()));
         }
         self.drain(0);
         self.report();
