@@ -27,21 +27,22 @@ impl Recorder {
     }
 
     pub fn start_bare(net: &Net, ring: &Path, arguments: &[&str]) -> Recorder {
-        Recorder::start_as(net, ring, &[], arguments)
+        Recorder::start_as(net, ring, &[PROGRAM], arguments)
     }
 
     /// Without the right to load BPF programs.
     pub fn start_without_bpf(net: &Net, ring: &Path, arguments: &[&str]) -> Recorder {
-        Recorder::start_as(net, ring, &WITHOUT_BPF, arguments)
+        Recorder::start_as(net, ring, &[&WITHOUT_BPF[..], &[PROGRAM]].concat(), arguments)
     }
 
-    fn start_as(net: &Net, ring: &Path, launcher: &[&str], arguments: &[&str]) -> Recorder {
+    /// By a command that ends in the program, and executes it itself.
+    pub fn start_as(net: &Net, ring: &Path, command: &[&str], arguments: &[&str]) -> Recorder {
         let _ = std::fs::remove_file(ring.join("control.sock"));
         // nsenter and setpriv exec the program itself, so that signals reach it.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", net.receiver))
-            .args(launcher)
-            .args([PROGRAM, "record", "--ring"])
+            .args(command)
+            .args(["record", "--ring"])
             .arg(ring)
             .args(arguments)
             .stderr(Stdio::piped())
@@ -62,9 +63,13 @@ impl Recorder {
     }
 
     /// Ends it in order; gives what it said and how long it took.
-    pub fn stop(mut self) -> (String, Duration) {
+    pub fn stop(self) -> (String, Duration) {
+        self.stop_by(Signal::TERM)
+    }
+
+    pub fn stop_by(mut self, signal: Signal) -> (String, Duration) {
         let start = Instant::now();
-        self.signal(Signal::TERM);
+        self.signal(signal);
         let status = self.child.wait().expect("it ends");
         let took = start.elapsed();
         let mut said = String::new();

@@ -456,7 +456,7 @@ fn rows_of(file: &Path, table: &'static Table) -> Vec<Row> {
 }
 
 /// The last row of every id.
-fn last_rows(log: &Path, table: &'static Table, id: &str) -> BTreeMap<String, Row> {
+pub fn last_rows(log: &Path, table: &'static Table, id: &str) -> BTreeMap<String, Row> {
     let rows = files(log, table).into_iter().flat_map(|file| rows_of(&file, table));
     rows.map(|row| (row[id].as_str().unwrap().to_owned(), row)).collect()
 }
