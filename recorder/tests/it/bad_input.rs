@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use shark_schema::identity::{Fact, Feature};
 
 use crate::net::Net;
 use crate::process::{PROGRAM, Recorder, sharkrec, sharkrec_fails};
+use crate::reading::{facts, numbers, packets, totals};
 
 #[test]
 fn what_cannot_work_is_said_in_one_sentence() {
@@ -87,19 +91,10 @@ fn an_ordinary_user_is_told_what_is_missing() {
         println!("skipped: becoming another user needs root");
         return;
     }
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    // A copy, since the build directory may be closed to others.
-    let program = dir.path().join("sharkrec");
-    fs::copy(PROGRAM, &program).unwrap();
+    let (dir, program) = program_for_anybody();
     let ring = dir.path().join("ring");
     let as_nobody = |arguments: &[&str]| {
-        let output = Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(&program)
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = Command::new("setpriv").args(NOBODY).arg(&program).args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, error) = as_nobody(&["record", "--ring", ring.to_str().unwrap(), "--iface", "lo"]);
@@ -107,6 +102,43 @@ fn an_ordinary_user_is_told_what_is_missing() {
     sharkrec::ring::Ring::create(&ring, "n", "").unwrap();
     let (code, error) = as_nobody(&["status", "--ring", ring.to_str().unwrap()]);
     assert!(code == Some(1) && error.contains("ermission denied"), "{error}");
+}
+
+#[test]
+fn an_ordinary_user_with_cap_net_raw_records_and_is_told_what_is_off() {
+    let Some(net) = Net::new() else { return };
+    let (dir, program) = program_for_anybody();
+    let ring = dir.path().join("ring");
+    let rights = ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
+    let command = [&["setpriv"], &NOBODY[..], &rights, &[program.to_str().unwrap()]].concat();
+    let recorder = Recorder::start_as(&net, &ring, &command, &["--iface", "v1"]);
+    let sent = net.send(0, 10_000, 300, 10_000).join().unwrap();
+    thread::sleep(Duration::from_millis(300));
+    recorder.stop();
+    let seen = numbers(&packets(&ring.join("segments")));
+    assert_eq!((seen.len() as u64, sent), (10_000, 10_000));
+    assert!(seen.values().all(|times| *times == 1));
+    assert_eq!(totals(&ring.join("segments")).lost(), 0);
+    let features = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
+        Fact::Feature(Feature { name, on, why }) => {
+            assert!(!on && why.contains("not permitted") && why.contains("CAP_BPF"), "{name}: {why}");
+            Some(name)
+        }
+        _ => None,
+    });
+    let off: Vec<String> = features.collect();
+    assert_eq!(off, ["any_socket", "own_uploads_excluded", "processes", "sockets"]);
+}
+
+const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// A copy of it, since the build directory may be closed to others, in a folder where anybody may make files.
+fn program_for_anybody() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let program = dir.path().join("sharkrec");
+    fs::copy(PROGRAM, &program).unwrap();
+    (dir, program)
 }
 
 #[test]
