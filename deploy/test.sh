@@ -15,10 +15,14 @@ command -v cargo >/dev/null || . "${CARGO_HOME:-$HOME/.cargo}/env"
 
 # program:package
 needs="tshark:tshark capinfos:wireshark-common editcap:wireshark-common tcpdump:tcpdump nginx:nginx-light dnsmasq:dnsmasq-base
-dnsperf:dnsperf nft:nftables ethtool:ethtool ip:iproute2 tmux:tmux zstd:zstd lz4:lz4 setpriv:util-linux jq:jq curl:curl openssl:openssl"
+dnsperf:dnsperf nft:nftables ethtool:ethtool ip:iproute2 tmux:tmux zstd:zstd lz4:lz4 setpriv:util-linux jq:jq curl:curl openssl:openssl
+strip:binutils mkfs.ext4:e2fsprogs"
 
 missing() {
   for need in $needs; do command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"; done
+  # These are no programs: a library to link with, whose place the compiler knows, and a module of Python.
+  [ -e "$(cc -print-file-name=libssl.a 2>/dev/null)" ] || printf 'libssl-dev '
+  python3 -c 'import ensurepip' 2>/dev/null || printf 'python3-venv '
 }
 
 # Packages must not start their servers here: the tests start their own, in namespaces.
