@@ -334,6 +334,7 @@ impl Flow {
                 start_ns: self.first.ts_ns,
                 client: None,
                 l7: Vec::new(),
+                server_name: None,
                 calls: 0,
                 has_ports: has_ports(self.key.protocol),
             })

@@ -49,6 +49,8 @@ pub struct FlowFacts {
     pub client: Option<(Direction, &'static str)>,
     /// Protocols recognised.
     pub l7: Vec<&'static str>,
+    /// Whom the client asked for when it began TLS.
+    pub server_name: Option<String>,
     /// Calls written.
     pub calls: u64,
     /// True where there are ports.

@@ -35,6 +35,8 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
         src_port,
         dst_ip: Some(&facts.ips[ends[1] as usize]),
         dst_port,
+        // Of the names that the join knows none may be better.
+        dst_dns: facts.server_name.as_deref(),
         proto: Some(protocol_name(flow.key.protocol, &mut proto)),
         l7: has_payload.then_some(facts.l7.as_slice()),
         orientation: Some(orientation),

@@ -46,7 +46,7 @@ table! {
         src_container: Text [otel = "k8s.container.name"],
         /// Availability zone of the node.
         src_zone: Text [otel = "cloud.availability_zone"],
-        /// Name from passive DNS or SNI.
+        /// Name from passive DNS.
         src_dns: Text [kfl = "src.dns", hubble = "source_names"],
         /// Executable name (eBPF).
         src_process: Text [otel = "process.executable.name"],
@@ -76,13 +76,13 @@ table! {
         dst_container: Text [otel = "k8s.container.name"],
         /// Availability zone of the node.
         dst_zone: Text [otel = "cloud.availability_zone"],
-        /// Name from passive DNS or SNI.
+        /// Name from passive DNS; else the one that the client asked for when it began TLS (SNI).
         dst_dns: Text [kfl = "dst.dns", hubble = "destination_names"],
         /// Executable name (eBPF).
         dst_process: Text [otel = "process.executable.name"],
         /// Host pid (eBPF).
         dst_pid: Int32 [otel = "process.pid"],
-        /// How the identity was proven: socket, cgroup, netns, ip_interval, service, node, dns, static (an identity file), none.
+        /// How the identity was proven: socket, cgroup, netns, ip_interval, service, node, dns, sni, static (an identity file), none.
         dst_identity: Text,
         /// tcp, udp, sctp, icmp, icmp6 or the IP protocol number.
         proto: Text [zeek = "proto", otel = "network.transport"],

@@ -1,10 +1,12 @@
 //! The protocols. Adding one takes its file, its `mod` line and its line in [`PROTOCOLS`].
 
+mod client_hello;
 pub mod dns;
 pub mod http;
 
 use shark_schema::table::Table;
 
+pub use self::client_hello::{Asked, server_name};
 use crate::dissector::{Dissector, Options, Over, Probe};
 use crate::driver::{Conversation, Talk};
 use crate::rows::{CallRows, Rows};
@@ -65,13 +67,28 @@ pub fn table_number(protocol: &Protocol) -> usize {
         .expect("its table is in the list")
 }
 
-/// True if a direction that begins with these bytes speaks the protocol.
-type Begins = fn(&[u8]) -> bool;
+/// Does a direction that begins with these bytes speak the protocol?
+type Begins = fn(&[u8]) -> Probe;
 
 /// Protocols that are named in `flows.l7` but whose content has no table.
 pub static RECOGNISED: &[(&str, Begins)] = &[
-    // A handshake record of any version up to 3.4 that holds a ClientHello or ServerHello (RFC 8446 section 5.1).
-    ("tls", |bytes| matches!(bytes, [0x16, 3, 0..=4, _, _, 1 | 2, ..])),
-    ("http2", |bytes| bytes.starts_with(b"PRI * HTTP/2.0\r\n")),
-    ("ssh", |bytes| bytes.starts_with(b"SSH-2.0-") || bytes.starts_with(b"SSH-1.99-")),
+    ("tls", |bytes| match bytes {
+        // A handshake record of any version up to 3.4 that holds a ClientHello or ServerHello (RFC 8446 section 5.1).
+        [0x16, 3, 0..=4, _, _, 1 | 2, ..] => Probe::Yes,
+        [0x16] | [0x16, 3] | [0x16, 3, 0..=4] | [0x16, 3, 0..=4, _] | [0x16, 3, 0..=4, _, _] => Probe::More,
+        _ => Probe::No,
+    }),
+    ("http2", |bytes| begins_with(bytes, &["PRI * HTTP/2.0\r\n"])),
+    ("ssh", |bytes| begins_with(bytes, &["SSH-2.0-", "SSH-1.99-"])),
 ];
+
+fn begins_with(bytes: &[u8], any: &[&str]) -> Probe {
+    let known = || any.iter().map(|text| text.as_bytes());
+    if known().any(|text| bytes.starts_with(text)) {
+        Probe::Yes
+    } else if known().any(|text| text.starts_with(bytes)) {
+        Probe::More
+    } else {
+        Probe::No
+    }
+}

@@ -19,8 +19,19 @@ use super::{Identities, Identity, Parties, Talk};
 struct Named<'a> {
     parties: Parties<'a>,
     dns: [Option<&'a str>; 2],
+    /// The server that the client asked for when it began TLS.
+    sni: Option<&'a str>,
     asked: Option<(IpAddr, u16)>,
     loopback: bool,
+}
+
+impl<'a> Named<'a> {
+    /// A name of an end, and where it is from.
+    fn by_name(&self, end: usize) -> Option<(&'a str, &'static str)> {
+        let dns = self.dns[end].map(|name| (name, "dns"));
+        let sni = self.sni.filter(|_| end == 1).map(|name| (name, "sni"));
+        dns.or(sni)
+    }
 }
 
 /// Fills the identity columns of both ends, as of the start of each row's flow.
@@ -58,10 +69,16 @@ pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identi
         text("service", |who| who.service);
         text("process", |who| who.process);
         text("kind", |who| who.kind.or(Some("unknown")));
-        let by_dns = |named: &Named<'_>| who(named).or(named.dns[end].map(|_| "dns")).or(Some("none"));
-        set(&format!("{prefix}_identity"), &|| Arc::new(named.iter().map(by_dns).collect::<StringArray>()));
+        let names: Vec<Option<(&str, &str)>> = named.iter().map(|named| named.by_name(end)).collect();
+        let proofs = || {
+            named
+                .iter()
+                .zip(&names)
+                .map(|(named, name)| who(named).or(name.map(|(_, proof)| proof)).or(Some("none")))
+        };
+        set(&format!("{prefix}_identity"), &|| Arc::new(proofs().collect::<StringArray>()));
         set(&format!("{prefix}_dns"), &|| {
-            Arc::new(named.iter().map(|named| named.dns[end]).collect::<StringArray>())
+            Arc::new(names.iter().map(|name| name.map(|(name, _)| name)).collect::<StringArray>())
         });
         set(&format!("{prefix}_pid"), &|| {
             let pids = named.iter().map(|named| [named.parties.src, named.parties.dst][end].pid);
@@ -83,7 +100,7 @@ pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identi
     RecordBatch::try_new(Arc::clone(schema), columns).expect("columns were replaced by such of their type")
 }
 
-fn parties<'a>(batch: &Batch, identities: &'a Identities, names: &'a Names) -> Vec<Named<'a>> {
+fn parties<'a>(batch: &'a Batch, identities: &'a Identities, names: &'a Names) -> Vec<Named<'a>> {
     let rows = &batch.rows;
     let text = |name: &str| rows[name].as_string::<i32>();
     let port = |name: &str| rows[name].as_primitive::<Int32Type>();
@@ -91,6 +108,8 @@ fn parties<'a>(batch: &Batch, identities: &'a Identities, names: &'a Names) -> V
     let (src_ports, dst_ports) = (port("src_port"), port("dst_port"));
     let protocols = ["proto", "transport"].into_iter().find_map(|name| rows.column_by_name(name));
     let protocols = protocols.map(|column| column.as_string::<i32>());
+    // The rows of flows have it where the join's names go.
+    let asked = rows.column_by_name("dst_dns").map(|column| column.as_string::<i32>());
     let place = |ips: &StringArray, ports: &Int32Array, row: usize| -> Option<(IpAddr, u16)> {
         let ip = ips.is_valid(row).then(|| ips.value(row))?.parse::<IpAddr>().ok()?;
         let port = if ports.is_valid(row) { ports.value(row) } else { 0 };
@@ -116,11 +135,13 @@ fn parties<'a>(batch: &Batch, identities: &'a Identities, names: &'a Names) -> V
         let found = known.unwrap_or_else(|| Named {
             parties: identities.parties(&talk),
             dns: [names.at(dst.0, src.0, talk.start_ns), names.at(src.0, dst.0, talk.start_ns)],
+            sni: None,
             asked: Some(dst),
             loopback: src.0.is_loopback() && dst.0.is_loopback(),
         });
         last = Some((talk, found));
-        named.push(found);
+        let sni = asked.filter(|names| names.is_valid(row)).map(|names| names.value(row));
+        named.push(Named { sni, ..found });
     }
     named
 }
