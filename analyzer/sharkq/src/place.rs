@@ -188,12 +188,10 @@ impl Folder {
 fn store(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
     let retry =
         RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(8), ..RetryConfig::default() };
-    let http =
-        std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "TRUE"));
     let client = ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(5))
         .with_timeout(Duration::from_secs(60))
-        .with_allow_http(http);
+        .with_allow_http(allows_http(url.scheme()));
     Ok(match url.scheme() {
         "gs" => Arc::new(
             GoogleCloudStorageBuilder::from_env()
@@ -219,11 +217,39 @@ fn store(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
     })
 }
 
+/// The variable that lets a store be spoken to without TLS, by the scheme of its URLs and by its name in errors.
+const ALLOW_HTTP: [(&str, &str, &str); 3] = [
+    ("s3", "S3", "AWS_ALLOW_HTTP"),
+    ("gs", "GCS", "GOOGLE_ALLOW_HTTP"),
+    ("az", "MicrosoftAzure", "AZURE_ALLOW_HTTP"),
+];
+
+fn allows_http(scheme: &str) -> bool {
+    let variable = ALLOW_HTTP.iter().find(|(of, ..)| *of == scheme).map(|(.., variable)| *variable);
+    let value = variable.and_then(|variable| std::env::var(variable).ok()).unwrap_or_default();
+    value.eq_ignore_ascii_case("true") || value == "1"
+}
+
+/// The variable that would have allowed what was refused because it is plain HTTP.
+fn refused_http(error: &object_store::Error) -> Option<&'static str> {
+    let object_store::Error::Generic { store, source } = error else { return None };
+    let mut cause: Option<&dyn std::error::Error> = Some(&**source);
+    while let Some(error) = cause {
+        if error.to_string().contains("URL scheme is not allowed") {
+            return ALLOW_HTTP.iter().find(|(_, name, _)| name == store).map(|(.., variable)| *variable);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// What a store's error means for the person who reads it.
 fn reason(error: &object_store::Error) -> String {
     let text = error.to_string();
     let has = |part: &str| text.contains(part);
-    if has("NoSuchBucket") {
+    if let Some(variable) = refused_http(error) {
+        format!("plain http is not allowed; set {variable}=true, or give an endpoint with https")
+    } else if has("NoSuchBucket") {
         "the bucket does not exist".into()
     } else if has("InvalidAccessKeyId") {
         "the access key is not known there; check AWS_ACCESS_KEY_ID".into()

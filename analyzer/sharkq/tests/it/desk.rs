@@ -31,7 +31,7 @@ impl Desk {
     pub fn sharkq(&self) -> Command {
         let mut command = within(300, env!("CARGO_BIN_EXE_sharkq"));
         for (name, _) in std::env::vars() {
-            if ["SHARKQ_", "AWS_"].iter().any(|prefix| name.starts_with(prefix)) {
+            if ["SHARKQ_", "AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)) {
                 command.env_remove(name);
             }
         }

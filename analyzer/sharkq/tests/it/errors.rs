@@ -137,22 +137,41 @@ fn damaged_files_say_where() {
     }
 }
 
+/// Nothing listens at port 1 of the loopback: refused or unreachable is what the variable of the store alone decides.
 #[test]
-fn a_store_that_cannot_be_reached_is_given_up_soon() {
+fn a_store_is_reached_as_its_own_variable_allows_and_given_up_soon() {
+    let account = r#"{"gcs_base_url":"http://127.0.0.1:1","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#;
+    let azure = [
+        ("AZURE_ENDPOINT", "http://127.0.0.1:1"),
+        ("AZURE_STORAGE_ACCOUNT_NAME", "a"),
+        ("AZURE_STORAGE_ACCOUNT_KEY", "YWE="),
+    ];
+    let aws =
+        [("AWS_ENDPOINT", "http://127.0.0.1:1"), ("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x")];
+    let variables = ["AWS_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP", "AZURE_ALLOW_HTTP"];
     let desk = Desk::new();
-    let start = Instant::now();
-    // Port 1 of the loopback, where nothing listens.
-    let output = desk
-        .sharkq()
-        .args(["sql", "s3://bucket/snapshot", "-c", "select 1"])
-        .envs([("AWS_ENDPOINT", "http://127.0.0.1:1"), ("AWS_ALLOW_HTTP", "true"), ("AWS_REGION", "x")])
-        .envs([("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x")])
-        .output()
-        .unwrap();
-    let sentence =
-        "sharkq: s3://bucket/snapshot: the store cannot be reached; check its address and the network";
-    assert_eq!(refused(&output), (1, sentence.to_owned()));
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    let asked = |source: &str, environment: &[(&str, &str)], is_allowed: &dyn Fn(&str) -> bool| {
+        let start = Instant::now();
+        let mut ask = desk.sharkq();
+        ask.args(["sql", source, "-c", "select 1"]).envs(environment.iter().copied());
+        ask.envs(variables.map(|name| (name, if is_allowed(name) { "true" } else { "false" })));
+        let (code, said) = refused(&ask.output().unwrap());
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+        assert_eq!(code, 1, "{said}");
+        said
+    };
+    for (source, environment, own) in [
+        ("s3://bucket/snapshot", &aws[..], variables[0]),
+        ("gs://bucket/snapshot", &[("GOOGLE_SERVICE_ACCOUNT_KEY", account)], variables[1]),
+        ("az://bucket/snapshot", &azure, variables[2]),
+    ] {
+        let said = asked(source, environment, &|name| name != own);
+        let way_out = format!("plain http is not allowed; set {own}=true, or give an endpoint with https");
+        assert_eq!(said, format!("sharkq: {source}: {way_out}"));
+        let said = asked(source, environment, &|name| name == own);
+        let nobody = "the store cannot be reached; check its address and the network";
+        assert_eq!(said, format!("sharkq: {source}: {nobody}"));
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod plaintext;
 mod programs;
 mod s3;
 mod same;
+mod server_names;
 mod shop;
 mod terminal;
 mod truth;

@@ -297,7 +297,8 @@ fn record(options: &str, script: &[&str], python: &str) -> Option<(Desk, PathBuf
     Some((desk, snapshot))
 }
 
-fn write_nginx(desk: &Desk) {
+/// What listens at 10.9.0.2, with TLS and without.
+pub fn write_nginx(desk: &Desk) {
     let dir = desk.at("nginx");
     std::fs::create_dir(&dir).expect("a folder");
     let key =
