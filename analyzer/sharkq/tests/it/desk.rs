@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::programs::{printed, within};
+use crate::programs::{of_memory, printed, within};
 
 pub struct Desk {
     dir: TempDir,
@@ -29,7 +29,15 @@ impl Desk {
 
     /// `sharkq`, with nothing in its environment but what a test gives it.
     pub fn sharkq(&self) -> Command {
-        let mut command = within(300, env!("CARGO_BIN_EXE_sharkq"));
+        self.here(within(300, env!("CARGO_BIN_EXE_sharkq")))
+    }
+
+    /// The same, aborted once it wants more memory than this.
+    pub fn sharkq_of(&self, bytes: usize) -> Command {
+        self.here(of_memory(bytes, env!("CARGO_BIN_EXE_sharkq")))
+    }
+
+    fn here(&self, mut command: Command) -> Command {
         for (name, _) in std::env::vars() {
             if ["SHARKQ_", "AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)) {
                 command.env_remove(name);

@@ -12,6 +12,7 @@ use sharkq::capture::{Damage, FrameReader};
 
 use crate::corpus;
 use crate::desk::Desk;
+use crate::programs::{of_memory, printed};
 
 fn hostile_files() -> Vec<PathBuf> {
     let Some(corpus) = corpus::folder() else { return Vec::new() };
@@ -20,15 +21,19 @@ fn hostile_files() -> Vec<PathBuf> {
         .map(|file| file.expect("a file").path())
         .collect();
     files.sort();
+    assert!(!files.is_empty(), "the corpus has no hostile captures");
     files
 }
+
+/// More than twice of what the largest of them took when this was written, in a build with debug assertions.
+const MEMORY: usize = 384 << 20;
 
 #[test]
 fn every_hostile_capture_is_read_or_refused_in_a_sentence() {
     for file in hostile_files() {
         let desk = Desk::new();
         let begun = Instant::now();
-        let output = desk.sharkq().arg("info").arg(&file).output().expect("it starts");
+        let output = desk.sharkq_of(MEMORY).arg("info").arg(&file).output().expect("it starts");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(matches!(output.status.code(), Some(0 | 1)), "{}: {} {error}", file.display(), output.status);
         assert!(!error.contains("panicked"), "{}: {error}", file.display());
@@ -38,6 +43,15 @@ fn every_hostile_capture_is_read_or_refused_in_a_sentence() {
             assert!(says_where, "{}: {error}", file.display());
         }
     }
+}
+
+#[test]
+fn too_little_memory_ends_it() {
+    let Some(file) = hostile_files().pop() else { return };
+    let desk = Desk::new();
+    let output = desk.sharkq_of(MEMORY / 16).arg("info").arg(&file).output().expect("it starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("memory allocation of "), "{error}");
 }
 
 /// Reads frames and analyses them, as the index does.
@@ -114,9 +128,19 @@ fn mutate(original: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
+/// Set in the process that has the memory of no other test.
+const ALONE: &str = "SHARKQ_HOSTILE_ALONE";
+
 #[test]
-fn ten_thousand_mutated_captures_neither_panic_nor_hang() {
+fn ten_thousand_mutated_captures_neither_panic_nor_hang_nor_grow() {
     let Some(corpus) = corpus::folder() else { return };
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = of_memory(MEMORY, std::env::current_exe().expect("this program"));
+        alone.args(["--exact", "hostile::ten_thousand_mutated_captures_neither_panic_nor_hang_nor_grow"]);
+        let said = printed(alone.env(ALONE, "1"));
+        assert!(said.contains("1 passed"), "{said}");
+        return;
+    }
     let mut seeds: Vec<PathBuf> = hostile_files();
     for folder in ["http", "dns", "frag", "linktype", "pcapng", "pcapfile"] {
         let files = std::fs::read_dir(corpus.join(folder)).expect("the corpus");

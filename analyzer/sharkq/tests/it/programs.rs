@@ -33,6 +33,13 @@ pub fn within(seconds: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// The same for a command that may have so many bytes of memory: one more, and Rust aborts it.
+pub fn of_memory(bytes: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = within(500, "prlimit");
+    command.arg(format!("--data={bytes}")).arg(program);
+    command
+}
+
 /// What a command that must succeed gave.
 pub fn finished(command: &mut Command) -> Output {
     let output = command.output().expect("the command starts");
