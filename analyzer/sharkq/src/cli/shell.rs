@@ -60,6 +60,8 @@ pub struct Shell {
     /// Width of the terminal, where there is one.
     pub width: Option<usize>,
     timing: bool,
+    /// Files that read each other.
+    depth: usize,
     file: Option<(String, File)>,
     /// What stands under answers.
     pub footers: Footers,
@@ -83,7 +85,19 @@ impl Shell {
     pub fn new(opened: Opened, format: Format, footers: Footers) -> Shell {
         let (pending, expand) = (String::new(), Expand::Off);
         let (width, timing, file) = (None, false, None);
-        Shell { opened, pending, format, expand, width, timing, file, footers, rows: 0, cancels: false }
+        Shell {
+            opened,
+            pending,
+            format,
+            expand,
+            width,
+            timing,
+            depth: 0,
+            file,
+            footers,
+            rows: 0,
+            cancels: false,
+        }
     }
 
     /// True inside a statement.
@@ -238,7 +252,11 @@ impl Shell {
             "\\i" => {
                 let text = std::fs::read_to_string(argument)
                     .with_context(|| format!("{argument} cannot be read"))?;
-                return self.text(&text, out);
+                anyhow::ensure!(self.depth < DEPTH, "{argument}: more than {DEPTH} files read each other");
+                self.depth += 1;
+                let next = self.text(&text, out);
+                self.depth -= 1;
+                return next;
             }
             "\\?" => {
                 for (name, twin, arguments, what) in COMMANDS {
@@ -282,6 +300,9 @@ impl Shell {
         Ok(())
     }
 }
+
+/// A file that reads itself would never end.
+const DEPTH: usize = 16;
 
 /// Where a terminal does not tell its width.
 const WIDTH: usize = 80;

@@ -5,6 +5,7 @@
 mod bundled;
 mod captures;
 mod cluster;
+mod commands;
 mod corpus;
 mod desk;
 mod determinism;

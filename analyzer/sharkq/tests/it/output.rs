@@ -1,6 +1,7 @@
 //! What the commands print: every format of one answer byte for byte, every way to give statements and captures, and the
 //! catalogue, the cache and the completions.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -177,6 +178,74 @@ fn info_adds_up() {
     assert!(text.contains(&format!("Packets:       {}\n", packets.len())), "{text}");
 }
 
+/// What no table has the content of is told apart, to the byte: the shop's capture from its middle on, where some conversations
+/// speak TLS and others what nobody knows.
+#[test]
+fn info_tells_what_is_not_read() {
+    let desk = Desk::new();
+    let mut packets = crate::captures::read(Path::new(&capture()));
+    packets.drain(..packets.len() / 2);
+    // By both ends of a conversation over TCP: its bytes, whether it has payload, and whether it has its beginning.
+    let mut told: BTreeMap<(Vec<u8>, Vec<u8>), (u64, bool, bool)> = BTreeMap::new();
+    for packet in &mut packets {
+        let bytes = u64::from(packet.original_len);
+        let data = &mut packet.data;
+        let tcp = 14 + usize::from(data[14] & 0xf) * 4;
+        if data[12..14] != [8, 0] || data[23] != 6 {
+            continue;
+        }
+        let end = 14 + usize::from(u16::from_be_bytes([data[16], data[17]]));
+        let ends =
+            [(26, tcp), (30, tcp + 2)].map(|(ip, port)| [&data[ip..ip + 4], &data[port..port + 2]].concat());
+        let class = class_of(&ends);
+        let [a, b] = ends;
+        let (sum, speaks, begins) = told.entry(if a < b { (a, b) } else { (b, a) }).or_default();
+        let text = tcp + usize::from(data[tcp + 12] >> 4) * 4;
+        // A SYN, or the answer to one.
+        let is_first = data[tcp + 13] & 2 != 0;
+        let payload = &mut data[text..end];
+        (*sum, *speaks, *begins) = (*sum + bytes, *speaks || !payload.is_empty(), *begins || is_first);
+        match class {
+            0 if payload.len() > 6 => payload[..6].copy_from_slice(&[0x16, 3, 3, 0, 0x40, 2]),
+            0 | 1 => payload.fill(0xff),
+            _ => {}
+        }
+    }
+    crate::captures::write(&desk.at("cut.pcap"), packets.iter());
+    let info: Value =
+        serde_json::from_str(&printed(desk.sharkq().args(["info", "cut.pcap", "--format", "json"]))).unwrap();
+    let rows = info["protocols"].as_array().unwrap();
+    let sum = |column: &str, is_counted: &dyn Fn(&Value) -> bool| -> u64 {
+        rows.iter().filter(|row| is_counted(row)).map(|row| row[column].as_u64().expect("a count")).sum()
+    };
+    let of_class = |class: u8| -> u64 {
+        let of = |(ends, (sum, speaks, _)): (&(Vec<u8>, Vec<u8>), &(u64, bool, bool))| {
+            (*speaks && class_of(&[ends.0.clone(), ends.1.clone()]) == class).then_some(*sum)
+        };
+        told.iter().filter_map(of).sum()
+    };
+    assert!(of_class(0) > 0 && of_class(1) > 0 && of_class(2) > 0, "{told:?}");
+    assert_eq!(sum("bytes", &|row| row["encrypted"] == true), of_class(0), "{rows:?}");
+    assert_eq!(sum("bytes", &|row| row["protocol"] == "unrecognised"), of_class(1), "{rows:?}");
+    let torn = told.values().filter(|(_, _, begins)| !begins).count();
+    assert!(torn > 0, "the middle is between two conversations");
+    assert_eq!(sum("mid_stream", &|row| row["transport"] == "tcp"), torn as u64, "{rows:?}");
+    let not_ip: u64 = packets
+        .iter()
+        .filter(|packet| packet.data[12..14] == [8, 6])
+        .map(|packet| u64::from(packet.original_len))
+        .sum();
+    assert_eq!(sum("bytes", &|_| true) + not_ip, info["wire_bytes"].as_u64().unwrap());
+    let not_ip_packets = info["not_ip_packets"].as_u64().unwrap();
+    assert_eq!(sum("packets", &|_| true) + not_ip_packets, packets.len() as u64);
+}
+
+/// Two thirds of the conversations that are not about names: 0 for TLS, 1 for what nobody knows.
+fn class_of(ends: &[Vec<u8>; 2]) -> u8 {
+    let ports = ends.each_ref().map(|end| u16::from_be_bytes([end[4], end[5]]));
+    if ports.contains(&53) { 2 } else { (ports[0].max(ports[1]) % 3) as u8 }
+}
+
 #[test]
 fn the_catalogue_is_printed() {
     let desk = Desk::new();
@@ -230,7 +299,7 @@ fn completions_of_every_shell() {
 }
 
 /// Standard output of `sharkq` with these bytes on its standard input.
-fn given(desk: &Desk, arguments: &[&str], input: &[u8]) -> String {
+pub fn given(desk: &Desk, arguments: &[&str], input: &[u8]) -> String {
     let mut command = desk.sharkq();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

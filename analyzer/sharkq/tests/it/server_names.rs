@@ -1,7 +1,7 @@
 //! Names that curl asked nginx for over TLS 1.2 and 1.3: each names its flow's destination as tshark reads it, where neither DNS
 //! answers nor sockets name it better. What is asked for inside of a proxy's tunnel names nobody.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::captures;
 use crate::desk::Desk;
@@ -70,9 +70,11 @@ fn a_server_name_names_the_destination() {
         );
         desk.rows(source, &sql).iter().map(|row| row["line"].as_str().expect("text").to_owned()).collect()
     };
-    // A segment by itself has no log, so that no socket proves who it was.
-    let alone = captures::segments(&desk.at("ring"));
-    let [segment] = &alone[..] else { panic!("{alone:?}") };
+    // Packets by themselves have no log, so that no socket proves who it was.
+    let packets: Vec<captures::Packet> =
+        captures::segments(&desk.at("ring")).iter().flat_map(|segment| captures::read(segment)).collect();
+    let alone = &desk.at("alone.pcap");
+    captures::write(alone, packets.iter());
     let lines = [
         "resolved-1.2.test sni - syn tls",
         "connected-1.2.test sni - syn tls",
@@ -82,16 +84,16 @@ fn a_server_name_names_the_destination() {
         "- none - syn tls",
         "told.test dns - syn tls",
     ];
-    assert_eq!(named(segment, 443), lines);
-    assert_eq!(named(segment, 3128), ["- none - syn http+tls"]);
+    assert_eq!(named(alone, 443), lines);
+    assert_eq!(named(alone, 3128), ["- none - syn http+tls"]);
     let by_socket = lines.map(|line| line.replacen(" sni ", " socket ", 1).replacen(" dns ", " socket ", 1));
     assert_eq!(named(&snapshot, 443), by_socket.map(|line| line.replacen(" none ", " socket ", 1)));
-    tshark_reads_the_same(&desk, segment);
+    tshark_reads_the_same(&desk, alone);
 }
 
-fn tshark_reads_the_same(desk: &Desk, segment: &PathBuf) {
+fn tshark_reads_the_same(desk: &Desk, capture: &Path) {
     let mut read = within(60, "tshark");
-    read.arg("-r").arg(segment).args(["-Y", "tls.handshake.type == 1 && tcp.dstport == 443", "-T", "fields"]);
+    read.arg("-r").arg(capture).args(["-Y", "tls.handshake.type == 1 && tcp.dstport == 443", "-T", "fields"]);
     read.args(["-E", "separator=/s", "-e", "tcp.srcport", "-e", "tls.handshake.extensions_server_name"]);
     let told: Vec<String> = printed(&mut read).lines().map(str::to_lowercase).collect();
     let sql = "SELECT src_port, dst_dns, dst_identity FROM flows WHERE proto = 'tcp' AND dst_port = 443";
@@ -100,6 +102,6 @@ fn tshark_reads_the_same(desk: &Desk, segment: &PathBuf) {
         (Some("dns"), Some("told.test")) => format!("{} other.test", row["src_port"]),
         _ => format!("{} ", row["src_port"]),
     };
-    let seen: Vec<String> = desk.rows(segment, sql).iter().map(line).collect();
+    let seen: Vec<String> = desk.rows(capture, sql).iter().map(line).collect();
     assert_same("server names", &told, &seen);
 }
