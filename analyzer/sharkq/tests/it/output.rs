@@ -185,8 +185,7 @@ fn info_tells_what_is_not_read() {
     let desk = Desk::new();
     let mut packets = crate::captures::read(Path::new(&capture()));
     packets.drain(..packets.len() / 2);
-    // By both ends of a conversation over TCP: its bytes, whether it has payload, and whether it has its beginning.
-    let mut told: BTreeMap<(Vec<u8>, Vec<u8>), (u64, bool, bool)> = BTreeMap::new();
+    let mut told: BTreeMap<Ends, Told> = BTreeMap::new();
     for packet in &mut packets {
         let bytes = u64::from(packet.original_len);
         let data = &mut packet.data;
@@ -195,16 +194,18 @@ fn info_tells_what_is_not_read() {
             continue;
         }
         let end = 14 + usize::from(u16::from_be_bytes([data[16], data[17]]));
-        let ends =
+        let mut ends =
             [(26, tcp), (30, tcp + 2)].map(|(ip, port)| [&data[ip..ip + 4], &data[port..port + 2]].concat());
         let class = class_of(&ends);
-        let [a, b] = ends;
-        let (sum, speaks, begins) = told.entry(if a < b { (a, b) } else { (b, a) }).or_default();
+        ends.sort();
+        let conversation = told.entry(ends).or_default();
         let text = tcp + usize::from(data[tcp + 12] >> 4) * 4;
         // A SYN, or the answer to one.
         let is_first = data[tcp + 13] & 2 != 0;
         let payload = &mut data[text..end];
-        (*sum, *speaks, *begins) = (*sum + bytes, *speaks || !payload.is_empty(), *begins || is_first);
+        conversation.bytes += bytes;
+        conversation.speaks |= !payload.is_empty();
+        conversation.begins |= is_first;
         match class {
             0 if payload.len() > 6 => payload[..6].copy_from_slice(&[0x16, 3, 3, 0, 0x40, 2]),
             0 | 1 => payload.fill(0xff),
@@ -219,15 +220,13 @@ fn info_tells_what_is_not_read() {
         rows.iter().filter(|row| is_counted(row)).map(|row| row[column].as_u64().expect("a count")).sum()
     };
     let of_class = |class: u8| -> u64 {
-        let of = |(ends, (sum, speaks, _)): (&(Vec<u8>, Vec<u8>), &(u64, bool, bool))| {
-            (*speaks && class_of(&[ends.0.clone(), ends.1.clone()]) == class).then_some(*sum)
-        };
-        told.iter().filter_map(of).sum()
+        let of_it = told.iter().filter(|(ends, told)| told.speaks && class_of(ends) == class);
+        of_it.map(|(_, told)| told.bytes).sum()
     };
     assert!(of_class(0) > 0 && of_class(1) > 0 && of_class(2) > 0, "{told:?}");
     assert_eq!(sum("bytes", &|row| row["encrypted"] == true), of_class(0), "{rows:?}");
     assert_eq!(sum("bytes", &|row| row["protocol"] == "unrecognised"), of_class(1), "{rows:?}");
-    let torn = told.values().filter(|(_, _, begins)| !begins).count();
+    let torn = told.values().filter(|told| !told.begins).count();
     assert!(torn > 0, "the middle is between two conversations");
     assert_eq!(sum("mid_stream", &|row| row["transport"] == "tcp"), torn as u64, "{rows:?}");
     let not_ip: u64 = packets
@@ -240,8 +239,19 @@ fn info_tells_what_is_not_read() {
     assert_eq!(sum("packets", &|_| true) + not_ip_packets, packets.len() as u64);
 }
 
+/// Addresses and ports, the lesser first.
+type Ends = [Vec<u8>; 2];
+
+/// Of a conversation over TCP.
+#[derive(Debug, Default)]
+struct Told {
+    bytes: u64,
+    speaks: bool,
+    begins: bool,
+}
+
 /// Two thirds of the conversations that are not about names: 0 for TLS, 1 for what nobody knows.
-fn class_of(ends: &[Vec<u8>; 2]) -> u8 {
+fn class_of(ends: &Ends) -> u8 {
     let ports = ends.each_ref().map(|end| u16::from_be_bytes([end[4], end[5]]));
     if ports.contains(&53) { 2 } else { (ports[0].max(ports[1]) % 3) as u8 }
 }
