@@ -86,7 +86,7 @@ impl Shop {
     fn pid(&self, pod: &Value, ts_ns: i64, is_seen: impl Fn(i64) -> bool) -> Option<i64> {
         let of_pod = |event: &&Value| event["event"] == "process" && event["pod"] == pod["name"];
         let before = |event: &&Value| event["ts_ns"].as_i64() <= Some(ts_ns);
-        let last = self.events.iter().filter(of_pod).filter(before).next_back()?;
+        let last = self.events.iter().filter(of_pod).rfind(before)?;
         let pid = last["pid"].as_i64().expect("a pid");
         match text(last, "change") {
             "starting" | "dying" => is_seen(pid).then_some(pid),
