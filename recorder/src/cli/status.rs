@@ -49,12 +49,14 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
         (true, None) => "in use, but its recorder does not answer".to_owned(),
         (false, _) => "no recorder is running".to_owned(),
     };
-    let moment = |ns: Option<i64>| ns.map_or("-".to_owned(), show);
     writeln!(out, "node      {}", status.node)?;
     writeln!(out, "state     {state}")?;
     let limit = status.ring_limit_bytes.map_or(String::new(), |limit| format!(" of {}", show_bytes(limit)));
     writeln!(out, "ring      {}{limit}, {} segments", show_bytes(status.ring_bytes), status.segments)?;
-    writeln!(out, "packets   {} to {}", moment(status.oldest_ns), moment(status.newest_ns))?;
+    // An open segment does not tell of its times yet.
+    if let (Some(oldest_ns), Some(newest_ns)) = (status.oldest_ns, status.newest_ns) {
+        writeln!(out, "packets   {} to {}", show(oldest_ns), show(newest_ns))?;
+    }
     if status.disk_refuses == Some(true) {
         writeln!(out, "disk      refuses data: packets are dropped and counted")?;
     }

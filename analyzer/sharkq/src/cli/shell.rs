@@ -15,8 +15,11 @@ use crate::print::{Format, expanded, in_zone, print};
 use crate::session::{Answer, nearest};
 
 /// The views, which the catalogue does not have.
-pub const VIEWS: [(&str, &str); 3] = [
+pub const VIEWS: [(&str, &str); 6] = [
     ("flows_all", "Conversations once for each interface and node that saw them."),
+    ("flows_recorded", "Conversations on both sides of an address translation."),
+    ("http_all", "HTTP calls on both sides of an address translation."),
+    ("dns_all", "DNS queries on both sides of an address translation."),
     ("api_calls", "The common columns of all call tables, one row a call."),
     ("entries", "All calls and flows with all their columns, as KFL sees them."),
 ];
