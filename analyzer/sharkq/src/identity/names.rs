@@ -22,8 +22,8 @@ type Place = (u32, u16);
 #[derive(Default)]
 pub struct Names {
     numbers: HashMap<IpAddr, u32>,
-    /// The last thing that was told to a client of an address.
-    last: HashMap<(u32, u32), u32>,
+    /// The last thing that was told to a client of an address, and how many before it.
+    last: HashMap<(u32, u32), (u32, usize)>,
     told: Vec<Told>,
     text: String,
     places: HashTable<Place>,
@@ -59,27 +59,31 @@ impl Names {
             return;
         }
         let pair = (self.number(client), self.number(address));
-        if self.changes(pair).count() >= MOST_CHANGES {
+        let known = self.last.get(&pair).copied();
+        let (last, changes) = known.map_or((None, 0), |(last, changes)| (Some(last), changes));
+        if changes >= MOST_CHANGES {
             self.refused += 1;
             return;
         }
         let later = self.changes(pair).take_while(|told| self.told[*told as usize].since_ns > ts_ns).last();
         let before = match later {
             Some(later) => self.told[later as usize].before,
-            None => self.last.get(&pair).copied(),
+            None => last,
         };
         let Some(name) = self.place(name) else { return };
         let next = self.told.len() as u32;
         self.told.push(Told { since_ns: ts_ns, name, before });
-        match later {
-            Some(later) => self.told[later as usize].before = Some(next),
-            None => drop(self.last.insert(pair, next)),
+        if let Some(later) = later {
+            self.told[later as usize].before = Some(next);
         }
+        let last = last.filter(|_| later.is_some()).unwrap_or(next);
+        self.last.insert(pair, (last, changes + 1));
     }
 
     /// The latest first.
     fn changes(&self, pair: (u32, u32)) -> impl Iterator<Item = u32> {
-        successors(self.last.get(&pair).copied(), |told| self.told[*told as usize].before)
+        let last = self.last.get(&pair).map(|(last, _)| *last);
+        successors(last, |told| self.told[*told as usize].before)
     }
 
     fn number(&mut self, of: IpAddr) -> u32 {
