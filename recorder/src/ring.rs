@@ -133,6 +133,11 @@ impl Ring {
         self.root.join("pins")
     }
 
+    /// A folder for each snapshot that is taken, or that died.
+    pub fn pin_folders(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        fs::read_dir(self.pins()).into_iter().flatten().flatten().map(|entry| entry.path())
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.root.join("control.sock")
     }

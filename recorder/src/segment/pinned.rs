@@ -38,7 +38,7 @@ impl Pinned {
 
     /// Looks again; those of the dead are let go, the oldest first, until all take no more than `most`.
     pub fn refresh(&mut self, most: u64) {
-        let mut torsos: Vec<Torso> = folders(&self.ring).filter_map(|dir| Torso::of(&dir)).collect();
+        let mut torsos: Vec<Torso> = self.ring.pin_folders().filter_map(|dir| Torso::of(&dir)).collect();
         torsos.sort_by_key(|torso| torso.since);
         self.count();
         for torso in torsos {
@@ -52,7 +52,7 @@ impl Pinned {
 
     /// The ring has just removed its own name of these.
     pub fn hold(&mut self, name: Name) {
-        for dir in folders(&self.ring) {
+        for dir in self.ring.pin_folders() {
             for file in [name.to_string(), name.sidecar()] {
                 self.take(&dir.join(file));
             }
@@ -61,7 +61,7 @@ impl Pinned {
 
     fn count(&mut self) {
         self.files.clear();
-        for dir in folders(&self.ring) {
+        for dir in self.ring.pin_folders() {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 if self.is_ours(&entry.file_name().to_string_lossy()) {
                     self.take(&entry.path());
@@ -116,10 +116,6 @@ fn remove(dir: &Path) {
     }
 }
 
-fn folders(ring: &Ring) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(ring.pins()).into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +138,8 @@ mod tests {
             File::create(pins.join("lock")).unwrap()
         };
         let there = || {
-            let mut names: Vec<_> = folders(&ring).map(|dir| dir.file_name().unwrap().to_owned()).collect();
+            let mut names: Vec<_> =
+                ring.pin_folders().map(|dir| dir.file_name().unwrap().to_owned()).collect();
             names.sort();
             names
         };

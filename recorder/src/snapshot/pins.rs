@@ -93,12 +93,13 @@ pub struct Interrupted {
 /// Those that were begun, and that nobody is working on.
 pub fn interrupted(ring: &Ring) -> Vec<Interrupted> {
     let mut all = Vec::new();
-    for entry in fs::read_dir(ring.pins()).into_iter().flatten().flatten() {
-        let wanted = fs::read(entry.path().join(WANTED)).ok();
+    for dir in ring.pin_folders() {
+        let wanted = fs::read(dir.join(WANTED)).ok();
         let wanted: Option<Wanted> = wanted.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let is_idle = File::open(entry.path().join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_ok());
+        let is_idle = File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_ok());
         if let Some(Wanted { name, to, .. }) = wanted.filter(|_| is_idle) {
-            all.push(Interrupted { id: entry.file_name().to_string_lossy().into_owned(), name, to });
+            let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            all.push(Interrupted { id, name, to });
         }
     }
     all.sort_by(|a, b| a.id.cmp(&b.id));

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use shark_schema::identity::{EventsLost, Fact, Feature};
 use shark_schema::segment::flags;
+use tempfile::TempDir;
 
 use crate::net::{Net, run};
 use crate::process::{PROGRAM, Recorder, sharkrec_ok};
@@ -28,12 +29,7 @@ const SECRET: &str = "the secret of";
 
 #[test]
 fn requests_are_as_nginx_logged_them_and_only_among_the_plaintext() {
-    let Some((net, _alone)) = alone() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let ring = dir.path().join("ring");
-    let nginx = Nginx::start(&net, dir.path());
-    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
-    wait_for_library(&ring, "libssl");
+    let Some(Scene { net, _alone, dir, ring, nginx, recorder }) = Scene::start(&[]) else { return };
     for number in 0..6 {
         for version in ["1.2", "1.3"] {
             let url = format!("https://127.0.0.1:{PORT}/curl-{version}-{number}");
@@ -87,12 +83,7 @@ fn requests_are_as_nginx_logged_them_and_only_among_the_plaintext() {
 
 #[test]
 fn bytes_and_times_of_both_ends_agree() {
-    let Some((net, _alone)) = alone() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let ring = dir.path().join("ring");
-    let nginx = Nginx::start(&net, dir.path());
-    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
-    wait_for_library(&ring, "libssl");
+    let Some(Scene { net, _alone, dir, ring, nginx, recorder }) = Scene::start(&[]) else { return };
     // More in one call than is copied; nginx reads it in small parts.
     in_net(&net, "python3", &["-c", PYTHON_LARGE, &PORT.to_string(), "1", "600000"]);
     // Without a socket in the call: Python's own way between memory and socket.
@@ -139,12 +130,7 @@ fn bytes_and_times_of_both_ends_agree() {
 
 #[test]
 fn what_the_ring_of_events_has_no_room_for_is_a_gap_and_counted() {
-    let Some((net, _alone)) = alone() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let ring = dir.path().join("ring");
-    let nginx = Nginx::start(&net, dir.path());
-    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
-    wait_for_library(&ring, "libssl");
+    let Some(Scene { net, _alone, dir: _dir, ring, nginx, recorder }) = Scene::start(&[]) else { return };
     recorder.signal(Signal::STOP);
     let (count, size) = (200, 100_000usize);
     in_net(&net, "python3", &["-c", PYTHON_LARGE, &PORT.to_string(), &count.to_string(), &size.to_string()]);
@@ -173,14 +159,10 @@ fn what_the_ring_of_events_has_no_room_for_is_a_gap_and_counted() {
 
 #[test]
 fn a_static_library_is_read_by_its_symbols_or_said_to_be_unreadable() {
-    let Some((net, _alone)) = alone() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let ring = dir.path().join("ring");
+    let Some(Scene { net, _alone, dir, ring, nginx, recorder }) = Scene::start(&[]) else { return };
     let Some(program) = static_program(dir.path()) else { return };
     let stripped = dir.path().join("stripped");
     run("strip", &["-o", stripped.to_str().unwrap(), program.to_str().unwrap()]);
-    let nginx = Nginx::start(&net, dir.path());
-    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
     for (program, verdict) in [(&program, "plaintext is read"), (&stripped, "plaintext cannot be read")] {
         let mut child = spawn(
             &net,
@@ -206,11 +188,7 @@ fn a_static_library_is_read_by_its_symbols_or_said_to_be_unreadable() {
 
 #[test]
 fn libraries_of_other_mounts_are_read_and_those_that_are_not_openssl_are_named() {
-    let Some((net, _alone)) = alone() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let ring = dir.path().join("ring");
-    let nginx = Nginx::start(&net, dir.path());
-    let recorder = Recorder::start_bare(&net, &ring, &["--iface", "lo", "--tls"]);
+    let Some(Scene { net, _alone, dir, ring, nginx, recorder }) = Scene::start(&[]) else { return };
     let known = wait_for_library(&ring, "libssl");
     assert!(known.contains("plaintext is read"), "{known}");
     // As in a container: the library lies where only this process sees it.
@@ -243,14 +221,10 @@ fn libraries_of_other_mounts_are_read_and_those_that_are_not_openssl_are_named()
 
 #[test]
 fn plaintext_keeps_to_its_budget_and_survives_a_kill() {
-    let Some((net, _alone)) = alone() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let ring = dir.path().join("ring");
-    let nginx = Nginx::start(&net, dir.path());
-    let options =
-        ["--iface", "lo", "--tls", "--tls-size", "1MiB", "--compression", "none", "--ring-size", "32MiB"];
-    let recorder = Recorder::start_bare(&net, &ring, &options);
-    wait_for_library(&ring, "libssl");
+    let options = ["--tls-size", "1MiB", "--compression", "none", "--ring-size", "32MiB"];
+    let Some(Scene { net, _alone, dir: _dir, ring, nginx, recorder }) = Scene::start(&options) else {
+        return;
+    };
     let mut most = 0;
     for _ in 0..4 {
         in_net(&net, "python3", &["-c", PYTHON_LARGE, &PORT.to_string(), "10", "100000"]);
@@ -262,7 +236,7 @@ fn plaintext_keeps_to_its_budget_and_survives_a_kill() {
     thread::sleep(Duration::from_millis(1_100));
     recorder.kill();
     assert!(names(&ring.join("tls")).iter().any(|name| name.open));
-    let recorder = Recorder::start_bare(&net, &ring, &options);
+    let recorder = Recorder::start_bare(&net, &ring, &[&RECORDED[..], &options].concat());
     wait_for_library(&ring, "libssl");
     in_net(&net, "curl", &["-sk", &format!("https://127.0.0.1:{PORT}/after-the-kill")]);
     thread::sleep(Duration::from_millis(100));
@@ -313,6 +287,31 @@ fn without_the_right_packets_are_recorded_and_plaintext_is_said_to_be_missing() 
         let (on, why) = feature(&ring, "tls");
         assert!(!on && why.contains("not permitted") && why.contains("CAP_SYS_ADMIN"), "{dropped}: {why}");
         assert_eq!(totals(&ring.join("segments")).written, 50);
+    }
+}
+
+/// What is recorded of a scene.
+const RECORDED: [&str; 3] = ["--iface", "lo", "--tls"];
+
+/// nginx with TLS, and a recorder that reads its library. What is named first goes last.
+struct Scene {
+    net: Net,
+    _alone: MutexGuard<'static, ()>,
+    dir: TempDir,
+    ring: PathBuf,
+    nginx: Nginx,
+    recorder: Recorder,
+}
+
+impl Scene {
+    fn start(more: &[&str]) -> Option<Scene> {
+        let (net, _alone) = alone()?;
+        let dir = tempfile::tempdir().unwrap();
+        let ring = dir.path().join("ring");
+        let nginx = Nginx::start(&net, dir.path());
+        let recorder = Recorder::start_bare(&net, &ring, &[&RECORDED[..], more].concat());
+        wait_for_library(&ring, "libssl");
+        Some(Scene { net, _alone, dir, ring, nginx, recorder })
     }
 }
 

@@ -1,14 +1,13 @@
 //! An outsider reads the index: a dozen questions, asked of DuckDB over the Parquet files and of `sharkq` over the same
 //! index, have the same answers.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::bundled;
 use crate::desk::Desk;
-use crate::programs::{finished, printed, within};
+use crate::programs::{finished, printed, python_with, within};
 use crate::same::assert_same;
 
 /// One SQL text each, for both engines. Times are compared as the number of microseconds, since neither prints as the other.
@@ -51,7 +50,7 @@ for sql in json.load(sys.stdin):
 
 #[test]
 fn both_engines_give_the_same_answers() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("duckdb") else { return };
     let desk = Desk::new();
     let mut index = desk.sharkq();
     index.arg("index").arg(bundled::snapshot(&desk)).arg("--identity");
@@ -87,20 +86,4 @@ fn lines(rows: &[Value]) -> Vec<String> {
         fields.map(|(name, value)| format!("{name}={}", spelled(value))).collect::<Vec<_>>().join(" ")
     };
     rows.iter().map(line).collect()
-}
-
-/// The Python that deploy/test.sh has put DuckDB into.
-fn python() -> Option<String> {
-    let cache = std::env::var("XDG_CACHE_HOME")
-        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cache")));
-    let candidates =
-        [std::env::var("SHARK_PYTHON").ok(), cache.ok().map(|at| format!("{at}/sharkrec/venv/bin/python"))];
-    let found = candidates.into_iter().flatten().find(|python| {
-        let import = within(60, python).args(["-c", "import duckdb"]).stderr(Stdio::null()).status();
-        Path::new(python).exists() && import.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        eprintln!("skipped: no Python with duckdb; deploy/test.sh makes one");
-    }
-    found
 }

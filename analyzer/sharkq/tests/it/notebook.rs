@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::bundled;
 use crate::captures;
 use crate::desk::Desk;
-use crate::programs::{built, printed, within};
+use crate::programs::{built, printed, python_with, within};
 use crate::same::assert_same;
 
 mod told;
@@ -34,7 +33,7 @@ print(json.dumps([output for cell in notebook.cells for output in cell.get('outp
 
 #[test]
 fn figures_are_the_ledgers() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("nbclient, ipykernel") else { return };
     let desk = Desk::new();
     let snapshot = bundled::snapshot(&desk);
     let page = execute(&desk, &python, &snapshot, "figures");
@@ -60,7 +59,7 @@ fn figures_are_the_ledgers() {
 
 #[test]
 fn a_damaged_recording_is_not_called_intact() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("nbclient, ipykernel") else { return };
     let desk = Desk::new();
     let snapshot = bundled::snapshot(&desk);
     let segment = files(&snapshot).into_iter().find(|path| path.ends_with(".pcapng.zst")).expect("a segment");
@@ -320,21 +319,4 @@ fn files(snapshot: &Path) -> Vec<String> {
 
 fn number(value: &Value) -> i64 {
     value.as_i64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
-/// The Python that deploy/test.sh has put Jupyter's client and kernel into.
-fn python() -> Option<String> {
-    let cache = std::env::var("XDG_CACHE_HOME")
-        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cache")));
-    let candidates =
-        [std::env::var("SHARK_PYTHON").ok(), cache.ok().map(|at| format!("{at}/sharkrec/venv/bin/python"))];
-    let found = candidates.into_iter().flatten().find(|python| {
-        let import =
-            within(60, python).args(["-c", "import nbclient, ipykernel"]).stderr(Stdio::null()).status();
-        Path::new(python).exists() && import.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        eprintln!("skipped: no Python with nbclient and ipykernel; deploy/test.sh makes one");
-    }
-    found
 }

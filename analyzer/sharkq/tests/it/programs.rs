@@ -80,3 +80,20 @@ pub fn is_permitted() -> bool {
     }
     output.status.success()
 }
+
+/// The Python that deploy/test.sh has put these modules into.
+pub fn python_with(modules: &str) -> Option<String> {
+    let cache = std::env::var("XDG_CACHE_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cache")));
+    let candidates =
+        [std::env::var("SHARK_PYTHON").ok(), cache.ok().map(|at| format!("{at}/sharkrec/venv/bin/python"))];
+    let import = format!("import {modules}");
+    let found = candidates.into_iter().flatten().find(|python| {
+        let imported = within(60, python).args(["-c", &import]).stderr(Stdio::null()).status();
+        Path::new(python).exists() && imported.is_ok_and(|status| status.success())
+    });
+    if found.is_none() {
+        eprintln!("skipped: no Python with {modules}; deploy/test.sh makes one");
+    }
+    found
+}
