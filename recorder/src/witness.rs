@@ -182,7 +182,7 @@ impl Witness {
     fn drain(&mut self) {
         let offset_ns = clock_reading().realtime_minus_boottime_ns;
         if let Some(told) = &mut self.told_processes {
-            told.drain(|event| self.processes.hear(event, offset_ns));
+            told.drain(|event| self.processes.hear(event, offset_ns, &mut self.groups));
             self.lost[0] += told.lost();
         }
         if let Some(told) = &mut self.told_sockets {

@@ -33,13 +33,9 @@ pub fn pids() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// None for one that is gone, and for threads of the kernel.
+/// None for one that is gone or going, and for threads of the kernel.
 pub fn read(pid: u32) -> Option<Found> {
-    let stat = fs::read_to_string(file(pid, "stat")).ok()?;
-    let stat = Stat::parse(&stat)?;
-    if stat.of_the_kernel {
-        return None;
-    }
+    let stat = stat(pid).filter(|stat| !stat.of_the_kernel && !stat.is_ending)?;
     let exe = fs::read_link(file(pid, "exe")).ok();
     let arguments = fs::read(file(pid, "cmdline")).unwrap_or_default();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -50,7 +46,7 @@ pub fn read(pid: u32) -> Option<Found> {
     let status = fs::read_to_string(file(pid, "status")).unwrap_or_default();
     let uid =
         status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
-    Some(Found {
+    let found = Found {
         pid,
         parent: stat.parent,
         start_ticks: stat.start_ticks,
@@ -60,11 +56,18 @@ pub fn read(pid: u32) -> Option<Found> {
         uid,
         group: group(pid).unwrap_or_default(),
         netns: netns(pid),
-    })
+    };
+    // One that ends has no files any more, and hierarchies of version 1 say that it is in the root.
+    let is_whole = |now: Stat| now.start_ticks == found.start_ticks && !now.is_ending;
+    self::stat(pid).is_some_and(is_whole).then_some(found)
 }
 
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    Some(Stat::parse(&fs::read_to_string(file(pid, "stat")).ok()?)?.start_ticks)
+    Some(stat(pid)?.start_ticks)
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    Stat::parse(&fs::read_to_string(file(pid, "stat")).ok()?)
 }
 
 pub fn group(pid: u32) -> Option<Membership> {
@@ -89,6 +92,7 @@ struct Stat {
     parent: u32,
     start_ticks: u64,
     of_the_kernel: bool,
+    is_ending: bool,
 }
 
 impl Stat {
@@ -96,6 +100,8 @@ impl Stat {
     fn parse(text: &str) -> Option<Stat> {
         /// include/linux/sched.h
         const PF_KTHREAD: u64 = 0x0020_0000;
+        /// The same; it stays set in a zombie.
+        const PF_EXITING: u64 = 0x0000_0004;
         let (before, after) = text.rsplit_once(')')?;
         let comm = before.split_once('(')?.1.to_owned();
         let fields: Vec<&str> = after.split_whitespace().collect();
@@ -105,6 +111,7 @@ impl Stat {
             parent: number(1)? as u32,
             start_ticks: number(19)?,
             of_the_kernel: number(6)? & PF_KTHREAD != 0,
+            is_ending: number(6)? & PF_EXITING != 0,
         })
     }
 }
@@ -122,6 +129,18 @@ mod tests {
             ("a) b (c)", 7, 4711, false)
         );
         assert!(Stat::parse("12 (x").is_none() && Stat::parse("").is_none());
+    }
+
+    #[test]
+    fn a_zombie_says_nothing() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(read(child.id()).is_some());
+        child.kill().unwrap();
+        while !stat(child.id()).unwrap().is_ending {
+            std::thread::yield_now();
+        }
+        assert_eq!(read(child.id()), None);
+        child.wait().unwrap();
     }
 
     #[test]

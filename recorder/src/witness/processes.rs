@@ -8,7 +8,7 @@ use shark_schema::table::Block;
 use shark_schema::tables::processes::{ProcessBlock, ProcessRow};
 
 use super::Names;
-use super::cgroup::Membership;
+use super::cgroup::{Groups, Membership};
 use super::proc::{self, Found, TICK_NS};
 
 #[derive(Debug, Clone, Default)]
@@ -49,7 +49,7 @@ impl Processes {
     }
 
     /// Takes in what the kernel tells. `offset_ns` leads from its clock to ours.
-    pub fn hear(&mut self, event: Event, offset_ns: i64) {
+    pub fn hear(&mut self, event: Event, offset_ns: i64, groups: &mut Groups) {
         let at_ns = event.at_boottime_ns as i64 + offset_ns;
         if let Kind::Exited(status) = event.kind {
             self.know(&event, offset_ns);
@@ -60,14 +60,24 @@ impl Processes {
             Kind::Executed { ref path, ref arguments } => {
                 self.know(&event, offset_ns);
                 let now = self.look(event.pid, event.start_boottime_ns / TICK_NS);
+                // Asked for each, so that a cgroup is known before its last process is gone.
+                let then = groups.path(event.cgroup_id).map(Membership::of_path);
                 let Some(process) = self.live.get_mut(&event.pid) else { return };
                 process.cmdline = arguments.as_deref().map(cmdline);
                 process.exe = Some(path.clone());
                 process.comm = event.comm.clone();
-                if let Some(now) = now {
-                    process.exe = now.exe.or(process.exe.take());
-                    process.group = now.group;
-                    process.netns = now.netns.or(process.netns);
+                match now {
+                    Some(now) => {
+                        process.exe = now.exe.or(process.exe.take());
+                        process.group = now.group;
+                        process.netns = now.netns.or(process.netns);
+                    }
+                    // It is over already; the kernel told where it was, though in version 2 only.
+                    None => {
+                        if let Some(then) = then.filter(|then| then.container_id.is_some()) {
+                            (process.group, process.netns) = (then, None);
+                        }
+                    }
                 }
                 process.uid = Some(event.uid);
                 process.cgroup_id = Some(event.cgroup_id);

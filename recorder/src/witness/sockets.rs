@@ -316,9 +316,10 @@ impl Socket {
         let id = names.socket(self);
         let process = self.owner.as_ref().and_then(|owner| processes.get(owner.pid, owner.start_ticks));
         let proc_id = self.owner.as_ref().map(|owner| names.process(owner.pid, owner.start_ticks));
-        // Its own cgroup says who made it, where its process is not known.
-        let own = groups.path(self.cgroup_id).filter(|_| process.is_none()).map(Membership::of_path);
-        let group = process.map(|process| &process.group).or(own.as_ref());
+        // Its own cgroup says who made it, where that of its process is not known.
+        let known = process.map(|process| &process.group).filter(|group| !group.path.is_empty());
+        let own = known.is_none().then(|| groups.path(self.cgroup_id)).flatten().map(Membership::of_path);
+        let group = known.or(own.as_ref());
         let [local_ip, peer_ip] = [self.local.0, self.peer.0].map(|ip| ip.to_string());
         let has_peer = self.peer.1 != 0;
         let count = |of: fn(&Measured) -> u64| self.measured.as_ref().map(|m| of(m) as i64);

@@ -102,6 +102,32 @@ fn every_socket_has_its_process_container_and_pod() {
 }
 
 #[test]
+fn a_process_that_was_over_before_anybody_looked_has_its_container_and_pod() {
+    let Some(net) = Net::new() else { return };
+    let Some(pods) = Pods::new(&net) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let recorder = Recorder::start(&net, &ring, &[]);
+    // It hears of the process when that is gone.
+    recorder.signal(Signal::STOP);
+    let mut refused = pods.python(1, REFUSED);
+    let port = refused.says();
+    refused.wait();
+    recorder.signal(Signal::CONT);
+    recorder.stop();
+    let log = ring.join("log");
+    let rows = last_rows(&log, &sockets::TABLE, "sock_id");
+    let socket = one(&rows, |row| row.get("peer_port") == Some(&number(&port)));
+    pods.is_of(socket, 1);
+    assert_eq!(socket.get("pid"), Some(&refused.pid.into()), "{socket:?}");
+    let processes = last_rows(&log, &processes::TABLE, "proc_id");
+    let process = &processes[socket["proc_id"].as_str().unwrap()];
+    pods.is_of(process, 1);
+    assert!(process["cmdline"].as_str().unwrap().contains("python3 -c \nimport socket"), "{process:?}");
+    assert!(!process.contains_key("netns"), "nobody could know: {process:?}");
+}
+
+#[test]
 fn without_bpf_proc_tells_the_same_of_what_lives_long_enough() {
     let Some(net) = Net::new() else { return };
     let Some(pods) = Pods::new(&net) else { return };
@@ -352,13 +378,16 @@ impl Pods {
         assert!(of["cmdline"].as_str().unwrap().contains("python3 -c \nimport socket"), "{of:?}");
         assert!(of["exe"].as_str().unwrap().contains("python3"), "{of:?}");
         assert_eq!((&of["comm"], &of["uid"]), (&"python3".into(), &0.into()));
-        let path = &self.groups[pod];
-        for row in [socket, of] {
-            assert_eq!(row["container_id"], path.file_name().unwrap().to_str().unwrap(), "{row:?}");
-            assert_eq!(row["pod_uid"], format!("{UID}{pod}"));
-            assert!(path.to_str().unwrap().ends_with(row["cgroup"].as_str().unwrap()));
-        }
+        [socket, of].into_iter().for_each(|row| self.is_of(row, pod));
         assert_eq!((&socket["netns"], &of["netns"]), (&self.netns.into(), &self.netns.into()));
+    }
+
+    fn is_of(&self, row: &Row, pod: usize) {
+        let path = &self.groups[pod];
+        let container = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(row.get("container_id"), Some(&container.into()), "{row:?}");
+        assert_eq!(row["pod_uid"], format!("{UID}{pod}"));
+        assert!(path.to_str().unwrap().ends_with(row["cgroup"].as_str().unwrap()));
     }
 }
 
