@@ -229,9 +229,9 @@ fn register(
     Ok(())
 }
 
-/// Rows that were alive in the stretch.
+/// Rows that were alive in the stretch. Sockets and processes are of no one time: they name those who were.
 fn condition(table: &Table, within: Stretch) -> Option<Expr> {
-    table.column("flow_id")?;
+    table.column("flow_id").and(table.column("ts"))?;
     let moment = |ns| lit(ScalarValue::TimestampNanosecond(Some(ns), None));
     let until = within.to_ns.map(|to_ns| col("ts").lt_eq(moment(to_ns)));
     let since = within.from_ns.map(|from_ns| match table.column("end_ts") {
