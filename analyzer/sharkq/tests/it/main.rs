@@ -26,6 +26,7 @@ mod output;
 mod packets;
 mod pair;
 mod plaintext;
+mod plaintext_pods;
 mod programs;
 mod s3;
 mod same;

@@ -3,7 +3,7 @@
 //! their packets. Then plaintext is lost in every way there is, and the coverage says so.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -15,10 +15,14 @@ use crate::same::assert_same;
 
 /// Plaintext is heard of the whole machine: one test at a time, and of its recordings only what passed its own wire.
 static ALONE: Mutex<()> = Mutex::new(());
-const OWN: &str = "flow_id IN (SELECT flow_id FROM flows_all WHERE iface = 'server0')";
+pub const OWN: &str = "flow_id IN (SELECT flow_id FROM flows_all WHERE iface = 'server0')";
+
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Waits until the library is found that they all use.
-const BEGIN: &str = r#"
+pub const BEGIN: &str = r#"
 stat -Lc %i /proc/self/ns/net >"$DESK/netns"
 for try in $(seq 200); do
     "$BIN/sharkrec" status --ring "$DESK/ring" --format json | grep -q '/libssl' && break; sleep 0.1
@@ -56,7 +60,7 @@ sleep 3; SHARKQ_CACHE="$DESK/cache" "$BIN/sharkq" index "$DESK/ring" -o "$DESK/l
 
 #[test]
 fn requests_are_the_access_log_and_conversations_count_once() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let Some((desk, snapshot)) = record("--tls", &[REQUESTS, MEANWHILE], PYTHON) else { return };
     let logged = access_log(&desk);
     assert_eq!(logged.len(), 8 + 2 + 14);
@@ -95,7 +99,7 @@ c.request("POST", "/cut", body=b"x" * 600_000); c.getresponse().read()
 
 #[test]
 fn what_is_missing_stands_under_answers_about_calls() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let Some((desk, _)) = record("--tls", &[PYTHON_ONLY], CUT) else { return };
     let ring = desk.at("ring");
     footer_is_of_calls_alone(&desk, &ring, "lossy");
@@ -125,7 +129,7 @@ for n in range(40):
 
 #[test]
 fn plaintext_that_was_rotated_out_is_no_loss_of_packets() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let options = "--tls --tls-size 1MiB --compression none";
     let Some((desk, snapshot)) = record(options, &[PYTHON_ONLY], LARGE) else { return };
     footer_is_of_calls_alone(&desk, &desk.at("ring"), "rotated out");
@@ -278,8 +282,7 @@ fn packets_are_those_of_the_plaintext(desk: &Desk, snapshot: &Path, logged: &[St
 
 /// Records what the client does beside nginx; nothing where that cannot be done.
 fn record(options: &str, script: &[&str], python: &str) -> Option<(Desk, PathBuf)> {
-    let tools = ["nginx", "curl", "openssl", "python3"];
-    if !is_permitted() || !tools.into_iter().all(is_installed) {
+    if !can_record() {
         return None;
     }
     let desk = Desk::new();
@@ -289,12 +292,18 @@ fn record(options: &str, script: &[&str], python: &str) -> Option<(Desk, PathBuf
     let server = "nginx -c \"$DESK/nginx/nginx.conf\"";
     let client = "exec sh \"$DESK/client.sh\"";
     let snapshot = Pair { server, client, port: Some(443), options }.record(&desk);
-    let off = desk.rows(&snapshot, "SELECT why FROM tls_coverage WHERE state = 'off'");
-    if let [why] = &off[..] {
-        eprintln!("skipped: {why}");
-        return None;
-    }
-    Some((desk, snapshot))
+    is_heard(&desk, &snapshot).then_some((desk, snapshot))
+}
+
+pub fn can_record() -> bool {
+    is_permitted() && ["nginx", "curl", "openssl", "python3"].into_iter().all(is_installed)
+}
+
+/// Not where the kernel refuses.
+pub fn is_heard(desk: &Desk, source: &Path) -> bool {
+    let off = desk.rows(source, "SELECT why FROM tls_coverage WHERE state = 'off'");
+    off.iter().for_each(|why| eprintln!("skipped: {why}"));
+    off.is_empty()
 }
 
 /// What listens at 10.9.0.2, with TLS and without.
@@ -323,7 +332,7 @@ pub fn write_nginx(desk: &Desk) {
     std::fs::write(dir.join("nginx.conf"), text).expect("a file");
 }
 
-fn access_log(desk: &Desk) -> Vec<String> {
+pub fn access_log(desk: &Desk) -> Vec<String> {
     let log = std::fs::read_to_string(desk.at("nginx/access.log")).expect("the log is there");
     log.lines().map(str::to_owned).collect()
 }
