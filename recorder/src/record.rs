@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shark_schema::identity::{Fact, Feature, InterfaceFact, Start, Stop, Targeting};
-use shark_schema::segment::{SidecarInterface, Versions};
+use shark_schema::segment::{Series, SidecarInterface, Versions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::api;
@@ -20,7 +20,7 @@ use crate::batch::circle;
 use crate::capture::{Capture, Device, Filter, Replay, ReplayError, RingOptions};
 use crate::config::Settings;
 use crate::log::{Log, share};
-use crate::ring::{Ring, Series};
+use crate::ring::Ring;
 use crate::segment::{
     Budget, Found, Recording, SealRequest, Shared, State, Task, WriterThread, recover, start_keeper,
 };

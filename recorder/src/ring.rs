@@ -7,7 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shark_schema::segment::{Name, Sidecar};
+use shark_schema::identity::LOG_FOLDER;
+use shark_schema::segment::{Name, Series, Sidecar};
 
 /// `<ring>/ring.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,24 +33,6 @@ pub enum RingError {
     Damaged { path: PathBuf, why: String },
     #[error("ring {0} is in use by another recorder; stop it or give this one its own --ring")]
     Locked(PathBuf),
-}
-
-/// What segments hold; each series has a folder, a chain and a budget of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Series {
-    Packets,
-    /// Plaintext of TLS.
-    Tls,
-}
-
-impl Series {
-    /// Its folder in a ring, and in a node's part of a snapshot.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Series::Packets => "segments",
-            Series::Tls => "tls",
-        }
-    }
 }
 
 /// A ring on disk. Cheap to clone: it is a path and two names.
@@ -83,7 +66,9 @@ impl Ring {
 
     /// Opens or makes a ring and takes its lock, which lives as long as the returned file.
     pub fn create(root: &Path, node: &str, cluster: &str) -> Result<(Ring, File), RingError> {
-        for dir in [root.to_path_buf(), root.join("segments"), root.join("log"), root.join("pins")] {
+        // That of plaintext is made by whoever records some.
+        let folders = [Series::Packets.folder(), LOG_FOLDER, "pins"].map(|folder| root.join(folder));
+        for dir in [root.to_path_buf()].into_iter().chain(folders) {
             private_dir(&dir).map_err(|source| RingError::Io { path: dir, source })?;
         }
         let path = root.join("lock");
@@ -126,7 +111,7 @@ impl Ring {
     }
 
     pub fn log(&self) -> PathBuf {
-        self.root.join("log")
+        self.root.join(LOG_FOLDER)
     }
 
     pub fn pins(&self) -> PathBuf {

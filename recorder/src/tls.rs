@@ -20,7 +20,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use shark_bpf::tls::Tls;
 use shark_schema::identity::{Fact, Feature};
-use shark_schema::segment::{PLAINTEXT_WORKER, Versions};
+use shark_schema::segment::{PLAINTEXT_WORKER, Series as Kind, Versions};
 
 use self::libraries::Libraries;
 use self::listen::{Listener, ReportRequest};
@@ -28,7 +28,7 @@ use crate::batch::circle;
 use crate::config::Settings;
 use crate::log::Log;
 use crate::record::BATCH_BYTES;
-use crate::ring::{Ring, Series as Kind, private_dir};
+use crate::ring::{Ring, private_dir};
 use crate::segment::{
     Budget, Recording, SealRequest, Shared, State, Task, WriterThread, recover, start_keeper,
 };

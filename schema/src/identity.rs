@@ -17,6 +17,9 @@ use crate::segment::Counters;
 /// Version of the log files; a reader accepts every version up to its own.
 pub const LOG_VERSION: u32 = 1;
 
+/// Folder of the log in a ring, in a node's part of a snapshot, and in the cluster's.
+pub const LOG_FOLDER: &str = "log";
+
 /// First line of every log file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHeader {

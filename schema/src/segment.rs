@@ -14,7 +14,7 @@ pub use encode::{
     InterfaceNote, PacketHead, SectionNote, interface, packet, packet_len, packet_spliced, section,
     statistics,
 };
-pub use name::{Name, NameError, PLAINTEXT_WORKER};
+pub use name::{Name, NameError, PLAINTEXT_WORKER, Series};
 pub use sidecar::{
     Bucket, CloseReason, Counters, PodRef, SHARED_SOCKET, Sidecar, SidecarError, SidecarInterface, Versions,
 };

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use shark_dissect::rows::SegmentInfo;
-use shark_schema::identity::{self, LogHeader, Record};
+use shark_schema::identity::{self, LOG_FOLDER, LogHeader, Record};
 use shark_schema::manifest::{Manifest, NodeManifest, Window};
-use shark_schema::segment::{Name, Sidecar};
+use shark_schema::segment::{Name, Series, Sidecar};
 use shark_schema::table::Table;
 use shark_schema::tables::{processes, sockets};
 use tokio::runtime::Handle;
@@ -87,9 +87,6 @@ impl CaptureFile {
     }
 }
 
-/// Folders of segments in a ring and in a node's part of a snapshot: of packets, and of the plaintext of TLS.
-pub const SERIES: [&str; 2] = ["segments", "tls"];
-
 /// A snapshot.
 pub struct Snapshot {
     /// Where.
@@ -134,7 +131,7 @@ impl Sources {
         let has = |prefix: &str| files.iter().any(|(path, _)| path.starts_with(prefix));
         if has("nodes/") || has("manifest.json") {
             self.add_snapshot(folder, &files)
-        } else if has("segments/") || has("ring.json") {
+        } else if has(&format!("{}/", Series::Packets.folder())) || has("ring.json") {
             self.add_ring(folder, &files)
         } else if let Some(inner) = single_snapshot(&files) {
             self.add(&folder.join(&inner))
@@ -236,7 +233,8 @@ impl Sources {
         let mut workers: BTreeMap<u16, Vec<(Name, &str, u64)>> = BTreeMap::new();
         for (path, size) in files {
             let place = path.strip_prefix(below).and_then(|path| path.split_once('/'));
-            let Some((_, name)) = place.filter(|(folder, _)| SERIES.contains(folder)) else { continue };
+            let is_series = |folder: &str| Series::ALL.iter().any(|series| series.folder() == folder);
+            let Some((_, name)) = place.filter(|(folder, _)| is_series(folder)) else { continue };
             if let Ok(name) = name.parse::<Name>() {
                 workers.entry(name.worker).or_default().push((name, path, *size));
             }
@@ -277,7 +275,8 @@ impl Sources {
         let mut logs: Vec<(&str, &str, u64)> = files
             .iter()
             .filter_map(|(path, size)| {
-                Some((path.strip_prefix(below)?.strip_prefix("log/")?, path.as_str(), *size))
+                let (folder, name) = path.strip_prefix(below)?.split_once('/')?;
+                (folder == LOG_FOLDER).then_some((name, path.as_str(), *size))
             })
             // A file that is being made whole has another beside it.
             .filter(|(name, ..)| !name.ends_with(".recovering"))

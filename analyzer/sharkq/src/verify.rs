@@ -6,11 +6,10 @@ use std::io::Read;
 
 use sha2::{Digest, Sha256};
 use shark_schema::manifest::{Manifest, NodeManifest, node_manifest_path};
-use shark_schema::segment::{Name, Sidecar};
+use shark_schema::segment::{Name, Series, Sidecar};
 
 use crate::place::{Folder, PlaceError};
 use crate::provenance::hex;
-use crate::source::SERIES;
 
 /// What a check found.
 #[derive(Debug, Default, serde::Serialize)]
@@ -86,9 +85,9 @@ pub fn verify(folder: &Folder) -> anyhow::Result<Report> {
     let files: BTreeMap<String, u64> = folder.list()?.into_iter().collect();
     if files.keys().any(|path| path.starts_with("nodes/") || path == "manifest.json") {
         snapshot(&mut report, folder, &files)?;
-    } else if files.keys().any(|path| path.starts_with("segments/")) {
-        for series in SERIES {
-            chain(&mut report, folder, &format!("{series}/"), &files)?;
+    } else if files.keys().any(|path| path.starts_with(&below(Series::Packets))) {
+        for series in Series::ALL {
+            chain(&mut report, folder, &below(series), &files)?;
         }
     } else {
         anyhow::bail!("{} is neither a snapshot nor a ring: there is nothing to verify", folder.name());
@@ -158,14 +157,19 @@ fn snapshot(report: &mut Report, folder: &Folder, files: &BTreeMap<String, u64>)
             }
             listed.push(path);
         }
-        for series in SERIES {
-            chain_links(report, folder, &format!("{base}{series}/"), files)?;
+        for series in Series::ALL {
+            chain_links(report, folder, &format!("{base}{}", below(series)), files)?;
         }
     }
     for path in files.keys().filter(|path| !listed.contains(path)) {
         report.problem(path, "added", "no manifest lists it");
     }
     Ok(())
+}
+
+/// How the paths of a series begin.
+fn below(series: Series) -> String {
+    format!("{}/", series.folder())
 }
 
 /// Segments against their sidecars, and the chain of sidecars.

@@ -10,11 +10,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use shark_schema::identity::Fact;
+use shark_schema::segment::Series;
 
 use super::budget::{Budget, Eviction};
 use super::seal::{Sealed, put_in_place};
 use crate::log::Log;
-use crate::ring::{Ring, Series};
+use crate::ring::Ring;
 use crate::stats::Stats;
 
 pub enum Task {

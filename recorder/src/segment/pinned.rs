@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use shark_schema::segment::Name;
+use shark_schema::segment::{Name, Series};
 
-use crate::ring::{Ring, Series, WANTED};
+use crate::ring::{Ring, WANTED};
 
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -82,8 +82,7 @@ impl Pinned {
     /// Each series has its own budget; what is no segment is counted with the packets.
     fn is_ours(&self, file: &str) -> bool {
         let name = file.strip_suffix(".json").unwrap_or(file).parse::<Name>();
-        let is_tls = name.is_ok_and(Name::is_plaintext);
-        is_tls == (self.ring.series() == Series::Tls)
+        name.map_or(Series::Packets, Name::series) == self.ring.series()
     }
 }
 

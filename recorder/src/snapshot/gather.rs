@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
+use shark_schema::identity::LOG_FOLDER;
 use shark_schema::manifest::{Missing, Object, ObjectKind, Window};
-use shark_schema::segment::{Name, PLAINTEXT_WORKER, Sidecar};
+use shark_schema::segment::{Name, PLAINTEXT_WORKER, Series, Sidecar};
 
 use super::Pins;
 use crate::log;
 use crate::record::versions;
-use crate::ring::{Ring, Series, WANTED};
+use crate::ring::{Ring, WANTED};
 use crate::segment::{chain_hash, hex, reseal};
 
 /// One object of the snapshot, and the file that becomes it.
@@ -41,10 +42,10 @@ impl Gathered {
         let dir = pins.dir.clone();
         let mut this = Gathered { items: Vec::new(), sidecars: Vec::new(), missing: Vec::new(), dir };
         let held = this.tidy(ring)?;
-        for series in [Series::Packets, Series::Tls] {
+        for series in Series::ALL {
             let ring = ring.of(series);
             if ring.segments().is_dir() {
-                let is_of = |name: &&Name| name.is_plaintext() == (series == Series::Tls);
+                let is_of = |name: &&Name| name.series() == series;
                 this.take_series(&ring, held.iter().filter(is_of), window, sealed)?;
             }
         }
@@ -73,8 +74,7 @@ impl Gathered {
     }
 
     fn holds(&self, ring: &Ring, name: Name) -> bool {
-        let series = if name.is_plaintext() { Series::Tls } else { Series::Packets };
-        let segments = ring.of(series).segments();
+        let segments = ring.of(name.series()).segments();
         let inode = |dir: &Path, file: &str| fs::metadata(dir.join(file)).map(|meta| meta.ino()).ok();
         let is_same = |file: String| match (inode(&self.dir, &file), inode(&segments, &file)) {
             (Some(here), Some(there)) => here == there,
@@ -207,7 +207,7 @@ impl Gathered {
     }
 
     fn take_logs(&mut self, ring: &Ring, window: Window) -> anyhow::Result<()> {
-        let logs = take_logs(ring, window.from_ns, &self.dir, "log/")?;
+        let logs = take_logs(ring, window.from_ns, &self.dir, &format!("{LOG_FOLDER}/"))?;
         self.items.extend(logs);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The name of a segment file: `<worker>-<seq>-<first-ns>.pcapng[.zst][.open]`.
+//! The name of a segment file: `<worker>-<seq>-<first-ns>.pcapng[.zst][.open]`, and the folder that it lies in.
 //! In: a file name. Out: its parts, ordered by worker and sequence, never by clock.
 
 use std::cmp::Ordering;
@@ -20,10 +20,34 @@ pub struct Name {
 /// In the names of segments of plaintext, as their worker; those of packets have lower numbers.
 pub const PLAINTEXT_WORKER: u16 = 99;
 
+/// What segments hold; each series has a folder, a chain and a budget of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Series {
+    Packets,
+    /// Plaintext of TLS.
+    Tls,
+}
+
+impl Series {
+    pub const ALL: [Series; 2] = [Series::Packets, Series::Tls];
+
+    /// Its folder in a ring, and in a node's part of a snapshot.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Series::Packets => "segments",
+            Series::Tls => "tls",
+        }
+    }
+}
+
 impl Name {
+    pub fn series(self) -> Series {
+        if self.worker == PLAINTEXT_WORKER { Series::Tls } else { Series::Packets }
+    }
+
     /// Of the plaintext of TLS, and not of packets.
     pub fn is_plaintext(self) -> bool {
-        self.worker == PLAINTEXT_WORKER
+        self.series() == Series::Tls
     }
 
     /// The same segment once sealed.
