@@ -38,6 +38,14 @@ pub struct Listener {
     lost: Losses,
 }
 
+/// Which of the events that wait are handed over.
+enum Given {
+    /// Those of which no older ones can be expected.
+    OlderThan(u64),
+    /// Those too that came just now: nothing comes after them.
+    All,
+}
+
 /// From events to the lane.
 struct Way {
     recording: Arc<Recording>,
@@ -70,7 +78,7 @@ impl Listener {
             self.libraries.look(&mut self.told);
             // Whoever can ask lives longer than this thread, so it waits.
             let asked = requests.recv_timeout(DRAIN).ok();
-            self.drain(HELD_NS);
+            self.drain(Given::OlderThan(HELD_NS));
             if asked.is_some() || reported.elapsed() >= REPORT {
                 reported = Instant::now();
                 self.report();
@@ -78,12 +86,12 @@ impl Listener {
             // Who asked may have given up.
             let _ = asked.map(|done| done.send(()));
         }
-        self.drain(0);
+        self.drain(Given::All);
         self.report();
     }
 
-    /// Hands over what is older than `held_ns`.
-    fn drain(&mut self, held_ns: u64) {
+    /// Takes what the kernel has, and hands over what need not wait any longer.
+    fn drain(&mut self, given: Given) {
         let offset_ns = clock_reading().realtime_minus_boottime_ns;
         let boottime_ns = u64::try_from(now_ns() - offset_ns).unwrap_or(0);
         let Listener { told, waiting, way, source, .. } = self;
@@ -92,9 +100,12 @@ impl Listener {
                 waiting.give(u64::MAX, |event| way.take(source, event, offset_ns));
             }
         });
-        // The last time, the clock may have gone on while the ring was emptied.
-        let until = if held_ns == 0 { u64::MAX } else { boottime_ns.saturating_sub(held_ns) };
-        waiting.give(until, |event| way.take(source, event, offset_ns));
+        let until_boottime_ns = match given {
+            Given::OlderThan(age_ns) => boottime_ns.saturating_sub(age_ns),
+            // Nor by the clock, which may have gone on while the ring was emptied.
+            Given::All => u64::MAX,
+        };
+        waiting.give(until_boottime_ns, |event| way.take(source, event, offset_ns));
         let losses = told.losses();
         let received = std::mem::take(&mut way.packets) + losses.events;
         way.lane.kernel_lost(&KernelCounters { received, dropped: losses.events, freezes: 0 });
