@@ -16,6 +16,7 @@ use shark_schema::segment::flags;
 use tempfile::TempDir;
 
 use crate::net::{Net, run};
+use crate::nginx::Nginx;
 use crate::process::{PROGRAM, Recorder, sharkrec_ok};
 use crate::reading::{Recorded, bytes, disk_bytes, evicted, facts, names, packets, sidecars, totals};
 use crate::snapshot::{folder, verify};
@@ -308,7 +309,7 @@ impl Scene {
         let (net, _alone) = alone()?;
         let dir = tempfile::tempdir().unwrap();
         let ring = dir.path().join("ring");
-        let nginx = Nginx::start(&net, dir.path());
+        let nginx = nginx(&net);
         let recorder = Recorder::start_bare(&net, &ring, &[&RECORDED[..], more].concat());
         wait_for_library(&ring, "libssl");
         Some(Scene { net, _alone, dir, ring, nginx, recorder })
@@ -403,63 +404,22 @@ fn static_program(dir: &Path) -> Option<PathBuf> {
     Some(program)
 }
 
-struct Nginx {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl Nginx {
-    fn start(net: &Net, dir: &Path) -> Nginx {
-        let dir = dir.join("nginx");
-        fs::create_dir(&dir).unwrap();
-        let place = dir.display();
-        let subject = ["-subj", "/CN=localhost", "-days", "2"];
-        let key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-        let (key_file, certificate) = (format!("{place}/key.pem"), format!("{place}/cert.pem"));
-        let files = ["-keyout", &key_file, "-out", &certificate];
-        run("openssl", &[&key[..], &subject, &files].concat());
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|what| format!("{what}_temp_path {place}/{what};\n"))
-            .collect();
-        let text = format!(
-            "daemon off; pid {place}/pid; error_log {place}/error.log; worker_processes 1;
-             events {{ worker_connections 64; }}
-             http {{ log_format short '$request_method $request_uri'; access_log {place}/access.log short;
-             client_max_body_size 100m; keepalive_requests 10000; {temporary}
-             server {{ listen 127.0.0.1:{PORT} ssl; ssl_certificate {certificate}; ssl_certificate_key {key_file};
-             ssl_protocols TLSv1.2 TLSv1.3; location / {{ return 200 '{SECRET} $request_uri'; }} }} }}"
-        );
-        let file = dir.join("nginx.conf");
-        fs::write(&file, text).unwrap();
-        let child = spawn(net, "nginx", &["-c", file.to_str().unwrap()]);
-        let end = Instant::now() + Duration::from_secs(10);
-        while fs::read_to_string(dir.join("pid")).map_or(true, |pid| pid.is_empty()) {
-            assert!(Instant::now() < end, "nginx did not start");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Nginx { child, dir }
-    }
-
-    /// Ends it; gives the requests of its log, sorted.
-    fn end(mut self) -> Vec<String> {
-        run("kill", &["-QUIT", &self.child.id().to_string()]);
-        self.child.wait().unwrap();
-        let text = fs::read_to_string(self.dir.join("access.log")).unwrap();
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            // Its worker ends with it.
-            let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-            let _ = self.child.wait();
-        }
-    }
+/// Says the secret to everybody who asks, over TLS.
+fn nginx(net: &Net) -> Nginx {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, certificate) = (dir.path().join("key.pem"), dir.path().join("cert.pem"));
+    let (key, certificate) = (key.display().to_string(), certificate.display().to_string());
+    let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let subject = ["-subj", "/CN=localhost", "-days", "2", "-keyout", &key, "-out", &certificate];
+    run("openssl", &[&kind[..], &subject].concat());
+    let server = format!(
+        "keepalive_requests 10000; server {{ listen 127.0.0.1:{PORT} ssl; ssl_protocols TLSv1.2 TLSv1.3;
+         ssl_certificate {certificate}; ssl_certificate_key {key};
+         location / {{ return 200 '{SECRET} $request_uri'; }} }}"
+    );
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{}", net.receiver)).arg("nginx");
+    Nginx::start_as(command, dir, PORT, "$request_method $request_uri", &server)
 }
 
 fn spawn(net: &Net, program: &str, arguments: &[&str]) -> Child {
