@@ -1,7 +1,8 @@
 //! What a question is about. In: a plan. Out: the stretch its conditions leave of the recording, and whether plaintext of TLS
-//! matters to it, for the coverage that stands under its answer. Where a condition is not understood the stretch is wider, never
-//! narrower.
+//! matters to it or is what it asks for, for the coverage that stands under its answer. Where a condition is not understood the
+//! stretch is wider, never narrower.
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
@@ -17,12 +18,14 @@ pub struct Asked {
     pub stretch: Stretch,
     /// It is about calls: some may have been made inside of TLS.
     pub calls: bool,
+    /// It is about those that were made inside of TLS.
+    pub tls: bool,
 }
 
 impl Asked {
     /// Of all there is in a stretch of time.
     pub fn all(stretch: Stretch) -> Asked {
-        Asked { stretch, calls: true }
+        Asked { stretch, calls: true, tls: true }
     }
 
     /// The part of a stretch of time.
@@ -31,7 +34,8 @@ impl Asked {
     }
 
     fn and(self, other: Asked) -> Asked {
-        Asked { stretch: self.stretch.hull(other.stretch), calls: self.calls || other.calls }
+        let (calls, tls) = (self.calls || other.calls, self.tls || other.tls);
+        Asked { stretch: self.stretch.hull(other.stretch), calls, tls }
     }
 }
 
@@ -47,7 +51,8 @@ fn below(plan: &LogicalPlan, above: Stretch) -> Option<Asked> {
     let here = match plan {
         LogicalPlan::TableScan(scan) => {
             let stretch = scan.filters.iter().map(of_condition).fold(above, Stretch::and);
-            return are_of_calls(&scan.table_name).map(|calls| Asked { stretch, calls });
+            let tls = scan.filters.iter().any(wants_tls);
+            return are_of_calls(&scan.table_name).map(|calls| Asked { stretch, calls, tls: calls && tls });
         }
         LogicalPlan::Filter(filter) => above.and(of_condition(&filter.predicate)),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => above,
@@ -55,7 +60,25 @@ fn below(plan: &LogicalPlan, above: Stretch) -> Option<Asked> {
         _ => Stretch::default(),
     };
     let inputs = plan.inputs().into_iter().filter_map(|input| below(input, here));
-    inputs.reduce(Asked::and)
+    let asked = inputs.reduce(Asked::and)?;
+    // What is only shown is not what was asked for.
+    let chooses = !matches!(plan, LogicalPlan::Projection(_)) && plan.expressions().iter().any(wants_tls);
+    Some(Asked { tls: asked.tls || asked.calls && chooses, ..asked })
+}
+
+/// Whether it asks for what came from inside of TLS; what is denied, or need only be known, is not asked for.
+fn wants_tls(condition: &Expr) -> bool {
+    let mut found = false;
+    let visited = condition.apply(|part| {
+        found |= matches!(part, Expr::Column(column) if column.name == "tls");
+        Ok(match part {
+            Expr::Not(_) | Expr::IsNotTrue(_) | Expr::IsFalse(_) | Expr::IsNull(_) | Expr::IsNotNull(_) => {
+                TreeNodeRecursion::Jump
+            }
+            _ => TreeNodeRecursion::Continue,
+        })
+    });
+    visited.is_ok() && found
 }
 
 /// Whether the rows of a table are of calls. Tables without packets behind them need no coverage, and `coverage` is its own.

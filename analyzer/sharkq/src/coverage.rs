@@ -25,7 +25,7 @@ pub struct Coverage {
     pub recorded: Stretch,
     /// Nodes, by name.
     pub nodes: Vec<NodeCoverage>,
-    /// What of the plaintext of TLS was recorded, by node; empty where it was not recorded, or does not matter.
+    /// What of the plaintext of TLS was recorded, by node; empty where it does not matter.
     pub plaintext: Vec<PlaintextCoverage>,
     /// Nodes that should be in the snapshots and are not.
     pub missing_nodes: i64,
@@ -52,6 +52,8 @@ impl Coverage {
         let mut coverage = Coverage { asked, ..Coverage::default() };
         if asked.calls {
             coverage.plaintext = PlaintextCoverage::of(session, asked.stretch).await?;
+            // What nobody asked for is missed only by those who ask for it now.
+            coverage.plaintext.retain(|of| of.is_targeted() || asked.tls);
         }
         let whole =
             rows(session, "SELECT min(bucket), max(bucket) FROM coverage WHERE state <> 'not_targeted'")
