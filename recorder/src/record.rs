@@ -47,10 +47,10 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         log,
         stats: Arc::new(Stats::new(interfaces.len())),
     };
-    let tls = tls::prepare(settings, &ring, &versions, &shared.log).context("plaintext")?;
     let recording = Arc::new(recording(settings, &ring, interfaces, versions));
     let kube = settings.kube.clone().map(|kube| kube.prepare(&shared.log));
     write_first_facts(&shared.log, settings, &recording, &found, attacher.as_ref());
+    let tls = tls::prepare(settings, &ring, &recording.versions, &shared.log).context("plaintext")?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let (events, happened) = channel();
@@ -295,7 +295,7 @@ fn write_first_facts(
     let why_not = attacher.map_or(Some("replayed from a file"), Attacher::why_not_shared);
     let feature = |name: &str, yes: &str| {
         let why = why_not.unwrap_or(yes).to_owned();
-        log.write(Fact::Feature(Feature { name: name.into(), on: why_not.is_none(), why }));
+        log.write(Fact::Feature(Feature { name: name.into(), on: why_not.is_none(), cause: None, why }));
     };
     feature("any_socket", "one socket a worker for all interfaces, behind a BPF filter");
     feature("own_uploads_excluded", "connections that a snapshot marks are left out, in both directions");

@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use shark_bpf::tls::Tls;
-use shark_schema::identity::{Fact, Feature};
+use shark_schema::identity::{Fact, Feature, OffCause};
 use shark_schema::segment::{PLAINTEXT_WORKER, Series as Kind, Versions};
 
 use self::libraries::Libraries;
@@ -85,32 +85,39 @@ pub struct Prepared {
     tail: (u64, Option<String>),
 }
 
-/// None where plaintext is not wanted, or the kernel refuses, which the log then says.
+/// None where nobody asked for plaintext, or the kernel refuses; the log says which, after it said that this recorder started: what
+/// is said of features earlier is of another one.
 pub fn prepare(
     settings: &Settings,
     ring: &Ring,
     versions: &Versions,
     log: &Arc<Log>,
 ) -> anyhow::Result<Option<Prepared>> {
-    let Some(bytes) = settings.tls_bytes else { return Ok(None) };
+    let note = |cause: Option<OffCause>, why: &str| {
+        let (name, on, why) = ("tls".to_owned(), cause.is_none(), why.to_owned());
+        log.write(Fact::Feature(Feature { name, on, cause, why }));
+    };
+    let Some(bytes) = settings.tls_bytes else {
+        let why = if settings.read.is_some() { "replayed from a file" } else { "recorded without --tls" };
+        note(Some(OffCause::NotTargeted), why);
+        return Ok(None);
+    };
     let ring = ring.of(Kind::Tls);
     let path = ring.segments();
     private_dir(&path).with_context(|| path.display().to_string())?;
     let mut found = recover(&ring, versions)?;
     found.recovered.drain(..).for_each(|recovered| log.write(Fact::Recovered(recovered)));
     let told = Tls::start();
-    let why = match &told {
-        Ok(_) => "functions of OpenSSL, in every process that maps it".to_owned(),
-        Err(reason) => format!("no plaintext is recorded: {reason}; it needs CAP_SYS_ADMIN, too"),
-    };
-    log.write(Fact::Feature(Feature { name: "tls".to_owned(), on: told.is_ok(), why: why.clone() }));
     let told = match told {
         Ok(told) => told,
-        Err(_) => {
+        Err(reason) => {
+            let why = format!("no plaintext is recorded: {reason}; it needs CAP_SYS_ADMIN, too");
             tracing::warn!("--tls: {why}");
+            note(Some(OffCause::Refused), &why);
             return Ok(None);
         }
     };
+    note(None, "functions of OpenSSL, in every process that maps it");
     let shared = Shared {
         budget: Arc::new(Mutex::new(Budget::scan(&ring, bytes)?)),
         log: log.clone(),

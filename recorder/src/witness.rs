@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use shark_schema::identity::{EventsLost, Fact, Feature};
+use shark_schema::identity::{EventsLost, Fact, Feature, LossCause, OffCause};
 
 use self::book::Book;
 use self::cgroup::Groups;
@@ -103,11 +103,11 @@ impl Witness {
         let told_processes = shark_bpf::processes::Processes::start();
         let told_sockets = shark_bpf::sockets::Sockets::start();
         let note = |name: &str, result: Result<(), String>, yes: &str, no: &str| {
-            let (on, why) = match result {
-                Ok(()) => (true, yes.to_owned()),
-                Err(reason) => (false, format!("{no}: {reason}")),
+            let (on, cause, why) = match result {
+                Ok(()) => (true, None, yes.to_owned()),
+                Err(reason) => (false, Some(OffCause::Refused), format!("{no}: {reason}")),
             };
-            log.write(Fact::Feature(Feature { name: name.to_owned(), on, why }));
+            log.write(Fact::Feature(Feature { name: name.to_owned(), on, cause, why }));
         };
         let reason = |reason: &shark_bpf::Reason| reason.to_string();
         let looks = "/proc is looked at every second instead, and what is shorter is not seen";
@@ -234,14 +234,14 @@ impl Witness {
     fn report(&mut self) {
         let refused = [&mut self.processes.refused, &mut self.sockets.refused].map(std::mem::take);
         let lost = std::mem::take(&mut self.lost);
-        let full = "the ring of the kernel's events was full";
-        let many = "there are more than fit into memory";
+        let full = (LossCause::RingFull, "the ring of the kernel's events was full");
+        let many = (LossCause::TooMany, "there are more than fit into memory");
         for (at, feature) in ["processes", "sockets"].into_iter().enumerate() {
-            for (events, why) in [(lost[at], full), (refused[at], many)] {
+            for (events, (cause, why)) in [(lost[at], full), (refused[at], many)] {
                 if events > 0 {
                     tracing::warn!("{events} events of {feature} were lost: {why}");
-                    let (feature, why) = (feature.to_owned(), why.to_owned());
-                    self.log.write(Fact::EventsLost(EventsLost { feature, events, why }));
+                    let (feature, cause, why) = (feature.to_owned(), Some(cause), why.to_owned());
+                    self.log.write(Fact::EventsLost(EventsLost { feature, events, cause, why }));
                 }
             }
         }

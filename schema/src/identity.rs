@@ -145,7 +145,28 @@ pub struct CountersFact {
 pub struct Feature {
     pub name: String,
     pub on: bool,
+    /// Of one that is off, where programs tell such apart; logs of earlier versions do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<OffCause>,
+    /// For people.
     pub why: String,
+}
+
+/// Why a feature is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffCause {
+    /// Nobody asked for it.
+    NotTargeted,
+    /// The kernel does not permit it, or does not have it.
+    Refused,
+    /// Plaintext of programs that run this file cannot be read.
+    Unreadable,
+    /// No process runs this file any more.
+    Unused,
+    /// One that a later version knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The disk refused, or takes again.
@@ -164,14 +185,35 @@ pub struct Recovered {
     pub torn_bytes: u64,
 }
 
-/// Events about sockets or processes that nobody saw: rows may be missing, or lack an end.
+/// Events that nobody saw. Of sockets and processes: rows may be missing, or lack an end. Of tls: plaintext is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsLost {
-    /// "sockets" or "processes".
+    /// "sockets", "processes" or "tls".
     pub feature: String,
     /// Since the fact before.
     pub events: u64,
+    /// Logs of earlier versions do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<LossCause>,
+    /// For people.
     pub why: String,
+}
+
+/// Why events were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossCause {
+    /// The ring of the kernel's events was full. Of tls, the counters of its segments have these, too.
+    RingFull,
+    /// There are more than fit into memory.
+    TooMany,
+    /// Of tls: a call had more bytes than are copied.
+    Cut,
+    /// Of tls: no socket was used by the call or before it, so it is of no known connection.
+    Unplaced,
+    /// One that a later version knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One line with its newline.
@@ -264,9 +306,26 @@ mod tests {
     }
 
     #[test]
+    fn facts_of_other_versions_are_read() {
+        let fact = |line: &str| read_line(2, line).unwrap().unwrap().fact;
+        let earlier = r#"{"ts_ns":1,"fact":"events_lost","feature":"tls","events":7,"why":"w"}"#;
+        let lost = EventsLost { feature: "tls".into(), events: 7, cause: None, why: "w".into() };
+        assert_eq!(fact(earlier), Fact::EventsLost(lost.clone()));
+        let now = Record { ts_ns: 1, after_ns: None, fact: Fact::EventsLost(lost) };
+        assert_eq!(String::from_utf8(to_line(&now)).unwrap().trim_end(), earlier);
+        let later =
+            r#"{"ts_ns":1,"fact":"feature","name":"n","on":false,"cause":"eclipse","until":3,"why":""}"#;
+        let Fact::Feature(feature) = fact(later) else { panic!("a feature") };
+        assert_eq!(feature.cause, Some(OffCause::Unknown));
+        let full = later.replace("eclipse", "not_targeted");
+        let Fact::Feature(feature) = fact(&full) else { panic!("a feature") };
+        assert_eq!(feature.cause, Some(OffCause::NotTargeted));
+    }
+
+    #[test]
     fn every_fact_is_known() {
         // Serialising the one variant whose name matters most here keeps the list and the enum together.
-        let feature = Fact::Feature(Feature { name: "x".into(), on: true, why: String::new() });
+        let feature = Fact::Feature(Feature { name: "x".into(), on: true, cause: None, why: String::new() });
         let text = serde_json::to_value(&feature).unwrap();
         assert!(KNOWN.contains(&text["fact"].as_str().unwrap()));
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use arrow::array::RecordBatch;
-use shark_schema::identity::{Fact, Feature, Record};
+use shark_schema::identity::{Fact, Feature, LossCause, OffCause, Record};
 use shark_schema::segment::{Counters, PLAINTEXT_WORKER};
 use shark_schema::table::Block;
 use shark_schema::tables::tls_coverage::{self, TlsCoverageBlock, TlsCoverageRow};
@@ -14,11 +14,7 @@ use crate::provenance::{signed, snapshot_of};
 use crate::rounds::{BUCKET_NS, FileStats};
 use crate::source::{CaptureFile, Sources};
 
-/// How the recorder begins to say that a library gives nothing; one that nobody runs any more is no such.
-const UNREADABLE: &str = "plaintext cannot be read: ";
 const LIBRARY: &str = "tls_library ";
-/// How it begins to say what the counters of its segments say, too.
-const COUNTED: &str = "the ring of the kernel's events was full";
 
 /// The rows of the table.
 pub fn rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
@@ -26,7 +22,8 @@ pub fn rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
     recorded(sources, stats, &mut rows);
     for (node, facts) in facts(sources) {
         for (at, record) in facts.iter().enumerate() {
-            let Some(missing) = missing(sources, record, &facts[at + 1..]) else { continue };
+            let (earlier, later) = (&facts[..at], &facts[at + 1..]);
+            let Some(missing) = missing(sources, record, earlier, later) else { continue };
             let row = TlsCoverageRow { snapshot_id: snapshot_of(sources, node), node: Some(node), ..missing };
             if is_wanted(sources, node, &row) {
                 rows.append(&row);
@@ -92,8 +89,13 @@ fn is_inside(file: &CaptureFile, start_ns: i64) -> bool {
     file.window.is_none_or(|window| start_ns + BUCKET_NS > window.from_ns && start_ns <= window.to_ns)
 }
 
-/// What a recorder says it lost, removed, or could not read, and why.
-fn missing<'a>(sources: &Sources, record: &'a Record, later: &[&Record]) -> Option<TlsCoverageRow<'a>> {
+/// What a recorder says it lost, removed, could not read, or was not asked for, and why.
+fn missing<'a>(
+    sources: &Sources,
+    record: &'a Record,
+    earlier: &[&Record],
+    later: &[&Record],
+) -> Option<TlsCoverageRow<'a>> {
     let row = |state, from_ts, to_ts, why| TlsCoverageRow {
         state: Some(state),
         from_ts,
@@ -104,7 +106,9 @@ fn missing<'a>(sources: &Sources, record: &'a Record, later: &[&Record]) -> Opti
     let ts_ns = record.ts_ns;
     match &record.fact {
         Fact::EventsLost(lost) => {
-            let dropped = if lost.why.starts_with(COUNTED) { None } else { signed(lost.events) };
+            // Where that is not known it may be among what the counters of the segments say.
+            let is_apart = lost.cause.is_some_and(|cause| cause != LossCause::RingFull);
+            let dropped = if is_apart { signed(lost.events) } else { None };
             // Reported every 10 s, or at the end.
             let row = row("lossy", Some(ts_ns - BUCKET_NS), Some(ts_ns), Some(lost.why.as_str()));
             Some(TlsCoverageRow { dropped, ..row })
@@ -115,15 +119,29 @@ fn missing<'a>(sources: &Sources, record: &'a Record, later: &[&Record]) -> Opti
         }
         Fact::Feature(feature) if !feature.on => {
             let until_ns = later.iter().find(|later| ends(later, feature)).map(|later| later.ts_ns);
-            let Some(library) = feature.name.strip_prefix(LIBRARY) else {
-                return Some(row("off", Some(ts_ns), until_ns, Some(feature.why.as_str())));
-            };
-            let why = feature.why.strip_prefix(UNREADABLE)?;
-            let row = row("unreadable", Some(ts_ns), until_ns, Some(why));
-            Some(TlsCoverageRow { library: Some(library), ..row })
+            let of = |state| row(state, Some(ts_ns), until_ns, Some(feature.why.as_str()));
+            match (feature.name.strip_prefix(LIBRARY), feature.cause) {
+                (Some(_), Some(OffCause::Unused)) => None,
+                (Some(library), _) => Some(TlsCoverageRow { library: Some(library), ..of("unreadable") }),
+                // The log of a replay says nothing of the time of its packets.
+                (None, Some(OffCause::NotTargeted)) if is_replayed(earlier) => {
+                    Some(TlsCoverageRow { from_ts: None, to_ts: None, ..of("not_targeted") })
+                }
+                (None, Some(OffCause::NotTargeted)) => Some(of("not_targeted")),
+                (None, _) => Some(of("off")),
+            }
         }
         _ => None,
     }
+}
+
+/// Whether the recorder that wrote these facts last replays a capture.
+fn is_replayed(earlier: &[&Record]) -> bool {
+    let start = earlier.iter().rev().find_map(|record| match &record.fact {
+        Fact::Start(start) => Some(start),
+        _ => None,
+    });
+    start.is_some_and(|start| start.replay.is_some())
 }
 
 /// What a feature was holds until something else is said of it, or the recorder starts again.
@@ -142,4 +160,98 @@ fn is_wanted(sources: &Sources, node: &str, row: &TlsCoverageRow<'_>) -> bool {
         row.from_ts.is_none_or(|from_ns| from_ns <= window.to_ns)
             && row.to_ts.is_none_or(|to_ns| to_ns >= window.from_ns)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+    use shark_schema::identity::{EventsLost, LogHeader, Start};
+
+    use super::*;
+
+    fn start(replay: Option<&str>) -> Fact {
+        Fact::Start(Start {
+            recorder_version: String::new(),
+            kernel: String::new(),
+            config_sha256: String::new(),
+            pid: 1,
+            boot_id: None,
+            ring_bytes: 1,
+            filter: None,
+            snaplen: 1,
+            replay: replay.map(str::to_owned),
+        })
+    }
+
+    fn off(name: &str, cause: Option<OffCause>, why: &str) -> Fact {
+        Fact::Feature(Feature { name: name.into(), on: false, cause, why: why.into() })
+    }
+
+    fn lost(events: u64, cause: Option<LossCause>) -> Fact {
+        Fact::EventsLost(EventsLost { feature: "tls".into(), events, cause, why: "a reason".into() })
+    }
+
+    /// The rows of what one recorder said, the first thing at 100 s, the next at 101 s and so on.
+    fn told(facts: Vec<Fact>) -> Vec<String> {
+        let header = LogHeader {
+            log: "sharkrec".into(),
+            format: 1,
+            node: "n".into(),
+            cluster: String::new(),
+            writer: "recorder".into(),
+            started_ns: 0,
+        };
+        let record =
+            |(at, fact)| (header.clone(), Record { ts_ns: at * 1_000_000_000, after_ns: None, fact });
+        let facts = (100_i64..).zip(facts).map(record).collect();
+        let rows = rows(&Sources { facts, ..Sources::default() }, &[]);
+        let text =
+            |name: &str, row: usize| rows[name].as_string::<i32>().iter().nth(row).flatten().unwrap_or("-");
+        let number = |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
+        let seconds = |name: &str, row: usize| {
+            let times = rows[name].as_primitive::<TimestampNanosecondType>().iter().nth(row).flatten();
+            number(times.map(|ns| ns / 1_000_000_000))
+        };
+        let line = |row: usize| {
+            let (from, to) = (seconds("from_ts", row), seconds("to_ts", row));
+            let dropped = number(rows["dropped"].as_primitive::<Int64Type>().iter().nth(row).flatten());
+            let [state, library, why] = ["state", "library", "why"].map(|name| text(name, row));
+            format!("{state} {from} {to} {dropped} {library}: {why}")
+        };
+        (0..rows.num_rows()).map(line).collect()
+    }
+
+    #[test]
+    fn what_is_off_says_why_until_something_else_is_said() {
+        let of = |name: &str, cause| told(vec![start(None), off(name, cause, "a reason"), start(None)]);
+        let refused = OffCause::Refused;
+        assert_eq!(of("tls", Some(refused)), ["off 101 102 - -: a reason"]);
+        assert_eq!(of("tls", None), ["off 101 102 - -: a reason"], "as earlier versions write it");
+        assert_eq!(of("tls", Some(OffCause::NotTargeted)), ["not_targeted 101 102 - -: a reason"]);
+        let unreadable = ["unreadable 101 102 - /lib/a (1:2): a reason"];
+        for cause in [Some(OffCause::Unreadable), Some(OffCause::Unknown), None] {
+            assert_eq!(of("tls_library /lib/a (1:2)", cause), unreadable);
+        }
+        assert!(of("tls_library /lib/a (1:2)", Some(OffCause::Unused)).is_empty());
+        let now = told(vec![start(None), off("tls", Some(refused), "a reason"), lost(1, None)]);
+        assert_eq!(now[0], "off 101 - - -: a reason");
+    }
+
+    #[test]
+    fn a_replay_does_not_say_when() {
+        let not_targeted = off("tls", Some(OffCause::NotTargeted), "a reason");
+        assert_eq!(told(vec![start(Some("a.pcap")), not_targeted]), ["not_targeted - - - -: a reason"]);
+    }
+
+    #[test]
+    fn what_segments_count_is_not_counted_twice() {
+        let of = |cause| told(vec![lost(7, cause)]);
+        for cause in [Some(LossCause::RingFull), None] {
+            assert_eq!(of(cause), ["lossy 90 100 - -: a reason"]);
+        }
+        for cause in [LossCause::Cut, LossCause::Unplaced, LossCause::Unknown] {
+            assert_eq!(of(Some(cause)), ["lossy 90 100 7 -: a reason"]);
+        }
+    }
 }

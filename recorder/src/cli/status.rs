@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use shark_schema::identity::OffCause;
+
 use crate::api::{self, Status};
 use crate::ring::Ring;
 use crate::snapshot::Interrupted;
@@ -66,7 +68,9 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
         writeln!(out, "plaintext {bytes}{limit}, {} segments", tls.segments)?;
         for library in &tls.libraries {
             let state = if library.on { "on " } else { "off" };
-            writeln!(out, "          {state} {}: {}", library.name, library.why)?;
+            let refused =
+                if library.cause == Some(OffCause::Unreadable) { "plaintext cannot be read: " } else { "" };
+            writeln!(out, "          {state} {}: {refused}{}", library.name, library.why)?;
         }
     }
     for watch in status.kube.iter().flat_map(|kube| &kube.watches) {

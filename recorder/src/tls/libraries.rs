@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shark_bpf::tls::{Attached, Tls};
-use shark_schema::identity::{Fact, Feature};
+use shark_schema::identity::{Fact, Feature, OffCause};
 
 use super::Known;
 use super::mapped::Mapped;
@@ -143,11 +143,11 @@ impl Libraries {
         let is_reported = result.is_some();
         let attached = match result {
             Some(Ok(attached)) => {
-                self.report(&name, true, format!("plaintext is read; {of}"));
+                self.report(&name, None, format!("plaintext is read; {of}"));
                 Some(attached)
             }
             Some(Err(why)) => {
-                self.report(&name, false, format!("plaintext cannot be read: {why}; {of}"));
+                self.report(&name, Some(OffCause::Unreadable), format!("{why}; {of}"));
                 None
             }
             None => None,
@@ -155,8 +155,9 @@ impl Libraries {
         self.files.insert(mapped.id, Seen { at: now, name, attached, is_reported });
     }
 
-    fn report(&self, name: &str, on: bool, why: String) {
-        let feature = Feature { name: name.to_owned(), on, why };
+    /// Without a cause to be off it is on.
+    fn report(&self, name: &str, cause: Option<OffCause>, why: String) {
+        let feature = Feature { name: name.to_owned(), on: cause.is_none(), cause, why };
         let mut known = self.known.lock().unwrap_or_else(|e| e.into_inner());
         known.retain(|of| of.name != name);
         known.push(feature.clone());
@@ -174,7 +175,7 @@ impl Libraries {
                 tls.detach(attached);
             }
             if seen.is_reported {
-                self.report(&seen.name, false, "no process runs it any more".to_owned());
+                self.report(&seen.name, Some(OffCause::Unused), "no process runs it any more".to_owned());
                 self.known.lock().unwrap_or_else(|e| e.into_inner()).retain(|of| of.name != seen.name);
             }
         }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use shark_bpf::tls::{Event, Losses, Tls};
-use shark_schema::identity::{EventsLost, Fact};
+use shark_schema::identity::{EventsLost, Fact, LossCause};
 use shark_schema::segment::{SHARED_SOCKET, SidecarInterface};
 
 use super::frames::{Frames, SNAPLEN};
@@ -121,19 +121,19 @@ impl Listener {
     fn report(&mut self) {
         let lost = std::mem::take(&mut self.lost);
         let causes = [
-            (lost.events, format!("the ring of the kernel's events was full: {} bytes", lost.bytes)),
-            (lost.cut_calls, format!("calls with more bytes than are copied: {} bytes", lost.cut_bytes)),
+            (LossCause::RingFull, lost.events, lost.bytes, "the ring of the kernel's events was full"),
+            (LossCause::Cut, lost.cut_calls, lost.cut_bytes, "calls with more bytes than are copied"),
             (
+                LossCause::Unplaced,
                 lost.unplaced_calls,
-                format!(
-                    "no socket was used by the call or before it, so it is of no known connection: {} bytes",
-                    lost.unplaced_bytes
-                ),
+                lost.unplaced_bytes,
+                "no socket was used by the call or before it, so it is of no known connection",
             ),
         ];
-        for (events, why) in causes.into_iter().filter(|(events, _)| *events > 0) {
-            tracing::warn!("{events} events of tls were lost: {why}");
-            self.log.write(Fact::EventsLost(EventsLost { feature: "tls".to_owned(), events, why }));
+        for (cause, events, bytes, why) in causes.into_iter().filter(|(_, events, ..)| *events > 0) {
+            tracing::warn!("{events} events of tls were lost: {why}: {bytes} bytes");
+            let (feature, cause, why) = ("tls".to_owned(), Some(cause), format!("{why}: {bytes} bytes"));
+            self.log.write(Fact::EventsLost(EventsLost { feature, events, cause, why }));
         }
     }
 }

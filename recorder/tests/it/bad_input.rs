@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shark_schema::identity::{Fact, Feature};
+use shark_schema::identity::{Fact, Feature, OffCause};
 
 use crate::net::Net;
 use crate::process::{PROGRAM, Recorder, sharkrec, sharkrec_fails};
@@ -120,7 +120,9 @@ fn an_ordinary_user_with_cap_net_raw_records_and_is_told_what_is_off() {
     assert!(seen.values().all(|times| *times == 1));
     assert_eq!(totals(&ring.join("segments")).lost(), 0);
     let features = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
-        Fact::Feature(Feature { name, on, why }) => {
+        // Nobody asked for it.
+        Fact::Feature(Feature { cause: Some(OffCause::NotTargeted), .. }) => None,
+        Fact::Feature(Feature { name, on, why, .. }) => {
             assert!(!on && why.contains("not permitted") && why.contains("CAP_BPF"), "{name}: {why}");
             Some(name)
         }

@@ -165,7 +165,12 @@ impl Scene {
         }
         let (witnessed, _lock) = Ring::create(&witness, "cluster_witness", "").unwrap();
         let log = sharkrec::log::Log::open(&witnessed, 1 << 20, "witness").unwrap();
-        log.write(Fact::Feature(Feature { name: "kube_pods".into(), on: true, why: "a test".into() }));
+        log.write(Fact::Feature(Feature {
+            name: "kube_pods".into(),
+            on: true,
+            cause: None,
+            why: "a test".into(),
+        }));
         Some(Scene { net, _recorder: recorder, ring, witness, dir })
     }
 

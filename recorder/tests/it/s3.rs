@@ -29,7 +29,12 @@ fn to_a_bucket_and_back() {
     let witness = dir.path().join("witness");
     let (witnessed, _lock) = sharkrec::ring::Ring::create(&witness, "cluster_witness", "").unwrap();
     let log = sharkrec::log::Log::open(&witnessed, 1 << 20, "witness").unwrap();
-    log.write(Fact::Feature(Feature { name: "kube_pods".into(), on: true, why: "a test".into() }));
+    log.write(Fact::Feature(Feature {
+        name: "kube_pods".into(),
+        on: true,
+        cause: None,
+        why: "a test".into(),
+    }));
     let with = ["--witness", witness.to_str().unwrap()];
     let output = server.snapshot(&ring, "s3://snaps/prod", SECRET, &with);
     let url = String::from_utf8(output.stdout).unwrap();

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use shark_schema::identity::{EventsLost, Fact, Feature};
+use shark_schema::identity::{EventsLost, Fact, Feature, LossCause, OffCause};
 use shark_schema::segment::flags;
 use tempfile::TempDir;
 
@@ -78,8 +78,8 @@ fn requests_are_as_nginx_logged_them_and_only_among_the_plaintext() {
             assert!(!raw.windows(text.len()).any(|window| window == text.as_bytes()), "{text} in {name}");
         }
     }
-    let (on, why) = feature(&ring, "tls");
-    assert!(on, "{why}");
+    let tls = feature(&ring, "tls");
+    assert!(tls.on && tls.cause.is_none(), "{tls:?}");
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn bytes_and_times_of_both_ends_agree() {
     sharkrec_ok(&[&["snapshot", "--ring", ring.to_str().unwrap()], &arguments[..]].concat());
     let nodes = fs::read_dir(&to).unwrap().next().unwrap().unwrap().path().join("nodes");
     let node = fs::read_dir(nodes).unwrap().next().unwrap().unwrap().path();
-    let told: Vec<String> = lost(&node).into_iter().map(|of| of.why).collect();
-    for cause in ["than are copied", "no socket"] {
-        assert!(told.iter().any(|why| why.contains(cause)), "{cause}: {told:?}");
+    let told = lost(&node);
+    for cause in [LossCause::Cut, LossCause::Unplaced] {
+        assert!(told.iter().any(|of| of.cause == Some(cause)), "{cause:?}: {told:?}");
     }
     recorder.stop();
     let logged = nginx.end();
@@ -122,10 +122,10 @@ fn bytes_and_times_of_both_ends_agree() {
         assert!(same.is_none_or(|other| other.ts_ns >= packet.ts_ns), "read before it was written");
     }
     let lost = lost(&ring);
-    let cut = lost.iter().find(|of| of.why.contains("than are copied")).expect("a cut");
+    let cut = lost.iter().find(|of| of.cause == Some(LossCause::Cut)).expect("a cut");
     assert_eq!(cut.events, 1);
     assert!(cut.why.ends_with(&format!(": {} bytes", 600_000 - (256 << 10))), "{cut:?}");
-    let unplaced = lost.iter().find(|of| of.why.contains("no socket")).expect("memory");
+    let unplaced = lost.iter().find(|of| of.cause == Some(LossCause::Unplaced)).expect("memory");
     assert!(unplaced.events >= 1, "{unplaced:?}");
 }
 
@@ -149,8 +149,7 @@ fn what_the_ring_of_events_has_no_room_for_is_a_gap_and_counted() {
     let missing = (count * size).saturating_sub(got);
     assert!(missing > 0);
     let lost = lost(&ring);
-    let full =
-        lost.iter().find(|of| of.why.contains("ring of the kernel's events was full")).expect("a loss");
+    let full = lost.iter().find(|of| of.cause == Some(LossCause::RingFull)).expect("a loss");
     let said: usize = full.why.split(' ').rev().nth(1).unwrap().parse().unwrap();
     // What the writer had no room for is counted beside, with its headers.
     let overload = counters.overload_bytes as usize;
@@ -164,14 +163,14 @@ fn a_static_library_is_read_by_its_symbols_or_said_to_be_unreadable() {
     let Some(program) = static_program(dir.path()) else { return };
     let stripped = dir.path().join("stripped");
     run("strip", &["-o", stripped.to_str().unwrap(), program.to_str().unwrap()]);
-    for (program, verdict) in [(&program, "plaintext is read"), (&stripped, "plaintext cannot be read")] {
+    for (program, cause) in [(&program, None), (&stripped, Some(OffCause::Unreadable))] {
         let mut child = spawn(
             &net,
             program.to_str().unwrap(),
             &[&PORT.to_string(), program.file_name().unwrap().to_str().unwrap()],
         );
-        let why = wait_for_library(&ring, program.to_str().unwrap());
-        assert!(why.contains(verdict), "{why}");
+        let told = wait_for_library(&ring, program.to_str().unwrap());
+        assert_eq!((told.on, told.cause), (cause.is_none(), cause), "{told:?}");
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
         assert!(child.wait().unwrap().success());
     }
@@ -183,15 +182,16 @@ fn a_static_library_is_read_by_its_symbols_or_said_to_be_unreadable() {
         to_server(&recorded, flags::OUTBOUND).into_iter().filter(|p| !payload(p).is_empty()).collect();
     assert_eq!(sent.len(), 1);
     assert!(payload(sent[0]).starts_with(b"GET /program "));
-    let (on, why) = feature(&ring, &format!("tls_library {}", stripped.display()));
-    assert!(!on && why.contains("statically linked OpenSSL: it has no symbol SSL_"), "{why}");
+    let told = feature(&ring, &format!("tls_library {}", stripped.display()));
+    assert_eq!((told.on, told.cause), (false, Some(OffCause::Unreadable)), "{told:?}");
+    assert!(told.why.starts_with("statically linked OpenSSL: it has no symbol SSL_"), "{told:?}");
 }
 
 #[test]
 fn libraries_of_other_mounts_are_read_and_those_that_are_not_openssl_are_named() {
     let Some(Scene { net, _alone, dir, ring, nginx, recorder }) = Scene::start(&[]) else { return };
     let known = wait_for_library(&ring, "libssl");
-    assert!(known.contains("plaintext is read"), "{known}");
+    assert!(known.on, "{known:?}");
     // As in a container: the library lies where only this process sees it.
     let mount = dir.path().join("mount");
     fs::create_dir(&mount).unwrap();
@@ -200,14 +200,17 @@ fn libraries_of_other_mounts_are_read_and_those_that_are_not_openssl_are_named()
     let port = PORT.to_string();
     let arguments = [mount.to_str().unwrap(), library.trim(), PYTHON_WAITING, &port];
     let mut child = spawn(&net, "unshare", &[&["-m", "sh", "-c", inside][..], &arguments].concat());
-    let why = wait_for_library(&ring, mount.to_str().unwrap());
-    assert!(why.contains("plaintext is read"), "{why}");
+    let told = wait_for_library(&ring, mount.to_str().unwrap());
+    assert!(told.on, "{told:?}");
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     assert!(child.wait().unwrap().success());
     let other = "import ctypes, sys; ctypes.CDLL('libgnutls.so.30'); sys.stdin.readline()";
     let mut child = spawn(&net, "python3", &["-c", other]);
-    let why = wait_for_library(&ring, "libgnutls.so");
-    assert!(why.contains("plaintext cannot be read: GnuTLS is not OpenSSL"), "{why}");
+    let told = wait_for_library(&ring, "libgnutls.so");
+    assert_eq!((told.on, told.cause), (false, Some(OffCause::Unreadable)), "{told:?}");
+    assert!(told.why.starts_with("GnuTLS is not OpenSSL"), "{told:?}");
+    let status = sharkrec_ok(&["status", "--ring", ring.to_str().unwrap()]);
+    assert!(status.contains(": plaintext cannot be read: GnuTLS is not OpenSSL; first seen in"), "{status}");
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     thread::sleep(Duration::from_millis(200));
@@ -285,8 +288,14 @@ fn without_the_right_packets_are_recorded_and_plaintext_is_said_to_be_missing() 
         thread::sleep(Duration::from_millis(300));
         run("kill", &["-TERM", &child.id().to_string()]);
         assert!(child.wait().unwrap().success());
-        let (on, why) = feature(&ring, "tls");
-        assert!(!on && why.contains("not permitted") && why.contains("CAP_SYS_ADMIN"), "{dropped}: {why}");
+        let tls = feature(&ring, "tls");
+        assert_eq!((tls.on, tls.cause), (false, Some(OffCause::Refused)), "{dropped}: {tls:?}");
+        assert!(tls.why.contains("not permitted") && tls.why.contains("CAP_SYS_ADMIN"), "{dropped}: {tls:?}");
+        // What is said of features before a start is of another recorder.
+        let facts = facts(&ring.join("log"));
+        let at = |wanted: fn(&Fact) -> bool| facts.iter().position(|record| wanted(&record.fact));
+        let started = at(|fact| matches!(fact, Fact::Start(_)));
+        assert!(started < at(|fact| matches!(fact, Fact::Feature(of) if of.name == "tls")), "{facts:?}");
         assert_eq!(totals(&ring.join("segments")).written, 50);
     }
 }
@@ -439,7 +448,7 @@ fn in_net(net: &Net, program: &str, arguments: &[&str]) -> String {
 }
 
 /// What `status` says of a library, once it says something.
-fn wait_for_library(ring: &Path, part: &str) -> String {
+fn wait_for_library(ring: &Path, part: &str) -> Feature {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let status = sharkrec_ok(&["status", "--ring", ring.to_str().unwrap(), "--format", "json"]);
@@ -447,18 +456,17 @@ fn wait_for_library(ring: &Path, part: &str) -> String {
         let libraries = status["tls"]["libraries"].as_array().cloned().unwrap_or_default();
         let found = libraries.iter().find(|of| of["name"].as_str().is_some_and(|name| name.contains(part)));
         if let Some(found) = found {
-            return found["why"].as_str().unwrap().to_owned();
+            return serde_json::from_value(found.clone()).unwrap();
         }
         assert!(Instant::now() < end, "no {part} in {status}");
         thread::sleep(Duration::from_millis(100));
     }
 }
 
-fn feature(ring: &Path, start: &str) -> (bool, String) {
+/// What the log last says of one.
+fn feature(ring: &Path, start: &str) -> Feature {
     let mut features = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
-        Fact::Feature(Feature { name, on, why }) => {
-            (name == start || name.starts_with(&format!("{start} "))).then_some((on, why))
-        }
+        Fact::Feature(of) => (of.name == start || of.name.starts_with(&format!("{start} "))).then_some(of),
         _ => None,
     });
     features.next_back().unwrap_or_else(|| panic!("no fact of {start}"))

@@ -4,18 +4,18 @@ use crate::table;
 
 table! {
     /// What was recorded of the plaintext of TLS (`sharkrec record --tls`), and what is missing: a row per node and 10 s in which
-    /// there is any, and one for each stretch of which something is known to be missing. Without such a recording there is no row.
+    /// there is any, and one for each stretch of which something is known to be missing, or that was recorded without that option.
     /// `coverage` tells of packets alone, and this table of none of them.
     plain "tls_coverage", TlsCoverageRow, TlsCoverageBlock, sort ["node", "from_ts"] {
         /// Snapshot.
         snapshot_id: Text,
         /// Node.
         node: Text [otel = "k8s.node.name"],
-        /// Begin of the stretch.
+        /// Begin of the stretch; NULL where that is not known.
         from_ts: Time [tz = "UTC"],
         /// Its end; NULL where that is not known.
         to_ts: Time [tz = "UTC"],
-        /// ok, lossy, rotated_out, off (the kernel refused), unreadable.
+        /// ok, lossy, rotated_out, off (the kernel refused), unreadable, not_targeted (nobody asked for it).
         state: Text,
         /// Packets made of it and written.
         captured: Int64 [unit = "pkts"],

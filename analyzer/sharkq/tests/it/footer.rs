@@ -1,6 +1,6 @@
 //! What stands under an answer: a recording that lost its beginning to its budget, asked about times it has, had and never had.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::bundled::snapshot;
@@ -140,10 +140,71 @@ fn coverage_says_why() {
 }
 
 #[test]
+fn plaintext_that_nobody_asked_for_is_missed_by_questions_about_it() {
+    let desk = Desk::new();
+    let ring = rotated(&desk);
+    plaintext_is_never_targeted(&desk, &ring, ["--since", "03:09:30"], "replayed from a file");
+    // It says so of all of its packets, whenever they are from.
+    let row = desk.rows(&ring, "SELECT state, from_ts, to_ts, captured, dropped FROM tls_coverage");
+    assert_eq!(row.len(), 1, "{row:?}");
+    let fields = row[0].as_object().expect("a row");
+    assert_eq!(fields["state"], "not_targeted");
+    assert!(fields.iter().all(|(name, value)| name == "state" || value.is_null()), "{row:?}");
+}
+
+/// Of a recording without it, of which a part is asked about.
+pub fn plaintext_is_never_targeted(desk: &Desk, source: &Path, time: [&str; 2], why: &str) {
+    let footer = |arguments: &[&str]| {
+        let mut ask = desk.sharkq();
+        ask.arg(arguments[0]).arg(source).args(&arguments[1..]);
+        let output = finished(ask.args(time).arg("--strict"));
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let never = format!(", plaintext of TLS: never targeted: {why}\n");
+    let about_it = [
+        "SELECT path FROM http WHERE tls",
+        "SELECT path FROM http_all WHERE status_code = 200 AND tls = true ORDER BY ts",
+        "SELECT count(*) FROM api_calls WHERE coalesce(tls, false)",
+        "SELECT count(*) FILTER (WHERE tls) FROM http",
+        "SELECT tls, count(*) FROM http GROUP BY tls",
+    ];
+    for sql in about_it {
+        let footer = footer(&["sql", "-c", sql]);
+        assert!(footer.starts_with("coverage: complete, 20"), "{sql}: {footer}");
+        assert_eq!(footer.matches(&never).count(), 1, "{sql}: {footer}");
+    }
+    assert!(footer(&["kfl", "http && tls"]).ends_with(&never));
+    let about_others = [
+        "SELECT * FROM http",
+        "SELECT path FROM http WHERE NOT tls",
+        "SELECT path FROM http WHERE path = '/tls'",
+        "SELECT tls FROM http WHERE status_code = 200",
+        "SELECT * FROM sockets",
+        "SELECT count(*) FROM flows",
+    ];
+    for sql in about_others {
+        let footer = footer(&["sql", "-c", sql]);
+        assert!(
+            footer.starts_with("coverage: complete, 20") && !footer.contains("plaintext"),
+            "{sql}: {footer}"
+        );
+    }
+    for text in ["http && !tls", "http && status_code == 500", "flow"] {
+        let footer = footer(&["kfl", text]);
+        assert!(
+            footer.starts_with("coverage: complete, 20") && !footer.contains("plaintext"),
+            "{text}: {footer}"
+        );
+    }
+    let all = printed(desk.sharkq().arg("coverage").arg(source));
+    assert_eq!(all.matches(&never).count(), 1, "{all}");
+}
+
+#[test]
 fn interfaces_never_recorded_are_named() {
     let desk = Desk::new();
     let snapshot = snapshot(&desk);
     let lines = printed(desk.sharkq().arg("coverage").arg(&snapshot));
     assert!(lines.starts_with("coverage: complete, 20"), "{lines}");
-    assert!(!lines.contains("never targeted"), "a replay leaves out nothing: {lines}");
+    assert!(!lines.contains("lost, never targeted"), "a replay leaves out no packets: {lines}");
 }

@@ -207,7 +207,8 @@ impl Store {
 
     fn feature(&self, what: &str, ts_ns: i64, after_ns: Option<i64>) {
         let Some(watch) = self.watches.get(what) else { return };
-        let feature = Feature { name: format!("kube_{what}"), on: watch.on, why: watch.why.clone() };
+        let Watch { on, why, .. } = watch;
+        let feature = Feature { name: format!("kube_{what}"), on: *on, cause: None, why: why.clone() };
         self.log.write_all(&[Record { ts_ns, after_ns, fact: Fact::Feature(feature) }]);
     }
 
