@@ -1,6 +1,7 @@
 //! Message bodies: what is kept of them, their true length, and content decoding (RFC 9110 section 8.4) with a cap on the
 //! output. Nothing is decoded before the row is written, so that an open message holds no decoder.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use crate::limits;
@@ -10,6 +11,7 @@ use crate::limits;
 pub struct Body {
     kept: Vec<u8>,
     limit: usize,
+    announced: u64,
     /// Bytes that passed, before content decoding.
     pub len: u64,
     /// Bytes are missing.
@@ -18,9 +20,9 @@ pub struct Body {
 
 /// What a row says of a body.
 #[derive(Debug, Default, PartialEq)]
-pub struct Decoded {
+pub struct Decoded<'a> {
     /// The beginning of the decoded body, up to the limit.
-    pub bytes: Vec<u8>,
+    pub bytes: Cow<'a, [u8]>,
     /// Length of the whole decoded body.
     pub len: Option<u64>,
 }
@@ -32,11 +34,20 @@ impl Body {
         Body { limit, ..Body::default() }
     }
 
+    /// How long it will be, if its message tells the truth.
+    pub fn announce(&mut self, len: u64) {
+        self.announced = len;
+    }
+
     /// The next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len() as u64;
         let room = self.limit - self.kept.len();
         if room > 0 && !self.hole {
+            if self.kept.is_empty() {
+                let announced = usize::try_from(self.announced).unwrap_or(usize::MAX);
+                self.kept.reserve_exact(announced.min(room).min(limits::ANNOUNCED_BYTES));
+            }
             self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
@@ -53,26 +64,24 @@ impl Body {
     }
 
     /// The body without the codings of `content_encoding`, cut at `limit`.
-    pub fn decode(&self, content_encoding: &str, limit: usize) -> Decoded {
+    pub fn decode(&self, content_encoding: &str, limit: usize) -> Decoded<'_> {
         let whole = !self.hole;
         let codings = content_encoding.split(',').map(str::trim).filter(|coding| !coding.is_empty());
         let codings: Vec<&str> = codings.filter(|coding| !coding.eq_ignore_ascii_case("identity")).collect();
         if codings.is_empty() {
-            let bytes = self.kept[..self.kept.len().min(limit)].to_vec();
-            return Decoded { bytes, len: whole.then_some(self.len) };
+            let bytes = &self.kept[..self.kept.len().min(limit)];
+            return Decoded { bytes: bytes.into(), len: whole.then_some(self.len) };
         }
         let at_hand = whole && self.kept.len() as u64 == self.len;
         let mut reader: Box<dyn Read + '_> = Box::new(self.kept.as_slice());
         for coding in codings.iter().rev().take(3) {
             reader = match open(coding, reader, &self.kept) {
                 Some(reader) => reader,
-                None => {
-                    return Decoded { bytes: Vec::new(), len: None };
-                }
+                None => return Decoded::default(),
             };
         }
         let (bytes, len) = read_capped(reader.as_mut(), limit);
-        Decoded { bytes, len: len.filter(|_| at_hand) }
+        Decoded { bytes: bytes.into(), len: len.filter(|_| at_hand) }
     }
 }
 
@@ -141,7 +150,7 @@ mod tests {
     #[test]
     fn every_coding_and_their_chain() {
         let text = b"hello hello hello".as_slice();
-        let whole = Decoded { bytes: text.to_vec(), len: Some(17) };
+        let whole = Decoded { bytes: text.into(), len: Some(17) };
         let zstd = zstd::encode_all(text, 1).expect("memory takes all");
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         zlib.write_all(text).expect("memory takes all");
@@ -159,7 +168,8 @@ mod tests {
     #[test]
     fn a_bomb_is_capped() {
         let bomb = gzip(&vec![0; limits::DECODED_BYTES as usize + 1]);
-        let decoded = body(&bomb).decode("gzip", 10);
+        let body = body(&bomb);
+        let decoded = body.decode("gzip", 10);
         assert_eq!((decoded.bytes.len(), decoded.len), (10, None));
     }
 
@@ -167,8 +177,22 @@ mod tests {
     fn a_broken_body_gives_its_beginning_and_no_length() {
         let mut bytes = gzip(&[b'a'; 5000]);
         bytes.truncate(bytes.len() - 4);
-        let decoded = body(&bytes).decode("gzip", 4);
-        assert_eq!((decoded.bytes.as_slice(), decoded.len), (&b"aaaa"[..], None));
+        let broken = body(&bytes);
+        let decoded = broken.decode("gzip", 4);
+        assert_eq!((&*decoded.bytes, decoded.len), (&b"aaaa"[..], None));
         assert_eq!(body(b"abc").decode("compress", 4), Decoded::default());
+    }
+
+    #[test]
+    fn an_announced_length_is_not_believed_before_bytes_come() {
+        let mut body = Body::new(usize::MAX, false);
+        body.announce(u64::MAX);
+        assert_eq!(body.memory(), 0);
+        body.push(b"abc");
+        assert_eq!(body.memory(), limits::ANNOUNCED_BYTES);
+        let mut short = Body::new(4096, false);
+        short.announce(3);
+        short.push(b"abcd");
+        assert_eq!(&*short.decode("", 4096).bytes, b"abcd");
     }
 }

@@ -19,6 +19,8 @@ pub const OUT_OF_ORDER_SEGMENTS: usize = 1024;
 pub const OPEN_REQUESTS: usize = 4096;
 /// Body bytes kept for a message even where all were asked for.
 pub const BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Memory taken for a body by its announced length, before so many bytes have come.
+pub const ANNOUNCED_BYTES: usize = 16 * 1024;
 /// Decompressed bytes counted for one body; beyond it the true length is unknown.
 pub const DECODED_BYTES: u64 = 32 * 1024 * 1024;
 /// Compressed bytes of one body held for decoding; of a longer one the beginning is decoded and the length unknown.

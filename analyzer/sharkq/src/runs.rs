@@ -56,7 +56,7 @@ pub fn write(
 
 fn properties(table: &Table, schema: &SchemaRef, rows: usize) -> WriterProperties {
     let sorting = table.sort.iter().filter_map(|name| {
-        let column_idx = schema.index_of(name).ok()? as i32;
+        let column_idx = schema.column_with_name(name)?.0 as i32;
         Some(SortingColumn { column_idx, descending: false, nulls_first: false })
     });
     let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");

@@ -180,7 +180,7 @@ impl Half {
         let place = if tunnel { Place::Head } else { framing(&head, asked) };
         self.doubtful = asked.is_none() && head.status().is_some();
         let encoded = head.value("content-encoding").is_some();
-        let message = Message {
+        let mut message = Message {
             head,
             body: Body::new(body_bytes, encoded),
             trailers: None,
@@ -193,6 +193,9 @@ impl Half {
         }
         if matches!(place, Place::Head | Place::Body(0)) {
             return Parsed::Message(len, message);
+        }
+        if let Place::Body(len) = place {
+            message.body.announce(len);
         }
         self.place = place;
         self.message = Some(message);

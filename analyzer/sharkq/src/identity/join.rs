@@ -36,7 +36,7 @@ impl<'a> Named<'a> {
 
 /// Fills the identity columns of both ends, as of the start of each row's flow.
 pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identities) -> RecordBatch {
-    if schema.index_of("src_workload").is_err() {
+    if schema.column_with_name("src_workload").is_none() {
         return batch.rows;
     }
     let names = identities.names();
@@ -46,7 +46,7 @@ pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identi
     }
     let mut columns: Vec<ArrayRef> = batch.rows.columns().to_vec();
     let mut set = |name: &str, column: &dyn Fn() -> ArrayRef| {
-        if let Ok(at) = schema.index_of(name) {
+        if let Some((at, _)) = schema.column_with_name(name) {
             columns[at] = column();
         }
     };

@@ -380,7 +380,7 @@ fn told(rows: &Rows, identities: &Identities) -> Vec<RecordBatch> {
     let schema = Arc::new(rows.table.schema());
     let named = |batch: &RecordBatch| -> RecordBatch {
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        if let Ok(at) = schema.index_of("namespace") {
+        if let Some((at, _)) = schema.column_with_name("namespace") {
             let uids = batch["pod_uid"].as_string::<i32>();
             let ids = batch["container_id"].as_string::<i32>();
             let pods: Vec<_> = uids.iter().map(|uid| cluster.pod(uid?)).collect();

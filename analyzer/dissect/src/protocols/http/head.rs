@@ -167,7 +167,9 @@ fn fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Field> {
         name: range(bytes, header.name.as_bytes()),
         value: range(bytes, header.value),
     };
-    headers.iter().filter(|header| !header.name.is_empty()).map(field).collect()
+    let mut fields = Vec::with_capacity(headers.len());
+    fields.extend(headers.iter().filter(|header| !header.name.is_empty()).map(field));
+    fields
 }
 
 /// Where `part`, a slice of `bytes`, lies in it.

@@ -6,7 +6,7 @@ use shark_schema::table::Block;
 use shark_schema::tables::http::{HttpBlock, HttpRow};
 
 use super::Message;
-use super::head::{Field, Head, Start};
+use super::head::{Field, Head, Part, Start};
 use crate::body::Decoded;
 use crate::dissector::{CallTimes, End, Written};
 
@@ -22,21 +22,17 @@ pub fn write(
     let (ask, answer) = (asked.as_ref(), answered.as_ref());
     let (method, target) = request.map_or((None, None), |request| start(&request.head));
     let target = target.as_deref().map(Target::new);
-    let host = request.and_then(|request| request.head.value("host")).map(String::from_utf8_lossy);
+    let host = request.and_then(|request| request.head.value("host")).map(text);
     let host = target.as_ref().and_then(|target| target.authority).map(Cow::from).or(host);
     let url = target.as_ref().map(|target| target.url(host.as_deref()));
     let route = target.as_ref().map(|target| route(target.path));
-    let field = |half: Option<&Message>, name: &str| {
-        half.and_then(|message| message.head.value(name))
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-    };
     let (user_agent, referrer) = (field(request, "user-agent"), field(request, "referer"));
     let (request_id, attempt) = (field(request, "x-request-id"), field(request, "x-envoy-attempt-count"));
     let content_type = field(response, "content-type");
     let content_type = content_type.as_deref().and_then(|value| value.split(';').next()).map(str::trim);
     let flags = field(response, "x-envoy-response-flags");
     let reason = response.and_then(|response| match &response.head.start {
-        Start::Response { reason, .. } => Some(String::from_utf8_lossy(response.head.part(reason))),
+        Start::Response { reason, .. } => Some(text(response.head.part(reason))),
         Start::Request { .. } => None,
     });
     let status = response.and_then(|response| response.head.status());
@@ -95,16 +91,23 @@ pub fn write(
     }
 }
 
+/// The first value of a field.
+fn field<'a>(half: Option<&'a Message>, name: &'a str) -> Option<Cow<'a, str>> {
+    half?.head.value(name).map(text)
+}
+
+/// As [`String::from_utf8_lossy`], faster where nothing is lost, which is the rule.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::from)
+}
+
 fn version(minor: u8) -> &'static str {
     if minor == 0 { "1.0" } else { "1.1" }
 }
 
 fn start(head: &Head) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     match &head.start {
-        Start::Request { method, target } => (
-            Some(String::from_utf8_lossy(head.part(method))),
-            Some(String::from_utf8_lossy(head.part(target))),
-        ),
+        Start::Request { method, target } => (Some(text(head.part(method))), Some(text(head.part(target)))),
         Start::Response { .. } => (None, None),
     }
 }
@@ -113,7 +116,7 @@ fn start(head: &Head) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
 fn trace_id(traceparent: &[u8]) -> Option<String> {
     let id = traceparent.split(|byte| *byte == b'-').nth(1)?;
     let valid = id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit);
-    valid.then(|| String::from_utf8_lossy(id).to_ascii_lowercase())
+    valid.then(|| text(id).to_ascii_lowercase())
 }
 
 /// A request target (RFC 9112 section 3.2) in its parts.
@@ -171,7 +174,7 @@ struct Half<'a> {
     message: &'a Message,
     /// The head in lower case: field names are taken from it.
     lower: Vec<u8>,
-    body: Decoded,
+    body: Decoded<'a>,
 }
 
 /// Names and values.
@@ -179,8 +182,7 @@ type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 impl<'a> Half<'a> {
     fn new(message: &'a Message) -> Half<'a> {
-        let encoding =
-            message.head.value("content-encoding").map(String::from_utf8_lossy).unwrap_or_default();
+        let encoding = message.head.value("content-encoding").map(text).unwrap_or_default();
         Half {
             message,
             lower: message.head.bytes.to_ascii_lowercase(),
@@ -233,15 +235,37 @@ fn as_text(bytes: &[u8]) -> Option<&str> {
     (memchr::memchr(0, text.as_bytes()).is_none() && !text.is_empty()).then_some(text)
 }
 
+/// Bytes of which parts are taken as text: looked at once, not part by part.
+struct Texts<'a> {
+    bytes: &'a [u8],
+    whole: Option<&'a str>,
+}
+
+impl<'a> Texts<'a> {
+    fn new(bytes: &'a [u8]) -> Texts<'a> {
+        Texts { bytes, whole: std::str::from_utf8(bytes).ok() }
+    }
+
+    fn part(&self, part: &Part) -> Cow<'a, str> {
+        let range = part.start as usize..part.end as usize;
+        match self.whole.and_then(|whole| whole.get(range.clone())) {
+            Some(part) => part.into(),
+            None => text(&self.bytes[range]),
+        }
+    }
+}
+
 fn pairs<'a>(names: &'a [u8], values: &'a [u8], fields: &[Field]) -> Pairs<'a> {
-    let text = |bytes: &'a [u8], part: &std::ops::Range<u32>| {
-        String::from_utf8_lossy(&bytes[part.start as usize..part.end as usize])
-    };
-    fields.iter().map(|field| (text(names, &field.name), text(values, &field.value))).collect()
+    let (names, values) = (Texts::new(names), Texts::new(values));
+    fields.iter().map(|field| (names.part(&field.name), values.part(&field.value))).collect()
 }
 
 /// Repeats joined with a comma, `Set-Cookie` with a newline since its values have commas (RFC 9110 section 5.3).
 fn joined<'a>(pairs: Pairs<'a>) -> Pairs<'a> {
+    let is_repeat = |at: usize| pairs[..at].iter().any(|(name, _)| *name == pairs[at].0);
+    if !(1..pairs.len()).any(is_repeat) {
+        return pairs;
+    }
     let mut map: Pairs<'a> = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
         match map.iter_mut().find(|(known, _)| *known == name) {
