@@ -9,7 +9,7 @@ use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions::datetime::expr_fn::to_timestamp_nanos;
 use datafusion::functions::regex::expr_fn::regexp_like;
 use datafusion::functions_nested::expr_fn::array_concat;
-use datafusion::logical_expr::{Expr, cast, lit, when};
+use datafusion::logical_expr::{Expr, cast, lit, try_cast, when};
 
 use super::check::{Check, a, fold_of, whole_list};
 use super::error::{Fault, Span};
@@ -29,6 +29,12 @@ impl Check {
             return self.pattern(comparison, pattern, other);
         }
         let (first, second) = (self.term(left)?, self.term(right)?);
+        if let (Kind::Text(text), _) | (_, Kind::Text(text)) = (&left.kind, &right.kind)
+            && text.contains(".*")
+        {
+            self.notes
+                .insert(format!("{text:?} is compared letter by letter; for a pattern write .matches(…)"));
+        }
         self.compared(comparison, &first, &second, left.span.to(right.span), positive)
     }
 
@@ -66,6 +72,12 @@ impl Check {
             return self.lists(comparison, left, right, span);
         }
         let is_text = |term: &Term| matches!(term.kind, Type::Text | Type::Ip);
+        if self.is_v1 && is_text(left) != is_text(right) {
+            let (left, right) = (self.spelled(left, right), self.spelled(right, left));
+            if !is_text(&left) && !is_text(&right) {
+                return self.compared(comparison, &left, &right, span, positive);
+            }
+        }
         let fold = fold_of(left, right);
         let (left, right) = if is_text(left) && is_text(right) {
             (left.folded(fold), right.folded(fold))
@@ -85,6 +97,19 @@ impl Check {
             return Err(Fault::new(span, "truth values have no order").hint("compare them with == or !="));
         }
         Ok(applied(comparison, first, second))
+    }
+
+    /// KFL v1: a text beside a number is the number it spells, since ports and parameters of queries were texts there.
+    fn spelled(&self, term: &Term, beside: &Term) -> Term {
+        if !self.is_number(beside.kind) || !matches!(term.kind, Type::Text | Type::Ip) {
+            return term.clone();
+        }
+        match term.constant_text().map(|text| (text.parse::<i64>(), text.parse::<f64>())) {
+            Some((Ok(number), _)) => Term::new(Type::Int, lit(number)),
+            Some((_, Ok(number))) => Term::new(Type::Double, lit(number)),
+            Some(_) => term.clone(),
+            None => Term::new(Type::Double, try_cast(term.value(), DataType::Float64)),
+        }
     }
 
     /// A term with a literal. The default of an absent field is left out where it would not match anyway.
@@ -295,7 +320,7 @@ fn unlike(left: &Term, right: &Term, span: Span) -> Fault {
         (Type::Int | Type::Micros | Type::Double, Type::Text) => match written.map(str::parse::<f64>) {
             Some(Ok(number)) => fault.hint(format!("write the number without quotes: {number}")),
             _ if term.kind == Type::Micros => fault.hint("write the span as duration(\"100ms\")"),
-            _ => fault,
+            _ => fault.hint("compare it with a number"),
         },
         (Type::Text | Type::Ip, Type::Int | Type::Double) => {
             fault.hint("write the text in quotes, or make the string a number: int(...)")

@@ -55,16 +55,7 @@ fn each_text_selects_what_its_twin_selects() {
 #[test]
 fn published_examples_select_what_their_twins_select() {
     let Some(examples) = examples() else { return };
-    let twins: BTreeMap<String, String> = pairs("examples.twins").into_iter().collect();
-    let cases: Vec<Case> = examples
-        .iter()
-        .filter(|example| example.dialect.starts_with("kfl2 |"))
-        .map(|example| Case {
-            name: example.line.to_string(),
-            text: example.text.clone(),
-            twin: twins.get(&example.line.to_string()).cloned(),
-        })
-        .collect();
+    let cases = published(examples.iter().filter(|example| !example.is_v1()));
     assert_eq!(cases.len(), 216, "all examples of KFL2");
     let mut by_note: BTreeMap<String, usize> = BTreeMap::new();
     for name in judge(&cases) {
@@ -92,40 +83,19 @@ fn published_examples_select_what_their_twins_select() {
     );
 }
 
-/// Texts of KFL v1: those whose fields are here choose between rows, the others say what is wrong.
+/// Texts of KFL v1 whose fields are here. What the others are told is in `examples.refusals`.
 #[test]
-fn published_v1_texts_choose_or_explain() {
+fn published_v1_texts_select_what_their_twins_select() {
     let Some(examples) = examples() else { return };
-    let seeded = Seeded::new();
-    let (mut chosen, mut constant, mut refused, mut vacuous) = (0, 0, Vec::new(), Vec::new());
-    for example in examples.iter().filter(|example| !example.dialect.starts_with("kfl2 |")) {
-        let program = match kfl::compile(&example.text, NOW_NS) {
-            Ok(program) => program,
-            Err(error) => {
-                assert!(error.to_string().contains('^'), "{error}");
-                refused.push(example.line);
-                continue;
-            }
-        };
-        if program.condition.column_refs().is_empty() {
-            constant += 1;
-            continue;
-        }
-        let rows = seeded.selected(&program);
-        if example.line == NAMES_NOTHING {
-            assert!(rows.is_empty(), "{rows:?}");
-        } else if rows.is_empty() || rows.len() == seeded.all {
-            vacuous.push(format!("{}: {}", example.line, example.text));
-        } else {
-            chosen += 1;
-        }
-    }
-    assert_eq!(vacuous, Vec::<String>::new());
-    assert_eq!((chosen, constant, refused.len()), (63, 29, 112));
+    let accepted =
+        examples.iter().filter(|example| example.is_v1() && kfl::compile(&example.text, NOW_NS).is_ok());
+    let cases = published(accepted);
+    let is_constant = |case: &&Case| case.twin.as_ref().is_some_and(|twin| twin.parse::<bool>().is_ok());
+    let constant = cases.iter().filter(is_constant).count();
+    // One writes a pattern as a name, which no pod can have.
+    assert_eq!(judge(&cases), ["236"]);
+    assert_eq!((cases.len(), constant), (94, 29));
 }
-
-/// A pattern that is written as a name, which no pod can have.
-const NAMES_NOTHING: usize = 236;
 
 /// Every field that has a source is asked for by some text, every field's expression has its type.
 #[test]
@@ -185,6 +155,14 @@ fn judge(cases: &[Case]) -> Vec<String> {
             excepted.push(case.name.clone());
             continue;
         };
+        // What asks nothing of a row is all or nothing, and only that.
+        let is_constant = program.condition.column_refs().is_empty();
+        if let (true, Ok(all)) = (is_constant, twin.parse::<bool>()) {
+            if rows.len() != if all { seeded.all } else { 0 } {
+                wrong.push(format!("{}: {} rows, but it is always {all}", case.name, rows.len()));
+            }
+            continue;
+        }
         let expected = seeded.ids(&spelled_out(twin));
         if rows != expected {
             let more: Vec<_> = rows.difference(&expected).take(3).collect();
@@ -282,14 +260,31 @@ fn owned((name, text): (&str, &str)) -> (String, String) {
     (name.into(), text.into())
 }
 
-struct Example {
-    line: usize,
-    text: String,
+/// A published expression.
+pub struct Example {
+    pub line: usize,
+    pub text: String,
     dialect: String,
 }
 
+impl Example {
+    /// All that is not KFL2 and nothing else.
+    pub fn is_v1(&self) -> bool {
+        !self.dialect.starts_with("kfl2 |")
+    }
+}
+
+fn published<'a>(examples: impl Iterator<Item = &'a Example>) -> Vec<Case> {
+    let twins: BTreeMap<String, String> = pairs("examples.twins").into_iter().collect();
+    let case = |example: &Example| {
+        let name = example.line.to_string();
+        Case { twin: twins.get(&name).cloned(), name, text: example.text.clone() }
+    };
+    examples.map(case).collect()
+}
+
 /// The published examples, which lie beside the corpus.
-fn examples() -> Option<Vec<Example>> {
+pub fn examples() -> Option<Vec<Example>> {
     let corpus = std::env::var_os("SHARK_CORPUS").map(PathBuf::from);
     let path = corpus
         .and_then(|corpus| Some(corpus.parent()?.join("kfl/examples.tsv")))

@@ -16,7 +16,7 @@ const WS: &[&str] = &["http", "ws"];
 pub static FIELDS: &[Field] = &[
     Field::flag("http", HTTP, "protocol = 'http'", "HTTP of any version"),
     Field::flag("http2", HTTP, "protocol = 'http' AND version = '2'", "HTTP/2"),
-    Field::flag("https", HTTP, "protocol = 'http' AND coalesce(tls, false)", "HTTP from inside TLS"),
+    Field::flag("https", HTTP, "protocol = 'http' AND (coalesce(tls, false) OR coalesce(vantage = 'tls_uprobe', false))", "HTTP from inside TLS"),
     Field::flag("dns", DNS, "protocol = 'dns'", "DNS"),
     Field::flag("grpc", GRPC, "protocol = 'grpc' OR inner = 'grpc'", "gRPC"),
     Field::flag("gql", GQL, "protocol = 'graphql' OR inner = 'graphql'", "GraphQL over any version of HTTP"),

@@ -80,7 +80,8 @@ pub static FIELDS: &[Field] = &[
     Field::new("local_resolution_status", Text, "CASE WHEN coalesce(CASE WHEN vantage = 'server' THEN dst_identity ELSE src_identity END, 'none') = 'none' THEN 'cache_miss' END", "Empty when the end on the capturing node has a name, else cache_miss"),
     Field::new("remote_resolution_status", Text, "CASE WHEN coalesce(CASE WHEN vantage = 'server' THEN src_identity ELSE dst_identity END, 'none') = 'none' THEN 'cache_miss' END", "Empty when the other end has a name, else cache_miss"),
 
-    Field::new("is_error", Bool, "is_error", "It failed by the rules of its protocol").or(&["error"]),
+    Field::new("is_error", Bool, "is_error", "It failed by the rules of its protocol"),
+    Field::new("error", Bool, "coalesce(pairing <> 'complete', false) OR (protocol = 'flows' AND proto = 'tcp' AND coalesce(rst_by IS NOT NULL OR conn_state IN ('REJ', 'RSTO', 'RSTR', 'RSTOS0', 'RSTRH', 'S0', 'S2', 'S3'), false))", "Half a call, or a TCP connection with a tcp_error_type, as in KFL v1; for failed calls see is_error"),
     Field::new("error_type", Text, "error_type", "timeout, reset, no_response, 503, NXDOMAIN, ..."),
     Field::new("trace_id", Text, "trace_id", "Trace id that was propagated").fold(Lower),
     Field::new("pairing", Text, "pairing", "complete, request_only, response_only, lossy").fold(Lower),
