@@ -344,5 +344,6 @@ pub fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let distance = |other: &str| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
     let near = names.iter().map(|other| (distance(other), *other)).min()?;
     let contained = names.iter().find(|other| other.contains(name) && name.len() > 2);
-    if near.0 <= 2.max(name.len() / 3) { Some(near.1) } else { contained.copied() }
+    // Of a short name most letters would have to be others.
+    if near.0 <= 2.max(name.len() / 3).min(name.len() / 2) { Some(near.1) } else { contained.copied() }
 }

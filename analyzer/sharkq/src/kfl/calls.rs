@@ -61,7 +61,7 @@ const METHODS: &[(&str, &str)] = &[
 /// Helpers of KFL v1 that have no equal, and what to do instead.
 const GONE: &[(&str, &str)] = &[
     ("limit", "give --limit on the command line"),
-    ("redact", "a recording is only asked, never changed"),
+    ("redact", "leave it out: a recording is only asked, never changed"),
     ("record", "`sharkrec snapshot` keeps a window"),
     ("json", "search the text of the body: response.body.contains(\"…\")"),
     ("xml", "search the text of the body: response.body.contains(\"…\")"),

@@ -152,7 +152,11 @@ impl Check {
             Some(term) => (Some(term), 1),
             None => self.longest(&path)?,
         };
-        let Some(mut term) = term else { return Err(unknown(&path.join("."), node.span)) };
+        let whole = path.join(".");
+        let Some(mut term) = term else { return Err(unknown(&whole, node.span)) };
+        if used < path.len() && term.kind != Type::Map && misnomer(&whole).is_some() {
+            return Err(unknown(&whole, node.span));
+        }
         for key in &path[used..] {
             term = self.member(&term, key, node.span)?;
         }
@@ -171,7 +175,13 @@ impl Check {
 
     fn member(&mut self, term: &Term, key: &str, span: Span) -> Result<Term, Fault> {
         if term.kind != Type::Map {
-            return Err(Fault::new(span, format!("{} has no member {key}", a(term.kind))));
+            let fault = Fault::new(span, format!("{} has no member {key}", a(term.kind)));
+            return Err(match term.kind {
+                Type::Text | Type::Ip => {
+                    fault.hint("look inside it with .contains(\"…\") or .matches(\"…\")")
+                }
+                _ => fault,
+            });
         }
         Ok(maps::value(term, &Term::text(key).folded(term.fold)))
     }
@@ -337,22 +347,34 @@ pub fn a(kind: Type) -> String {
     }
 }
 
+/// What a name of other pages is called here.
+fn misnomer(name: &str) -> Option<&'static str> {
+    fields::MISNOMERS.iter().find(|(wrong, _)| *wrong == name).map(|(_, right)| *right)
+}
+
 fn unknown(name: &str, span: Span) -> Fault {
     let fault = Fault::new(span, format!("there is no field {name}"));
-    let misnomer = fields::MISNOMERS.iter().find(|(wrong, _)| *wrong == name).map(|(_, right)| *right);
+    if let Some((_, place)) = fields::ELSEWHERE.iter().find(|(wrong, _)| *wrong == name) {
+        return fault.hint(*place);
+    }
     let below = format!("{name}.");
     let members = || {
         let mut members: Vec<&str> = fields::names().filter(|other| other.starts_with(&below)).collect();
         members.sort_unstable();
         members.first().copied()
     };
-    let near = misnomer.or_else(members).or_else(|| {
+    let near = misnomer(name).or_else(members).or_else(|| {
         let mut names: Vec<&str> = fields::names().collect();
         names.sort_unstable();
         nearest(name, &names)
     });
     match near {
-        Some(near) => fault.hint(format!("did you mean {near}? (`sharkq kfl --fields` lists all)")),
+        Some(near) => {
+            // Others count it in milliseconds.
+            let is_span = fields::field(near).is_some_and(|field| field.kind == Type::Micros);
+            let unit = if is_span { " It is in µs, or compare it with duration(\"100ms\")." } else { "" };
+            fault.hint(format!("did you mean {near}?{unit} (`sharkq kfl --fields` lists all)"))
+        }
         None => fault.hint("`sharkq kfl --fields` lists all"),
     }
 }

@@ -117,8 +117,22 @@ pub const MISNOMERS: &[(&str, &str)] = &[
     ("dst.svc", "dst.service.name"),
     ("src.service", "src.service.name"),
     ("dst.service", "dst.service.name"),
-    ("src.process", "local_process_name"),
-    ("dst.process", "remote_process_name"),
+    ("src.process", "src.process.name"),
+    ("dst.process", "dst.process.name"),
+    ("src.processName", "src.process.name"),
+    ("dst.processName", "dst.process.name"),
+    ("request.targetUri", "full_url"),
+    ("request.pathSegments", "path"),
+    ("request.postData", "request.body"),
+    ("request.postData.text", "request.body"),
+    ("response.content", "response.body"),
+    ("response.content.text", "response.body"),
+    ("response.content.size", "response_body_size"),
+    ("response.content.mimeType", "content_type"),
+    ("request.questions", "dns_questions"),
+    ("response.answers", "dns_answers"),
+    ("error.type", "error_type"),
+    ("failed", "is_error"),
     ("headers", "request.headers"),
     ("response.header", "response.headers"),
     ("request.header", "request.headers"),
@@ -127,6 +141,12 @@ pub const MISNOMERS: &[(&str, &str)] = &[
     ("time", "timestamp"),
     ("ts", "timestamp"),
 ];
+
+/// Names of what is in no row, and where it is.
+pub const ELSEWHERE: &[(&str, &str)] = &[(
+    "data.payload",
+    "payloads are in the packets: `sharkq pcap SRC 'tcp' -w -` gives those behind an expression",
+)];
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Field>> = LazyLock::new(|| {
     let named = |field: &'static Field| {

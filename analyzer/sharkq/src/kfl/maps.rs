@@ -58,7 +58,7 @@ impl Check {
             _ => {
                 let fault = Fault::new(inner.span, format!("{} has no elements", a(term.kind)));
                 Err(if term.kind == Type::Text {
-                    fault.hint("look inside it with .contains(\"…\")")
+                    fault.hint("look inside it with .contains(\"…\") or .matches(\"…\")")
                 } else {
                     fault
                 })

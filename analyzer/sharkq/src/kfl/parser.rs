@@ -315,12 +315,13 @@ fn too_deep(span: Span) -> Fault {
 }
 
 fn missing(sign: &str, span: Span) -> Fault {
-    Fault::new(span, format!("before {sign} something is missing"))
+    let fault = Fault::new(span, format!("before {sign} something is missing"));
+    if sign == "?" { fault.hint("a choice is written condition ? this : that") } else { fault }
 }
 
 fn v1_only(span: Span, what: &str) -> Fault {
     Fault::new(span, format!("{what} of KFL v1 have no equal here"))
-        .hint("name the field; lists are searched with .exists(x, x == \"…\")")
+        .hint("search a text with .contains(\"…\"), a list with .exists(x, x == \"…\")")
 }
 
 fn shown(token: &Token) -> String {

@@ -9,7 +9,7 @@ use sharkq::kfl;
 use crate::captures;
 use crate::desk::{Desk, refused};
 use crate::kfl_rows::NOW_NS;
-use crate::kfl_twins::{Seeded, pairs};
+use crate::kfl_twins::{self, Seeded, pairs};
 use crate::programs::{FIXTURES, finished, printed};
 
 #[test]
@@ -26,6 +26,33 @@ fn wrong_texts_are_explained() {
         found.push_str(&format!("{error}\n\n"));
     }
     let golden = folder.join("wrong.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &found).expect("written");
+    }
+    let expected = std::fs::read_to_string(&golden).expect("the explanations");
+    assert_eq!(found, expected, "UPDATE_GOLDEN=1 writes them anew");
+}
+
+/// The published texts lie outside, so what is kept is where the caret stands, the reason and the suggestion.
+#[test]
+fn published_texts_that_are_refused_are_explained() {
+    let Some(examples) = kfl_twins::examples() else { return };
+    let mut found = String::from(
+        "# What is said of published examples that are refused, by line: the caret's column and width, why, what to do.\n",
+    );
+    for example in &examples {
+        let Err(error) = kfl::compile(&example.text, NOW_NS) else { continue };
+        assert!(example.is_v1(), "{error}");
+        let shown = error.to_string();
+        let caret = shown.lines().nth(2).expect("a caret").strip_prefix("  ").expect("below the text");
+        let column = caret.chars().take_while(|character| *character == ' ').count();
+        let wide = caret.trim_start().len();
+        assert_eq!(shown.lines().nth(1), Some(format!("  {}", example.text).as_str()));
+        assert_eq!(caret.trim_start(), "^".repeat(wide), "{error}");
+        let hint = error.fault.hint.unwrap_or_else(|| panic!("no way out: {shown}"));
+        found.push_str(&format!("{}\t{column}+{wide}\t{}\t{hint}\n", example.line, error.fault.reason));
+    }
+    let golden = Path::new(FIXTURES).join("kfl/examples.refusals");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&golden, &found).expect("written");
     }
