@@ -27,7 +27,7 @@ table! {
         clock_error_ns: Int64 [unit = "ns"],
         /// Start.
         valid_from: Time [tz = "UTC"],
-        /// End; NULL open.
+        /// End (changed, deleted, or nobody watched any more); NULL open.
         valid_to: Time [tz = "UTC"],
         /// All its addresses.
         ips: TextList,

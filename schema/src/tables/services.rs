@@ -25,7 +25,7 @@ table! {
         endpoints: TextList,
         /// Start.
         valid_from: Time [tz = "UTC"],
-        /// End; NULL open.
+        /// End (changed, deleted, or nobody watched any more); NULL open.
         valid_to: Time [tz = "UTC"],
     }
 }

@@ -334,7 +334,7 @@ impl ServiceNames {
 
 #[cfg(test)]
 mod tests {
-    use shark_schema::identity::{LogHeader, Record};
+    use shark_schema::identity::{Endpoint, EndpointSlice, Feature, LogHeader, Record, Service};
 
     use super::*;
 
@@ -346,22 +346,26 @@ mod tests {
     }
 
     fn cluster(told: Vec<(i64, Option<i64>, Pod)>) -> Cluster {
+        let facts = told.into_iter().map(|(at, after, pod)| said("n", at, after, Fact::Pod(pod)));
+        Cluster::new(&History::new(&facts.collect::<Vec<_>>()))
+    }
+
+    fn said(node: &str, at: i64, after: Option<i64>, fact: Fact) -> (LogHeader, Record) {
         let header = LogHeader {
             log: "sharkrec".into(),
             format: 1,
-            node: "n".into(),
+            node: node.into(),
             cluster: String::new(),
             writer: "witness".into(),
             started_ns: 0,
         };
-        let record = |(at, after, pod): (i64, Option<i64>, Pod)| Record {
-            ts_ns: at * SECOND_NS,
-            after_ns: after.map(|after| after * SECOND_NS),
-            fact: Fact::Pod(pod),
-        };
-        let facts: Vec<(LogHeader, Record)> =
-            told.into_iter().map(|one| (header.clone(), record(one))).collect();
-        Cluster::new(&History::new(&facts))
+        let after_ns = after.map(|after| after * SECOND_NS);
+        (header, Record { ts_ns: at * SECOND_NS, after_ns, fact })
+    }
+
+    fn watch(node: &str, at: i64, after: Option<i64>, name: &str, on: bool) -> (LogHeader, Record) {
+        let feature = Feature { name: name.into(), on, cause: None, why: format!("at {at}") };
+        said(node, at, after, Fact::Feature(feature))
     }
 
     fn owners<const N: usize>(cluster: &Cluster, at: [i64; N]) -> [Option<&str>; N] {
@@ -396,6 +400,78 @@ mod tests {
         let gone = Pod { deleted: true, ..changed.clone() };
         let told = cluster(vec![(1, None, pod("a")), (9, Some(5), changed), (20, Some(15), gone)]);
         assert_eq!(owners(&told, [4, 7, 14, 15, 18]), [Some("a"), Some("a"), Some("a"), None, None]);
+    }
+
+    #[test]
+    fn nothing_is_claimed_from_when_nobody_watches_any_more() {
+        let told = |node: &str| said(node, 1, None, Fact::Pod(pod("a")));
+        let on = |node: &str, at: i64| watch(node, at, None, "kube_pods", true);
+        let off = |node: &str, at: i64, after| watch(node, at, after, "kube_pods", false);
+        let until = |facts: &[(LogHeader, Record)]| {
+            let cluster = Cluster::new(&History::new(facts));
+            (1..30).find(|at| owners(&cluster, [*at]) == [None])
+        };
+        let begun = [on("n", 1), told("n")];
+        let with = |more: &[(LogHeader, Record)]| until(&[&begun[..], more].concat());
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[off("n", 9, None)]), Some(9));
+        // Since the last word of the server, however often the reason changes.
+        assert_eq!(with(&[off("n", 9, Some(6)), off("n", 12, None)]), Some(6));
+        assert_eq!(with(&[off("n", 9, None), on("n", 12)]), None);
+        assert_eq!(with(&[off("n", 5, None), on("n", 8), off("n", 12, Some(10))]), Some(10));
+        assert_eq!(with(&[watch("n", 9, None, "kube_services", false)]), None);
+        // Somebody else watches the pod longer, or another pod.
+        assert_eq!(with(&[off("n", 9, None), told("m")]), None);
+        assert_eq!(with(&[off("n", 9, None), told("m"), off("m", 15, None)]), Some(15));
+        let other = said("m", 1, None, Fact::Pod(Pod { ips: vec![], ..pod("b") }));
+        assert_eq!(with(&[off("n", 9, None), other]), Some(9));
+        // Told again by the next list, of which the log does not tell the end.
+        assert_eq!(with(&[off("n", 9, None), said("n", 13, Some(9), Fact::Pod(pod("a")))]), Some(13));
+    }
+
+    #[test]
+    fn services_and_nodes_lose_their_names_with_their_watch() {
+        let service = Service {
+            uid: "s".into(),
+            namespace: "shop".into(),
+            name: "cart".into(),
+            cluster_ips: vec!["10.9.0.1".into()],
+            ..Service::default()
+        };
+        let slice = EndpointSlice {
+            uid: "e".into(),
+            namespace: "shop".into(),
+            service: Some("cart".into()),
+            ports: vec![Port { port: 80, ..Port::default() }],
+            endpoints: vec![Endpoint { addresses: vec!["10.0.0.1".into()], ..Endpoint::default() }],
+            ..EndpointSlice::default()
+        };
+        let node = NodeObject {
+            uid: "n".into(),
+            name: "n".into(),
+            ips: vec!["10.8.0.1".into()],
+            ..NodeObject::default()
+        };
+        let mut facts: Vec<_> = [Fact::Service(service), Fact::EndpointSlice(slice), Fact::Node(node)]
+            .map(|fact| said("n", 1, None, fact))
+            .into();
+        for (at, what) in [(5, "kube_endpointslices"), (7, "kube_services"), (9, "kube_nodes")] {
+            facts.push(watch("n", at, None, what, false));
+        }
+        let cluster = Cluster::new(&History::new(&facts));
+        let at = |ip: &str, at: i64| {
+            let (ip, ns) = (ip.parse().expect("an address"), at * SECOND_NS);
+            let service = cluster.service_at(0, (ip, 80), ns).map(|of| of.name.as_str());
+            let served = cluster.served_at(0, (ip, 80), ns).map(|of| of.name.as_str());
+            service.or(served).or(cluster.node_at(0, ip, ns).map(|of| of.name.as_str()))
+        };
+        for (ip, name, until) in [("10.0.0.1", "cart", 5), ("10.9.0.1", "cart", 7), ("10.8.0.1", "n", 9)] {
+            assert_eq!(
+                [at(ip, until - 1), at(ip, until), at(ip, until + 9)],
+                [Some(name), None, None],
+                "{ip}"
+            );
+        }
     }
 
     #[test]

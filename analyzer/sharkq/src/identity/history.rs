@@ -36,7 +36,7 @@ pub struct Version {
     pub after_ns: Option<i64>,
     /// Until when, exclusive.
     pub to_ns: i64,
-    /// The next version came about unwatched, after this time.
+    /// It may have ended at any time after this: the next version came about unwatched, or nobody watched any more.
     pub unsure_ns: Option<i64>,
     /// What it was.
     pub fact: Fact,
@@ -45,19 +45,26 @@ pub struct Version {
 impl History {
     /// From facts in any order.
     pub fn new(facts: &[(LogHeader, Record)]) -> History {
-        let looked = Looked::new(facts);
-        let mut told: BTreeMap<Key, Vec<(&Record, i64)>> = BTreeMap::new();
+        let (looked, watched) = (Looked::new(facts), Watched::new(facts));
+        let mut told: BTreeMap<Key, Vec<Told<'_>>> = BTreeMap::new();
         for (header, record) in facts {
             let Some((kind, uid)) = record.fact.object() else { continue };
             let key = (header.cluster.clone(), kind, uid.to_owned());
-            told.entry(key).or_default().push((record, looked.at_ns(header, kind)));
+            let looked_ns = looked.at_ns(header, kind);
+            // Who tells of an object after it stopped watching has seen it once more.
+            let watched_ns = watched.until_ns(header, kind).max(record.ts_ns);
+            told.entry(key).or_default().push(Told { record, looked_ns, watched_ns });
         }
         let objects = told.into_iter().map(|(key, mut told)| {
-            told.sort_by_key(|(record, _)| record.ts_ns);
-            let (first, looked_ns) = told[0];
-            let was_there = first.ts_ns <= looked_ns;
-            let records: Vec<&Record> = told.into_iter().map(|(record, _)| record).collect();
-            (key, Object { versions: versions(&records), was_there })
+            told.sort_by_key(|one| one.record.ts_ns);
+            let was_there = told[0].record.ts_ns <= told[0].looked_ns;
+            let watched_ns = told.iter().map(|one| one.watched_ns).max().filter(|until_ns| *until_ns != OPEN);
+            let records: Vec<&Record> = told.into_iter().map(|one| one.record).collect();
+            let mut versions = versions(&records);
+            if let Some(last) = versions.last_mut().filter(|last| last.to_ns == OPEN) {
+                last.unsure_ns = watched_ns;
+            }
+            (key, Object { versions, was_there })
         });
         History { objects: objects.collect() }
     }
@@ -69,6 +76,15 @@ impl History {
             .filter(move |((_, of, _), _)| *of == kind)
             .map(|((cluster, ..), object)| (cluster.as_str(), object))
     }
+}
+
+/// What a log said of an object.
+struct Told<'a> {
+    record: &'a Record,
+    /// When that log had told what was there.
+    looked_ns: i64,
+    /// Until when that log watched such objects.
+    watched_ns: i64,
 }
 
 /// Cluster, node and writer of a log.
@@ -103,16 +119,54 @@ impl Looked<'_> {
     }
 
     fn at_ns(&self, header: &LogHeader, kind: &str) -> i64 {
-        let feature = match kind {
-            "pod" => "kube_pods",
-            "service" => "kube_services",
-            "endpoint_slice" => "kube_endpointslices",
-            "node" => "kube_nodes",
-            _ => "",
-        };
         let began_ns = self.began.get(&log(header)).copied().unwrap_or(OPEN);
-        let listed_ns = self.listed.get(&(log(header), feature)).copied();
+        let listed_ns = self.listed.get(&(log(header), feature(kind))).copied();
         listed_ns.unwrap_or(began_ns.saturating_add(FIRST_LIST_NS))
+    }
+}
+
+/// Since when logs that say so did not watch any more, by the feature that watches.
+struct Watched<'a> {
+    off: HashMap<(Log<'a>, &'a str), i64>,
+}
+
+impl Watched<'_> {
+    fn new(facts: &[(LogHeader, Record)]) -> Watched<'_> {
+        let mut told: Vec<_> = facts
+            .iter()
+            .filter_map(|(header, record)| match &record.fact {
+                Fact::Feature(feature) => Some((record, (log(header), feature.name.as_str()), feature.on)),
+                _ => None,
+            })
+            .collect();
+        told.sort_by_key(|(record, ..)| record.ts_ns);
+        let mut off = HashMap::new();
+        for (record, key, is_on) in told {
+            if is_on {
+                off.remove(&key);
+            } else {
+                // Why it is off may change while it is; since when counts.
+                let since_ns = off.entry(key).or_insert(OPEN);
+                *since_ns = record.after_ns.unwrap_or(record.ts_ns).min(*since_ns);
+            }
+        }
+        Watched { off }
+    }
+
+    /// Until when a log's writer watched a kind; open where it never says that it stopped.
+    fn until_ns(&self, header: &LogHeader, kind: &str) -> i64 {
+        self.off.get(&(log(header), feature(kind))).copied().unwrap_or(OPEN)
+    }
+}
+
+/// The feature that watches a kind; policies hold until somebody says otherwise.
+fn feature(kind: &str) -> &'static str {
+    match kind {
+        "pod" => "kube_pods",
+        "service" => "kube_services",
+        "endpoint_slice" => "kube_endpointslices",
+        "node" => "kube_nodes",
+        _ => "",
     }
 }
 
@@ -142,6 +196,13 @@ fn versions(records: &[&Record]) -> Vec<Version> {
         }
     }
     versions
+}
+
+impl Version {
+    /// Until when it is known to have been so, exclusive: the last one no longer than somebody watched.
+    pub fn known_to_ns(&self) -> i64 {
+        if self.to_ns == OPEN { self.unsure_ns.unwrap_or(OPEN) } else { self.to_ns }
+    }
 }
 
 impl Object {

@@ -79,7 +79,7 @@ fn pod_rows(identities: &Identities) -> RecordBatch {
         if intervals.is_empty() {
             let (first, last) = (&object.versions[0], &object.versions[object.versions.len() - 1]);
             let Fact::Pod(pod) = &last.fact else { continue };
-            intervals.push((pod.ips.first().cloned(), first.from_ns, last.to_ns));
+            intervals.push((pod.ips.first().cloned(), first.from_ns, last.known_to_ns()));
         }
         for (ip, from_ns, to_ns) in intervals {
             // What the pod was when the interval ended.
@@ -201,12 +201,12 @@ fn service_rows(identities: &Identities) -> RecordBatch {
                 version.from_ns
             };
             let changes =
-                backends.iter().map(|(ns, _)| *ns).filter(|ns| (from_ns..version.to_ns).contains(ns));
+                backends.iter().map(|(ns, _)| *ns).filter(|ns| (from_ns..version.known_to_ns()).contains(ns));
             let mut moments: Vec<i64> = changes.chain([from_ns]).collect();
             moments.sort_unstable();
             moments.dedup();
             for (at, start_ns) in moments.iter().enumerate() {
-                let to_ns = moments.get(at + 1).copied().unwrap_or(version.to_ns);
+                let to_ns = moments.get(at + 1).copied().unwrap_or(version.known_to_ns());
                 let there = names.map(|names| names.backends_at(*start_ns)).unwrap_or_default();
                 append_service(&mut rows, service, there, (*start_ns, to_ns));
             }
@@ -278,7 +278,7 @@ fn node_rows(identities: &Identities, sources: &Sources) -> RecordBatch {
                 &mut rows,
                 node,
                 object,
-                (version.from_ns, version.to_ns),
+                (version.from_ns, version.known_to_ns()),
                 clocks.get(node.name.as_str()),
             );
         }

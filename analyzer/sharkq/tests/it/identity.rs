@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use shark_schema::identity::{Fact, Pod, Record};
+use shark_schema::identity::{Fact, Feature, Pod, Record};
 
 use crate::desk::Desk;
 use crate::identity_facts::{self as facts, fact};
@@ -40,6 +40,7 @@ fn named(services: &str, seed: u64) {
     calls_are_counted_once(&desk, &ring, &shop);
     if services == "dnat" {
         addresses_decide_without_sockets(&desk, &ring, &shop);
+        addresses_prove_nothing_when_nobody_watches(&desk, &ring, &shop);
     }
 }
 
@@ -293,6 +294,55 @@ fn addresses_decide_without_sockets(desk: &Desk, ring: &Path, shop: &Shop) {
     let intervals =
         desk.rows(&bare, "SELECT name, valid_to IS NULL AS open FROM pods WHERE pod_uid IN ('old', 'new')");
     assert_eq!(intervals.len(), 2, "{intervals:?}");
+}
+
+/// The witness lost its server in the middle: what addresses and services are called from then on nobody could check; sockets still
+/// prove who spoke.
+fn addresses_prove_nothing_when_nobody_watches(desk: &Desk, ring: &Path, shop: &Shop) {
+    let bare = without_witness(desk, ring);
+    let times = desk.rows(&bare, "SELECT CAST(ts AS BIGINT) AS ns FROM flows ORDER BY ts");
+    let lost_ns = times[times.len() / 2]["ns"].as_i64().expect("a time");
+    let mut records = shop.facts();
+    for what in ["kube_pods", "kube_services", "kube_endpointslices"] {
+        let feature =
+            |on, why: &str| Fact::Feature(Feature { name: what.into(), on, cause: None, why: why.into() });
+        records.push(fact(shop.began_ns(), feature(true, "listed; every change is watched")));
+        let late_ns = lost_ns + 2_000_000_000;
+        let off = fact(late_ns, feature(false, "no answer"));
+        records.push(Record { after_ns: Some(lost_ns), ..off });
+    }
+    records.sort_by_key(|record| record.ts_ns);
+    let mut counts = BTreeMap::new();
+    for log in [&bare, ring] {
+        facts::write(&log.join("log"), "", &records);
+        for row in
+            desk.rows(log, "SELECT CAST(ts AS BIGINT) AS ns, * FROM flows WHERE proto IN ('tcp', 'udp')")
+        {
+            let is_watched = row["ns"].as_i64().expect("a time") < lost_ns;
+            for end in ["src", "dst"] {
+                let proof = text(&row, &format!("{end}_identity"));
+                let pod = row[format!("{end}_pod")].as_str();
+                let by_address = ["ip_interval", "service", "node"].contains(&proof);
+                assert!(is_watched || !by_address, "{end} of {row}");
+                assert!(is_watched || row[format!("{end}_service")].is_null(), "{end} of {row}");
+                let proves = ["ip_interval", "socket", "cgroup", "netns"].contains(&proof);
+                assert!(pod.is_none() || proves, "{end} of {row}");
+                let by = format!("{proof}{}", if pod.is_some() { ", a pod" } else { "" });
+                *counts.entry((log == ring, is_watched, by)).or_insert(0) += 1;
+            }
+        }
+    }
+    let count = |is_ring, is_watched, by: &str| {
+        counts.get(&(is_ring, is_watched, by.to_owned())).copied().unwrap_or(0)
+    };
+    assert!(count(false, true, "ip_interval, a pod") > 20 && count(false, true, "service") > 3, "{counts:?}");
+    assert!(count(false, false, "none") > 20, "{counts:?}");
+    assert!(count(true, false, "socket, a pod") > 20, "{counts:?}");
+    let open = "SELECT count(*) FILTER (WHERE valid_to IS NULL) AS open, count(*) AS n FROM";
+    for table in ["pods", "services"] {
+        let rows = desk.rows(&bare, &format!("{open} {table}"));
+        assert!(rows[0]["open"] == 0 && rows[0]["n"].as_i64() > Some(3), "{table}: {rows:?}");
+    }
 }
 
 /// The ring with its packets and its recorder's facts, and nothing else.
