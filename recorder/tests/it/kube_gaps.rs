@@ -126,6 +126,7 @@ fn what_happens_while_the_api_server_is_away_is_told_later_with_the_time_that_bo
         assert!(told[gap].0.ts_ns <= pods[at].ts_ns, "{at}");
     }
     assert!([0, 4, 7].iter().all(|at| pods[*at].after_ns.is_none()), "{pods:#?}");
+    assert_eq!(told[5].0.after_ns, told[4].0.after_ns, "another reason, the same gap: {told:#?}");
     assert_eq!(numbers(&packets(&ring.join("segments"))).len(), 200);
 }
 

@@ -2,7 +2,8 @@
 //! In: objects a witness watched. Out: the same, as plain data. Secrets and environment variables never get in.
 //! How a log is read: every log file begins with all objects that are known; an object holds from its fact to the next one
 //! about the same `uid`. A feature `kube_pods` (`kube_services`, …) that goes off and on again bounds a time in which nobody
-//! watched; what then turns out to have changed carries that time in `Record::after_ns`.
+//! watched; what then turns out to have changed carries that time in `Record::after_ns`. One that stays off ends what is known
+//! of such objects, from its own `after_ns`, where it has one.
 
 use std::collections::BTreeMap;
 

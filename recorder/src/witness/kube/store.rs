@@ -201,7 +201,9 @@ impl Store {
         watch.gap_ns = after_ns.or(watch.gap_ns);
         watch.on = false;
         watch.why = why.to_owned();
-        self.feature(what, now, after_ns);
+        // A file of the log may begin with the last of several reasons, and must still say since when.
+        let gap_ns = watch.gap_ns;
+        self.feature(what, now, gap_ns);
         true
     }
 
