@@ -113,12 +113,13 @@ impl Inner {
         self.open.as_mut().map_or(Ok(()), |open| open.writer.flush())
     }
 
-    /// A file is due when there is none, or when the one there is has its age or size.
+    /// A file is due when there is none, or when the one there is has its age or size, or was removed.
     fn begin_file(&mut self, now_ns: i64) -> io::Result<()> {
         let limit = ROTATE_BYTES.min(share_of("facts", self.share) / 4);
         // A state larger than the limit is written again when as much has come, not with every fact.
         let full = |open: &Open| open.writer.stored() - open.state_bytes > limit.max(open.state_bytes);
-        let old = |open: &Open| now_ns - open.started_ns > ROTATE_NS || full(open);
+        let old =
+            |open: &Open| now_ns - open.started_ns > ROTATE_NS || full(open) || open.writer.is_removed();
         if self.open.as_ref().is_some_and(old) {
             self.close()?;
         }
@@ -174,13 +175,7 @@ impl Inner {
     }
 
     fn close(&mut self) -> io::Result<()> {
-        let Some(mut open) = self.open.take() else {
-            return Ok(());
-        };
-        open.writer.end()?;
-        open.writer.write_out()?;
-        open.writer.file().sync_data()?;
-        fs::rename(self.dir.join(format!("{}.open", open.name)), self.dir.join(&open.name))
+        self.open.take().map_or(Ok(()), |open| open.writer.close(&self.dir, &open.name))
     }
 
     fn prune(&mut self) -> u64 {

@@ -12,6 +12,7 @@ use shark_schema::segment::{Name, Sidecar};
 
 use super::ledger::chain_hash;
 use super::pinned::Pinned;
+use super::seal::Sealed;
 use crate::ring::Ring;
 
 pub type Eviction = Evicted;
@@ -116,6 +117,16 @@ impl Budget {
         }
         self.pinned.hold(name);
         Some(fact(name, sidecar, bytes, why))
+    }
+
+    /// The file of a segment was removed by somebody else before it was sealed.
+    pub fn removed(&mut self, segment: &Sealed) -> Eviction {
+        let name = segment.name.sealed();
+        self.open.remove(&name);
+        // It may have come before its segment was found missing.
+        let _ = fs::remove_file(self.ring.segments().join(name.sidecar()));
+        let sidecar = (segment.sidecar.clone(), segment.sidecar_bytes.clone());
+        fact(name, Some(sidecar), 0, "somebody removed its file")
     }
 
     /// Those of a snapshot that died may take half of everything.

@@ -1,8 +1,9 @@
 //! The thread that waits for the disk, so that no other has to: fdatasync, sealing, the budget's housekeeping.
 //! In: open files to make durable and finished segments. Out: sealed segments, eviction facts.
-//! It never gives up on a segment: one that cannot be put in its place is tried again until it can.
+//! A segment that cannot be put in its place is tried again for a minute, unless somebody removed its file.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use shark_schema::segment::Series;
 
 use super::budget::{Budget, Eviction};
 use super::seal::{Sealed, put_in_place};
+use super::writer::is_removed;
 use crate::log::Log;
 use crate::ring::Ring;
 use crate::stats::Stats;
@@ -84,17 +86,19 @@ impl Keeper {
 
     fn seal(&self, sealed: &Sealed) {
         for _ in 0..MOST_TRIES {
-            match put_in_place(&self.dir, sealed) {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!("{}: cannot seal {}: {error}", self.dir.display(), sealed.name);
-                    let evicted = self.shared.budget(|budget| budget.evict("the disk is full"));
-                    if evicted.is_none() {
-                        thread::sleep(TICK);
-                    }
-                    self.shared.report(evicted);
-                }
+            let Err(error) = put_in_place(&self.dir, sealed) else { break };
+            tracing::warn!("{}: cannot seal {}: {error}", self.dir.display(), sealed.name);
+            if is_removed(&sealed.file) {
+                let removed = self.shared.budget(|budget| budget.removed(sealed));
+                return self.shared.report([removed]);
             }
+            let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            let evicted = is_full.then(|| self.shared.budget(|budget| budget.evict("the disk is full")));
+            let evicted = evicted.flatten();
+            if evicted.is_none() {
+                thread::sleep(TICK);
+            }
+            self.shared.report(evicted);
         }
         self.shared.budget(|budget| budget.sealed(sealed.name, sealed.sidecar.sealed_at_ns));
         self.shared.stats.sealed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -244,7 +244,9 @@ impl WriterThread {
         open.flushed = now;
         match open.ending {
             Some(reason) => drop(self.seal(reason)),
-            None if now - open.since >= self.recording.segment_age => drop(self.seal(CloseReason::Age)),
+            None if now - open.since >= self.recording.segment_age || open.writer.is_removed() => {
+                self.seal(CloseReason::Age);
+            }
             None => self.flush(now),
         }
     }

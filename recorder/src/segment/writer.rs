@@ -2,9 +2,9 @@
 //! In: pcapng bytes. Out: a file whose content, up to the last flush, any reader can decode.
 //! A write that fails loses nothing: the bytes wait in memory until the disk takes them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -37,8 +37,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates the file, which must not exist.
+    /// Creates the file, which must not exist; its folder may have been removed.
     pub fn create(path: &Path, compression: Compression) -> io::Result<Writer> {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let encoder = match compression {
             Compression::Zstd(level) => {
@@ -128,6 +129,22 @@ impl Writer {
         self.stored
     }
 
+    /// Somebody removed the file: what is written to it goes nowhere.
+    pub fn is_removed(&self) -> bool {
+        is_removed(&self.file)
+    }
+
+    /// Ends `<name>.open` in this folder and takes the end off its name. One that was removed stays away.
+    pub fn close(mut self, dir: &Path, name: &str) -> io::Result<()> {
+        self.end()?;
+        self.write_out()?;
+        self.file.sync_data()?;
+        if self.is_removed() {
+            return Ok(());
+        }
+        fs::rename(dir.join(format!("{name}.open")), dir.join(name))
+    }
+
     /// The file, for `fdatasync` on another thread.
     pub fn file(&self) -> &File {
         &self.file
@@ -137,6 +154,11 @@ impl Writer {
     pub fn into_parts(self) -> (File, String) {
         (self.file, hex(&self.hash.finalize()))
     }
+}
+
+/// No name leads to it any more.
+pub fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() == 0)
 }
 
 pub fn hex(bytes: &[u8]) -> String {

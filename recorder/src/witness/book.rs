@@ -1,7 +1,6 @@
 //! One series of Arrow files in a ring's log: `<start-ns>-<seq>.<table>.arrows.zst`, each with the whole state first.
 //! In: blocks of rows. Out: files that are readable up to the last rows, closed at an age, a size, or when asked.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -45,9 +44,9 @@ impl Book {
 
     /// Whether the next rows belong into a new file, which the state has to begin.
     pub fn is_due(&self) -> bool {
-        let over =
-            |open: &Open| now_ns() - open.started_ns > ROTATE_NS || open.writer.stored() > self.most_bytes;
-        self.open.as_ref().is_none_or(over)
+        let is_old = |open: &Open| now_ns() - open.started_ns > ROTATE_NS;
+        let is_large = |open: &Open| open.writer.stored() > self.most_bytes;
+        self.open.as_ref().is_none_or(|open| is_old(open) || is_large(open) || open.writer.is_removed())
     }
 
     /// Begins a file with the state.
@@ -82,9 +81,6 @@ impl Book {
         open.encoder.finish();
         let bytes = open.encoder.take();
         open.writer.append(&bytes)?;
-        open.writer.end()?;
-        open.writer.write_out()?;
-        open.writer.file().sync_data()?;
-        fs::rename(self.dir.join(format!("{}.open", open.name)), self.dir.join(&open.name))
+        open.writer.close(&self.dir, &open.name)
     }
 }

@@ -19,6 +19,7 @@ mod net;
 mod nginx;
 mod process;
 mod reading;
+mod removed;
 mod replay;
 mod resume;
 mod s3;
