@@ -26,4 +26,5 @@ mod s3;
 mod snapshot;
 mod stores;
 mod tls;
+mod tls_programs;
 mod witness;

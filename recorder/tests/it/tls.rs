@@ -20,13 +20,13 @@ use crate::nginx::Nginx;
 use crate::process::{PROGRAM, Recorder, sharkrec_ok};
 use crate::reading::{Recorded, bytes, disk_bytes, evicted, facts, names, packets, sidecars, totals};
 use crate::snapshot::{folder, verify};
+use crate::tls_programs::{
+    PORT, PYTHON_CLIENT, PYTHON_LARGE, PYTHON_LIBRARY, PYTHON_MEMORY, PYTHON_WAITING, SECRET, nginx,
+    static_program,
+};
 
-const PORT: u16 = 18_443;
 /// Plaintext is heard of the whole machine: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// In every answer.
-const SECRET: &str = "the secret of";
 
 #[test]
 fn requests_are_as_nginx_logged_them_and_only_among_the_plaintext() {
@@ -328,107 +328,6 @@ impl Scene {
 fn alone() -> Option<(Net, MutexGuard<'static, ()>)> {
     let guard = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     Net::new().map(|net| (net, guard))
-}
-
-/// One connection, eleven requests, two with bodies.
-const PYTHON_CLIENT: &str = r#"
-import http.client, ssl, sys
-context = ssl._create_unverified_context()
-c = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), context=context)
-for n in range(9):
-    c.request("GET", f"/python-{n}"); assert c.getresponse().read().startswith(b"the secret of")
-for n in range(2):
-    c.request("POST", f"/python-post-{n}", body=b"x" * 50_000); assert c.getresponse().read()
-"#;
-
-const PYTHON_LARGE: &str = r#"
-import http.client, ssl, sys
-context = ssl._create_unverified_context()
-c = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), context=context)
-for n in range(int(sys.argv[2])):
-    c.request("POST", "/large", body=b"y" * int(sys.argv[3])); assert c.getresponse().read()
-"#;
-
-/// The library that Python runs.
-const PYTHON_LIBRARY: &str = r#"
-import ssl
-print(next(line.split()[-1] for line in open("/proc/self/maps") if "libssl" in line and "r-xp" in line))
-"#;
-
-const PYTHON_WAITING: &str = r#"
-import http.client, ssl, sys
-context = ssl._create_unverified_context()
-sys.stdin.readline()
-c = http.client.HTTPSConnection('127.0.0.1', int(sys.argv[1]), context=context)
-c.request('GET', '/waiting'); assert c.getresponse().read()
-"#;
-
-const PYTHON_MEMORY: &str = r#"
-import asyncio, ssl, sys
-async def main():
-    context = ssl._create_unverified_context()
-    r, w = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]), ssl=context)
-    w.write(b"GET /memory HTTP/1.0\r\n\r\n")
-    assert b"the secret of" in await r.read()
-asyncio.run(main())
-"#;
-
-const C_CLIENT: &str = r#"
-#include <openssl/ssl.h>
-#include <arpa/inet.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-int main(int argc, char **argv)
-{
-    char text[256], answer[4096];
-    if (!fgets(text, sizeof(text), stdin)) return 1;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr.s_addr = htonl(0x7f000001)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(fd, (struct sockaddr *)&to, sizeof(to))) return 2;
-    SSL *ssl = SSL_new(SSL_CTX_new(TLS_client_method()));
-    SSL_set_fd(ssl, fd);
-    if (SSL_connect(ssl) != 1) return 3;
-    int n = snprintf(text, sizeof(text), "GET /%s HTTP/1.0\r\n\r\n", argv[2]);
-    if (SSL_write(ssl, text, n) != n) return 4;
-    while (SSL_read(ssl, answer, sizeof(answer)) > 0) {}
-    SSL_free(ssl);
-    return argc != 3;
-}
-"#;
-
-/// None, with the reason printed, without a compiler or the static library.
-fn static_program(dir: &Path) -> Option<PathBuf> {
-    let (source, program) = (dir.join("client.c"), dir.join("program"));
-    fs::write(&source, C_CLIENT).unwrap();
-    let linked = Command::new("cc")
-        .arg("-o")
-        .args([&program, &source])
-        .args(["-Wl,-Bstatic", "-lssl", "-lcrypto", "-Wl,-Bdynamic"])
-        .output();
-    if !linked.is_ok_and(|output| output.status.success()) {
-        println!("skipped: no C compiler, or no libssl.a (libssl-dev)");
-        return None;
-    }
-    Some(program)
-}
-
-/// Says the secret to everybody who asks, over TLS.
-fn nginx(net: &Net) -> Nginx {
-    let dir = tempfile::tempdir().unwrap();
-    let (key, certificate) = (dir.path().join("key.pem"), dir.path().join("cert.pem"));
-    let (key, certificate) = (key.display().to_string(), certificate.display().to_string());
-    let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let subject = ["-subj", "/CN=localhost", "-days", "2", "-keyout", &key, "-out", &certificate];
-    run("openssl", &[&kind[..], &subject].concat());
-    let server = format!(
-        "keepalive_requests 10000; server {{ listen 127.0.0.1:{PORT} ssl; ssl_protocols TLSv1.2 TLSv1.3;
-         ssl_certificate {certificate}; ssl_certificate_key {key};
-         location / {{ return 200 '{SECRET} $request_uri'; }} }}"
-    );
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{}", net.receiver)).arg("nginx");
-    Nginx::start_as(command, dir, PORT, "$request_method $request_uri", &server)
 }
 
 fn spawn(net: &Net, program: &str, arguments: &[&str]) -> Child {
