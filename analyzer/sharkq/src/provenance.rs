@@ -1,7 +1,7 @@
 //! Where rows come from and what could not be seen: the tables `segments`, `coverage`, `tls_coverage` and `snapshots`, from sidecars,
 //! logs, manifests, and what was read where there are none of those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
@@ -160,7 +160,7 @@ fn recorded_buckets(sources: &Sources) -> Buckets {
 /// targeted.
 fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'static str)> {
     let mut blind = Vec::new();
-    let nodes: std::collections::BTreeSet<&str> = sources
+    let nodes: BTreeSet<&str> = sources
         .facts
         .iter()
         .filter(|(header, _)| header.writer == "recorder")
@@ -174,18 +174,20 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
             .filter(|(header, _)| header.writer == "recorder" && header.node == node)
             .map(|(_, record)| record)
             .collect();
-        let seen: std::collections::BTreeSet<i64> =
-            buckets.keys().filter(|key| key.0 == node).map(|key| key.2).collect();
+        let seen: BTreeSet<i64> = buckets.keys().filter(|key| key.0 == node).map(|key| key.2).collect();
         let wanted = sources
             .files
             .iter()
             .filter(|file| file.info.node.as_deref() == Some(node))
             .find_map(|file| file.window);
+        // A snapshot may hold what its ring gave up later.
+        let here: BTreeSet<&str> = sources.files.iter().map(|file| file.info.name.as_str()).collect();
         let evictions = facts.iter().filter_map(|record| match &record.fact {
             Fact::Evicted(evicted) if evicted.worker != PLAINTEXT_WORKER => Some(evicted),
             _ => None,
         });
-        let evictions: Vec<&Evicted> = evictions.collect();
+        let evictions: Vec<&Evicted> =
+            evictions.filter(|evicted| !here.contains(evicted.segment.as_str())).collect();
         let span = wanted.map(|window| (window.from_ns, window.to_ns)).or_else(|| {
             let first = evictions.iter().filter_map(|evicted| evicted.min_ns).min();
             Some((first.or(seen.first().copied())?, seen.last().copied()?))
@@ -200,19 +202,16 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
         let mut bucket_ns = from_ns.max(began_ns).div_euclid(BUCKET_NS) * BUCKET_NS;
         while bucket_ns <= to_ns {
             // The log of a replay says nothing of the time of its packets, only what became of them.
-            let is_told = !is_replay || is_evicted(&evictions, bucket_ns);
-            if is_told && !seen.contains(&bucket_ns) {
-                blind.push((
-                    node.to_string(),
-                    "*".to_string(),
-                    bucket_ns,
-                    if was_idle(sources, node, &facts, bucket_ns) {
-                        "ok"
-                    } else {
-                        why(&facts, &evictions, bucket_ns)
-                    },
-                ));
-            }
+            let is_gone = is_evicted(&evictions, bucket_ns);
+            let state = match seen.contains(&bucket_ns) {
+                // Of some of its packets.
+                true => is_gone.then_some("rotated_out"),
+                false if is_replay && !is_gone => None,
+                false if is_gone => Some("rotated_out"),
+                false if was_idle(sources, node, &facts, bucket_ns) => Some("ok"),
+                false => Some(why(&facts, bucket_ns)),
+            };
+            blind.extend(state.map(|state| (node.to_string(), "*".to_string(), bucket_ns, state)));
             bucket_ns += BUCKET_NS;
         }
         for record in &facts {
@@ -251,11 +250,8 @@ fn is_evicted(evictions: &[&Evicted], bucket_ns: i64) -> bool {
     })
 }
 
-fn why(facts: &[&Record], evictions: &[&Evicted], bucket_ns: i64) -> &'static str {
+fn why(facts: &[&Record], bucket_ns: i64) -> &'static str {
     let end_ns = bucket_ns + BUCKET_NS;
-    if is_evicted(evictions, bucket_ns) {
-        return "rotated_out";
-    }
     let before = facts
         .iter()
         .rev()

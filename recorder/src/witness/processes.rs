@@ -72,7 +72,9 @@ impl Processes {
                 let then = groups.path(event.cgroup_id).map(Membership::of_path);
                 let Some(process) = self.live.get_mut(&event.pid) else { return };
                 process.cmdline = arguments.as_deref().map(cmdline);
-                process.exe = Some(path.clone());
+                // A program that starts itself again is what it was.
+                let is_itself = path == "/proc/self/exe" && process.exe.is_some();
+                process.exe = if is_itself { process.exe.take() } else { Some(path.clone()) };
                 process.comm = event.comm.clone();
                 match now {
                     Some(now) => {

@@ -110,7 +110,7 @@ fn a_process_that_was_over_before_anybody_looked_has_its_container_and_pod() {
     let recorder = Recorder::start(&net, &ring, &[]);
     // It hears of the process when that is gone.
     recorder.signal(Signal::STOP);
-    let mut refused = pods.python(1, REFUSED);
+    let mut refused = pods.python(1, &AGAIN.replace("PROGRAM", REFUSED));
     let port = refused.says();
     refused.wait();
     recorder.signal(Signal::CONT);
@@ -123,7 +123,8 @@ fn a_process_that_was_over_before_anybody_looked_has_its_container_and_pod() {
     let processes = last_rows(&log, &processes::TABLE, "proc_id");
     let process = &processes[socket["proc_id"].as_str().unwrap()];
     pods.is_of(process, 1);
-    assert!(process["cmdline"].as_str().unwrap().contains("python3 -c \nimport socket"), "{process:?}");
+    assert!(process["cmdline"].as_str().unwrap().contains("again -c \nimport socket"), "{process:?}");
+    assert!(process["exe"].as_str().unwrap().contains("python3"), "{process:?}");
     assert!(!process.contains_key("netns"), "nobody could know: {process:?}");
 }
 
@@ -316,6 +317,12 @@ s = socket.socket(); s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]; s.clos
 try: socket.create_connection(('127.0.0.1', port))
 except ConnectionRefusedError: print(port, flush=True)
 ";
+
+/// Starts itself again, as container runtimes do.
+const AGAIN: &str = r#"
+import os
+os.execv('/proc/self/exe', ['again', '-c', """PROGRAM"""])
+"#;
 
 /// Two pods: cgroups of version 2 in a network namespace.
 struct Pods {

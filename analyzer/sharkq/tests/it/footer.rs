@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use shark_schema::identity::{Evicted, Fact};
+
 use crate::bundled::snapshot;
 use crate::captures::{self, Packet};
 use crate::desk::Desk;
+use crate::identity_facts as facts;
 use crate::programs::{FIXTURES, built, finished, printed, within};
 
 /// 2026-01-02T03:00:00Z.
@@ -150,6 +153,46 @@ fn plaintext_that_nobody_asked_for_is_missed_by_questions_about_it() {
     let fields = row[0].as_object().expect("a row");
     assert_eq!(fields["state"], "not_targeted");
     assert!(fields.iter().all(|(name, value)| name == "state" || value.is_null()), "{row:?}");
+}
+
+/// Packets of the last ten seconds are there, and others of them are not.
+#[test]
+fn what_is_gone_from_within_the_steps_of_the_counters_is_told() {
+    let desk = Desk::new();
+    let ring = rotated(&desk);
+    let footer = |exit_code: i32| {
+        let mut ask = desk.sharkq();
+        ask.args(["coverage", "--strict", "--since", "5s"]).arg(&ring);
+        let output = ask.output().expect("it starts");
+        assert_eq!(output.status.code(), Some(exit_code), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let node = desk.value(&ring, "SELECT min(node) FROM segments");
+    let ns = (START + Duration::from_secs(598)).as_nanos() as i64;
+    let gone = |number: i64, segment: &str| {
+        let evicted = Evicted {
+            segment: segment.into(),
+            worker: 0,
+            seq: 900,
+            packets: 7,
+            bytes_stored: 0,
+            min_ns: Some(ns),
+            max_ns: Some(ns + 1),
+            interfaces: vec!["eth0".into()],
+            sidecar_sha256: None,
+            why: "somebody removed its file".into(),
+        };
+        let record = facts::fact(ns + number, Fact::Evicted(evicted));
+        facts::write_as(&ring.join("log"), [node.as_str().expect("a name"), "", "recorder"], &[record]);
+    };
+    // One that is there was not given up by whom it was taken from.
+    let last = desk.value(&ring, "SELECT max(segment_id) FROM segments");
+    gone(1, last.as_str().expect("a name"));
+    assert!(!footer(0).contains("rotated out"));
+    gone(2, "00-00000900-1767323398000000000.pcapng.zst");
+    let told = "rotated out 2026-01-02 03:09:50 UTC to 2026-01-02 03:10:00 UTC";
+    let lines = footer(4);
+    assert!(lines.contains(told), "{lines}");
 }
 
 /// Of a recording without it, of which a part is asked about.

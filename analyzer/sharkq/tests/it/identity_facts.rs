@@ -9,15 +9,20 @@ use shark_schema::identity::{
     to_line,
 };
 
-/// Writes them where the log of a node or of the cluster lies.
+/// Writes them where the log of a node or of the cluster lies, as a witness.
 pub fn write(log: &Path, cluster: &str, records: &[Record]) {
+    write_as(log, ["", cluster, "witness"], records);
+}
+
+/// As this writer of this node and cluster.
+pub fn write_as(log: &Path, [node, cluster, writer]: [&str; 3], records: &[Record]) {
     std::fs::create_dir_all(log).expect("a folder for the log");
     let header = LogHeader {
         log: "sharkrec".into(),
         format: LOG_VERSION,
-        node: String::new(),
+        node: node.into(),
         cluster: cluster.into(),
-        writer: "witness".into(),
+        writer: writer.into(),
         started_ns: records[0].ts_ns,
     };
     let lines = [to_line(&header)].into_iter().chain(records.iter().map(to_line));
