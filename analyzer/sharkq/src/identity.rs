@@ -242,7 +242,7 @@ impl Identities {
             who.container = Some(self.cluster.container(id).unwrap_or_else(|| short(id)));
         }
         who.pod_uid = owner.pod_uid;
-        let outside = (owner.has_cgroup && owner.container_id.is_none()).then_some("node");
+        let outside = owner.container_id.is_none().then_some("node");
         who.kind = who.kind.or(owner.pod_uid.map(|_| "pod")).or(outside);
         // The pod's own word counts more: several recorders may hear of all sockets of one machine.
         who.node = who.node.or(owner.node);

@@ -56,15 +56,7 @@ impl Processes {
             return self.end(event.pid, at_ns, Some(status));
         }
         match event.kind {
-            Kind::Forked => {
-                self.fork(&event, offset_ns);
-                let is_lost = |process: &Process| process.group.path.is_empty();
-                if self.live.get(&event.pid).is_some_and(is_lost)
-                    && let Some(found) = self.look(event.pid, event.start_boottime_ns / TICK_NS)
-                {
-                    self.find(found, offset_ns);
-                }
-            }
+            Kind::Forked => self.fork(&event, offset_ns),
             Kind::Executed { ref path, ref arguments } => {
                 self.know(&event, offset_ns);
                 let now = self.look(event.pid, event.start_boottime_ns / TICK_NS);
@@ -82,12 +74,10 @@ impl Processes {
                         process.group = now.group;
                         process.netns = now.netns.or(process.netns);
                     }
-                    // It is over already; the kernel told where it was, though in version 2 only. Where that is gone as well, it is
-                    // only known that it was not where it began.
+                    // It is over already; the kernel told where it was, though in version 2 only.
                     None => {
-                        let then = then.filter(|then| then.container_id.is_some());
-                        if then.is_some() || process.cgroup_id != Some(event.cgroup_id) {
-                            (process.group, process.netns) = (then.unwrap_or_default(), None);
+                        if let Some(then) = then.filter(|then| then.container_id.is_some()) {
+                            (process.group, process.netns) = (then, None);
                         }
                     }
                 }
@@ -99,12 +89,9 @@ impl Processes {
         }
     }
 
-    /// A child is as its parent until it becomes something else; in another cgroup nothing is known of it.
+    /// A child is as its parent until it becomes something else.
     fn fork(&mut self, event: &Event, offset_ns: i64) {
-        let mut parent = self.live.get(&event.parent).cloned().unwrap_or_default();
-        if parent.cgroup_id.is_some_and(|id| id != event.cgroup_id) {
-            (parent.group, parent.netns) = (Membership::default(), None);
-        }
+        let parent = self.live.get(&event.parent).cloned().unwrap_or_default();
         let process = Process {
             pid: event.pid,
             parent: Some(event.parent),
@@ -282,44 +269,4 @@ fn cmdline(arguments: &[String]) -> String {
     let end = (0..=CMDLINE_BYTES.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
     line.truncate(end);
     line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONTAINER: u64 = u64::MAX;
-
-    fn event(kind: Kind, pid: u32, cgroup_id: u64) -> Event {
-        let (parent, comm) = (pid - 1, String::new());
-        Event { kind, at_boottime_ns: 9, start_boottime_ns: 7, pid, parent, uid: 0, cgroup_id, comm }
-    }
-
-    /// What is known of a process that nobody could look at, after this.
-    fn group(events: &[(Kind, u32, u64)]) -> Membership {
-        let (mut processes, mut groups) = (Processes::default(), Groups::new());
-        let begun = Process {
-            pid: 10,
-            group: Membership::of_path("/system.slice/runtime.service"),
-            cgroup_id: Some(CONTAINER - 1),
-            ..Process::default()
-        };
-        processes.take_in(begun);
-        for (kind, pid, cgroup_id) in events {
-            processes.hear(event(kind.clone(), *pid, *cgroup_id), 0, &mut groups);
-        }
-        processes.current(11).expect("it is there").group.clone()
-    }
-
-    #[test]
-    fn a_process_that_moved_is_not_where_its_parent_was() {
-        let executed = Kind::Executed { path: "/bin/a".into(), arguments: None };
-        let here = CONTAINER - 1;
-        let stayed = group(&[(Kind::Forked, 11, here), (executed.clone(), 11, here)]);
-        assert_eq!(stayed.path, "/system.slice/runtime.service");
-        let moved = group(&[(Kind::Forked, 11, here), (executed.clone(), 11, CONTAINER)]);
-        assert_eq!(moved, Membership::default());
-        assert_eq!(group(&[(Kind::Forked, 11, CONTAINER)]), Membership::default());
-        assert_eq!(group(&[(executed, 11, CONTAINER)]), Membership::default(), "its fork was lost");
-    }
 }

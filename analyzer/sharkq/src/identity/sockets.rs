@@ -69,7 +69,6 @@ pub struct Socket {
     pid: Option<i32>,
     pod_uid: u32,
     container: u32,
-    has_cgroup: bool,
     /// The same in the logs of all recorders of a machine.
     pub id: u64,
 }
@@ -85,8 +84,6 @@ pub struct Owner<'a> {
     pub pod_uid: Option<&'a str>,
     /// Container.
     pub container_id: Option<&'a str>,
-    /// Its cgroup is known: without a container in it there is none.
-    pub has_cgroup: bool,
     /// Node.
     pub node: Option<&'a str>,
 }
@@ -128,14 +125,6 @@ pub struct Sockets {
     inhabitants: HashMap<(u16, u32, u32), Vec<u32>>,
 }
 
-/// What the row of a process says of its sockets.
-#[derive(Clone, Copy)]
-struct Program {
-    /// Executable, pod, container.
-    names: [u32; 3],
-    has_cgroup: bool,
-}
-
 /// That an address was one of a network namespace.
 struct Home {
     node: u32,
@@ -163,11 +152,11 @@ impl Sockets {
         &mut self,
         batch: &RecordBatch,
         cluster: u16,
-        programs: &mut HashMap<Box<str>, Program>,
+        programs: &mut HashMap<Box<str>, (u32, u32, u32)>,
     ) {
         let text = |name: &str| batch[name].as_string::<i32>();
         let (ids, exes, comms, nodes) = (text("proc_id"), text("exe"), text("comm"), text("node"));
-        let (pods, containers, cgroups) = (text("pod_uid"), text("container_id"), text("cgroup"));
+        let (pods, containers) = (text("pod_uid"), text("container_id"));
         let netns = batch["netns"].as_primitive::<Int64Type>();
         for row in 0..batch.num_rows() {
             let exe = exes.is_valid(row).then(|| exes.value(row)).map(file_name);
@@ -175,8 +164,7 @@ impl Sockets {
             let [program, pod, container, node] =
                 [name, value(pods, row), value(containers, row), value(nodes, row)]
                     .map(|text| self.texts.number(text));
-            let names = [program, pod, container];
-            programs.insert(ids.value(row).into(), Program { names, has_cgroup: cgroups.is_valid(row) });
+            programs.insert(ids.value(row).into(), (program, pod, container));
             if netns.is_valid(row) {
                 let key = (cluster, node, netns.value(row) as u32);
                 let pods = self.inhabitants.entry(key).or_default();
@@ -187,14 +175,19 @@ impl Sockets {
         }
     }
 
-    fn add_sockets(&mut self, batch: &RecordBatch, cluster: u16, programs: &HashMap<Box<str>, Program>) {
+    fn add_sockets(
+        &mut self,
+        batch: &RecordBatch,
+        cluster: u16,
+        programs: &HashMap<Box<str>, (u32, u32, u32)>,
+    ) {
         let text = |name: &str| batch[name].as_string::<i32>();
         let int = |name: &str| batch[name].as_primitive::<Int32Type>();
         let time = |name: &str| batch[name].as_primitive::<TimestampNanosecondType>();
         let (process_ids, comms, nodes, protocols) =
             (text("proc_id"), text("comm"), text("node"), text("proto"));
         let (ids, pods) = (text("sock_id"), text("pod_uid"));
-        let (containers, cgroups, ops) = (text("container_id"), text("cgroup"), text("op"));
+        let (containers, ops) = (text("container_id"), text("op"));
         let ends =
             [("local_ip", "local_port"), ("peer_ip", "peer_port")].map(|(ip, port)| (text(ip), int(port)));
         let (starts, closes, pids) = (time("start_ts"), time("end_ts"), int("pid"));
@@ -209,8 +202,8 @@ impl Sockets {
             let known = value(process_ids, row).and_then(|id| programs.get(id)).copied();
             let mut own = [value(comms, row), value(pods, row), value(containers, row)]
                 .map(|text| self.texts.number(text));
-            if let Some(Program { names, .. }) = known {
-                for (own, other) in own.iter_mut().zip(names) {
+            if let Some((program, pod, container)) = known {
+                for (own, other) in own.iter_mut().zip([program, pod, container]) {
                     *own = if other == NONE { *own } else { other };
                 }
             }
@@ -237,7 +230,6 @@ impl Sockets {
                 pid: pids.is_valid(row).then(|| pids.value(row)),
                 pod_uid: own[1],
                 container: own[2],
-                has_cgroup: cgroups.is_valid(row) || known.is_some_and(|known| known.has_cgroup),
                 id: own_id(ids.value(row), value(nodes, row)),
             });
         }
@@ -424,7 +416,6 @@ impl Sockets {
             pid: socket.pid,
             pod_uid: self.texts.get(socket.pod_uid),
             container_id: self.texts.get(socket.container),
-            has_cgroup: socket.has_cgroup,
             node: self.texts.get(socket.node),
         }
     }
