@@ -9,8 +9,9 @@ use std::time::Duration;
 use shark_schema::identity::Fact;
 
 use crate::net::Net;
-use crate::process::{Recorder, sharkrec_ok};
+use crate::process::{Recorder, sharkrec_fails, sharkrec_ok};
 use crate::reading::{evicted, facts, numbers, packets, totals};
+use crate::snapshot::verify;
 
 #[test]
 fn a_full_disk_evicts_then_counts_then_recovers() {
@@ -58,6 +59,37 @@ fn a_full_disk_evicts_then_counts_then_recovers() {
     assert_eq!(sum.offered, sent, "{sum:?}");
     assert_eq!(sum.offered, sum.written + sum.lost());
     assert_eq!(seen.len() as u64 + gone, sum.written, "{sum:?}");
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_says_so_and_can_be_completed() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let recorder = Recorder::start(&net, &ring, &["--compression", "none", "--segment-size", "4MiB"]);
+    let sent = net.send(0, 8_000, 1_000, 8_000).join().unwrap();
+    recorder.stop();
+    let disk = SmallDisk::new(dir.path());
+    let other = disk.0.join("other");
+    fs::write(&other, vec![1; 6 << 20]).unwrap();
+    let to = disk.0.join("snapshots");
+    let take = |more: &[&str]| -> Vec<String> {
+        let arguments = ["snapshot", "--ring", ring.to_str().unwrap(), "--to", to.to_str().unwrap()];
+        arguments.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
+    };
+    let words = |arguments: &[String]| -> (i32, String) {
+        sharkrec_fails(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (code, error) = words(&take(&["--since", "10m"]));
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("No space left on device"), "{error}");
+    let torso = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+    let torso = torso.expect("what was copied so far");
+    assert!(!torso.join("manifest.json").exists());
+    fs::remove_file(&other).unwrap();
+    let id = torso.file_name().unwrap().to_str().unwrap().to_owned();
+    sharkrec_ok(&take(&["--resume", &id]).iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(numbers(&packets(&verify(&torso))).len() as u64, sent);
 }
 
 /// 12 MiB of memory that look like a disk.

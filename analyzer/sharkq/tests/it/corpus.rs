@@ -58,6 +58,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "http",
         "a request line that is a method alone is no request (RFC 9112 section 3)",
     ),
+    ("http/zeek__methods.pcap", "pairs", "the same request"),
     ("pcapng/ppp__pcapng-example.pcapng", "http", "the head is cut by the snap length before its end"),
     (
         "dns/zeek__dynamic-update.pcap",
@@ -173,8 +174,8 @@ const FLOWS: &str = "SELECT 'flow' AS kind, flow_id, src_ip, src_port, orig_pkts
 const HTTP: &str = "SELECT 'http' AS kind, flow_id, method, url, path || coalesce('?' || query, '') AS uri, \
     status_code, request_headers, response_headers, request_body_len, response_body_len, interim_statuses, \
     pairing FROM http";
-const DNS: &str =
-    "SELECT 'dns' AS kind, trans_id, query, pairing, rcode_num, n_answers, n_additional FROM dns";
+const DNS: &str = "SELECT 'dns' AS kind, trans_id, query, qtype, opcode, pairing, rcode_num, authoritative, truncated, \
+    n_answers, n_authority, n_additional FROM dns";
 
 /// Rows of a capture by kind.
 fn rows(capture: &Path) -> BTreeMap<String, Vec<Value>> {
@@ -363,6 +364,44 @@ fn http(
         }
     }
     same_messages(file, "http", &ours, &theirs, verdict);
+    pairs(file, &truth, rows, streams, verdict);
+}
+
+/// Which response answered which request, in the streams in which tshark says so of each response.
+fn pairs(
+    file: &str,
+    truth: &[Line],
+    rows: &[Value],
+    streams: &BTreeMap<String, String>,
+    verdict: &mut Verdict,
+) {
+    let is_request = |line: &&Line| !line["method"].is_empty();
+    let asked = |frame: &str| {
+        let mut requests = truth.iter().filter(is_request).filter(|line| line["frame"] == frame);
+        requests.next().filter(|_| requests.next().is_none())
+    };
+    // RFC 9110 section 15.2: what comes before the answer, but for a change of the protocol.
+    let is_final = |status: i64| status >= 200 || status == 101;
+    let (mut theirs, mut doubtful) = (Multiset::new(), BTreeSet::new());
+    for answer in truth.iter().filter(|line| number(&line["status"]).is_some_and(is_final)) {
+        let stream = answer["stream"].as_str();
+        match asked(&answer["request_in"]).filter(|request| request["stream"] == stream) {
+            Some(request) => add(&mut theirs, &[stream, &request["method"], &answer["status"]]),
+            None => drop(doubtful.insert(stream)),
+        }
+    }
+    let is_certain = |stream: &str| !doubtful.contains(stream);
+    let mut ours = Multiset::new();
+    let is_pair = |row: &&Value| row["method"].is_string() && row["status_code"].is_number();
+    // As above: what a gap touched is left out.
+    for row in rows.iter().filter(is_pair).filter(|row| row["pairing"] != "lossy") {
+        let Some(stream) = row["flow_id"].as_str().and_then(|flow| streams.get(flow)) else { continue };
+        if is_certain(stream) {
+            add(&mut ours, &[stream, &text(&row["method"]), &text(&row["status_code"])]);
+        }
+    }
+    theirs.retain(|pair, _| is_certain(pair.split(' ').next().unwrap_or_default()));
+    same_messages(file, "pairs", &ours, &theirs, verdict);
 }
 
 fn dns(corpus: &Path, file: &str, rows: &[Value], verdict: &mut Verdict) {
@@ -371,23 +410,74 @@ fn dns(corpus: &Path, file: &str, rows: &[Value], verdict: &mut Verdict) {
         let id = number(&message["id"]).unwrap_or_default().to_string();
         let name = message["qnames"].split('|').next().unwrap_or_default().to_lowercase();
         let name = name.trim_end_matches('.');
+        let of = |name: &str| message[name].split('|').next().unwrap_or_default().to_owned();
         match message["response"].as_str() {
-            "1" => add(
-                &mut theirs,
-                &["R", &id, name, &message["rcode"], &message["n_answers"], &message["n_add"]],
-            ),
-            _ => add(&mut theirs, &["Q", &id, name]),
+            "1" => {
+                let figures = ["rcode", "aa", "tc", "n_answers", "n_auth", "n_add"].map(of);
+                add(&mut theirs, &[&["R", &id, name][..], &figures.each_ref().map(String::as_str)].concat());
+            }
+            _ => add(&mut theirs, &["Q", &id, name, &type_name(&of("qtypes")), opcode_name(&of("opcode"))]),
         }
     }
     for row in rows {
         let (id, name) = (text(&row["trans_id"]), text(&row["query"]));
         if row["pairing"] != "response_only" {
-            add(&mut ours, &["Q", &id, &name]);
+            add(&mut ours, &["Q", &id, &name, &text(&row["qtype"]), &text(&row["opcode"])]);
         }
         if let Some(rcode) = row["rcode_num"].as_i64() {
-            let rcode = (rcode & 0xf).to_string();
-            add(&mut ours, &["R", &id, &name, &rcode, &text(&row["n_answers"]), &text(&row["n_additional"])]);
+            let bit = |name: &str| row[name].as_bool().map_or(String::new(), |set| u8::from(set).to_string());
+            let count = |name: &str| text(&row[name]);
+            let figures = [
+                (rcode & 0xf).to_string(),
+                bit("authoritative"),
+                bit("truncated"),
+                count("n_answers"),
+                count("n_authority"),
+                count("n_additional"),
+            ];
+            add(&mut ours, &[&["R", &id, &name][..], &figures.each_ref().map(String::as_str)].concat());
         }
     }
     same_messages(file, "dns", &ours, &theirs, verdict);
+}
+
+/// Names of the IANA registry "Resource Record (RR) TYPEs", those that are asked for in the corpus.
+fn type_name(number: &str) -> String {
+    let names = [
+        ("1", "A"),
+        ("2", "NS"),
+        ("5", "CNAME"),
+        ("6", "SOA"),
+        ("12", "PTR"),
+        ("13", "HINFO"),
+        ("15", "MX"),
+        ("16", "TXT"),
+        ("28", "AAAA"),
+        ("29", "LOC"),
+        ("33", "SRV"),
+        ("35", "NAPTR"),
+        ("43", "DS"),
+        ("48", "DNSKEY"),
+        ("64", "SVCB"),
+        ("65", "HTTPS"),
+        ("255", "ANY"),
+        ("257", "CAA"),
+    ];
+    let found = names.iter().find(|(of, _)| *of == number);
+    found.map_or_else(
+        || if number.is_empty() { String::new() } else { format!("TYPE{number}") },
+        |(_, name)| (*name).into(),
+    )
+}
+
+/// Names of the IANA registry "DNS OpCodes".
+fn opcode_name(number: &str) -> &'static str {
+    match number {
+        "0" => "QUERY",
+        "2" => "STATUS",
+        "4" => "NOTIFY",
+        "5" => "UPDATE",
+        "" => "",
+        _ => "another",
+    }
 }

@@ -1,10 +1,10 @@
 //! What the commands print: every format of one answer byte for byte, every way to give statements and captures, and the
 //! catalogue, the cache and the completions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use arrow::util::pretty::pretty_format_batches;
@@ -297,6 +297,45 @@ fn the_cache_is_used_listed_and_cleared() {
     let cleared = printed(desk.sharkq().args(["cache", "clear"]));
     assert!(cleared.starts_with("removed 1 indexes, "), "{cleared}");
     assert_eq!((list(), index.exists()), (String::new(), false));
+}
+
+#[test]
+fn the_cache_gives_up_what_was_asked_longest_ago() {
+    let desk = Desk::new();
+    let ask = |bodies: &str, limit: u64| {
+        let mut command = desk.sharkq();
+        command.args(["sql", &capture(), "--bodies", bodies, "-c", COUNT]);
+        printed(command.env("SHARKQ_CACHE_LIMIT", limit.to_string()))
+    };
+    let kept = || -> BTreeSet<String> {
+        let listed = printed(desk.sharkq().args(["cache", "ls"]));
+        listed.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+    };
+    let added = |bodies: &str, limit: u64| {
+        let before = kept();
+        ask(bodies, limit);
+        let new: Vec<String> = kept().difference(&before).cloned().collect();
+        assert_eq!(new.len(), 1, "{new:?}");
+        new[0].clone()
+    };
+    let (first, second) = (added("100", u64::MAX), added("200", u64::MAX));
+    ask("100", u64::MAX);
+    let bytes = |name: &String| -> u64 {
+        let files = files_below(&desk.at("cache").join(name));
+        files.iter().map(|file| fs::metadata(file).unwrap().len()).sum()
+    };
+    // Room for two and a half.
+    let third = added("300", bytes(&first) * 5 / 2);
+    assert_eq!(kept(), BTreeSet::from([first.clone(), third.clone()]), "not {second}");
+    // The one that was just made stays, whatever the limit is.
+    let last = added("400", 1);
+    assert_eq!(kept(), BTreeSet::from([last]));
+}
+
+/// All files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 #[test]
