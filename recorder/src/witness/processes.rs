@@ -52,6 +52,10 @@ impl Processes {
     pub fn hear(&mut self, event: Event, offset_ns: i64, groups: &mut Groups) {
         let at_ns = event.at_boottime_ns as i64 + offset_ns;
         if let Kind::Exited(status) = event.kind {
+            // Of threads that end at once each may see that it is the last.
+            if self.get(event.pid, event.start_boottime_ns / TICK_NS).is_some_and(|of| of.exit_ns.is_some()) {
+                return;
+            }
             self.know(&event, offset_ns);
             return self.end(event.pid, at_ns, Some(status));
         }
@@ -269,4 +273,32 @@ fn cmdline(arguments: &[String]) -> String {
     let end = (0..=CMDLINE_BYTES.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
     line.truncate(end);
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_ends_once() {
+        let (mut processes, mut groups) = (Processes::default(), Groups::new());
+        let event = |kind: Kind| Event {
+            kind,
+            at_boottime_ns: 9 * TICK_NS,
+            start_boottime_ns: 7 * TICK_NS,
+            pid: 12,
+            parent: 7,
+            uid: 0,
+            cgroup_id: 1,
+            comm: "a".to_owned(),
+        };
+        processes.hear(event(Kind::Forked), 0, &mut groups);
+        let group = Membership::of_path("/kubepods/pod0f2c6b1e-5a77-4c8e-9b0d-3f1d2a4b5c6d");
+        processes.live.get_mut(&12).unwrap().group = group.clone();
+        processes.hear(event(Kind::Exited(9)), 0, &mut groups);
+        processes.hear(event(Kind::Exited(9)), 0, &mut groups);
+        let ended = processes.get(12, 7).unwrap();
+        assert_eq!((&ended.group, ended.exit_code), (&group, Some(128 + 9)));
+        assert_eq!((processes.live.len(), processes.ended.len()), (0, 1));
+    }
 }
