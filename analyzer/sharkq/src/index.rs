@@ -119,7 +119,8 @@ fn build_in(
     progress: &Progress,
 ) -> anyhow::Result<IndexNote> {
     let threads = options.threads.max(1);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("threads cannot be started")?;
     let mut analysis = Analysis::new(options.dissect);
     let identities = &identities.with(sources);
     analysis.catalog.segments = sources.files.iter().map(|file| file.info.clone()).collect();

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args;
 use jiff::tz::TimeZone;
 use shark_dissect::dissector::Options;
@@ -84,7 +85,8 @@ pub struct Opened {
 
 /// A runtime for queries and for stores.
 pub fn runtime() -> anyhow::Result<Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("threads cannot be started")
 }
 
 impl SourceArgs {

@@ -48,6 +48,7 @@ fn every_end_is_whose_the_cluster_said_it_was() {
     thread::sleep(BLIND.saturating_sub(blind.elapsed()));
     cluster.server.up();
     witness.told_of(&third);
+    witness.watches();
     witness.stop();
 
     let mut snapshot = within(60, built("sharkrec"));
@@ -105,6 +106,19 @@ impl Witness {
         }
     }
 
+    /// Waits until it watches everything again.
+    fn watches(&self) {
+        let end = Instant::now() + Duration::from_secs(90);
+        for what in ["pods", "services", "endpointslices", "nodes"] {
+            let last = |on: bool, log: &str| log.rfind(&format!("\"kube_{what}\",\"on\":{on}"));
+            let is_on = |log: String| last(true, &log) > last(false, &log);
+            while !is_on(log_text(&self.log)) {
+                assert!(Instant::now() < end, "the witness never watched {what} again");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
     /// Waits until it has told of running pods and of what leads to them.
     fn told_of(&self, pods: &[Value]) {
         pods.iter().for_each(|pod| self.told(text(pod, "container_id")));
@@ -126,9 +140,12 @@ impl Drop for Witness {
 
 /// All facts so far; an open file ends in the middle of its frame.
 fn log_text(log: &Path) -> String {
+    let entries = std::fs::read_dir(log).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
     let mut text = Vec::new();
-    for entry in std::fs::read_dir(log).into_iter().flatten().flatten() {
-        if let Ok(Ok(mut file)) = File::open(entry.path()).map(zstd::Decoder::new) {
+    for file in files {
+        if let Ok(Ok(mut file)) = File::open(file).map(zstd::Decoder::new) {
             let _ = file.read_to_end(&mut text);
         }
     }
