@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use shark_schema::identity::{EndpointSlice, Fact, Service};
+use shark_schema::identity::{Endpoint, EndpointSlice, Fact, Service};
 
 use super::cluster::Number;
 use super::history::{History, Object, Version};
@@ -71,7 +71,8 @@ pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Numb
     claims
 }
 
-/// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from when nobody watched.
+/// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from when nobody watched; what
+/// came unwatched is one from then, but not before its pod was.
 pub fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
     let mut spans: Vec<(i64, i64, (IpAddr, u16))> = Vec::new();
     for (_, object) in history.of("endpoint_slice").filter(|(of, _)| *of == cluster) {
@@ -81,10 +82,16 @@ pub fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<
         };
         for (at, version) in object.versions.iter().enumerate() {
             let next = object.versions.get(at + 1).map(backends).unwrap_or_default();
-            let from_ns = claim(0, object, version).early_ns;
-            for backend in backends(version) {
-                let gone_ns = version.unsure_ns.filter(|_| !next.contains(&backend));
-                spans.push((from_ns, gone_ns.unwrap_or(version.to_ns), backend));
+            let Fact::EndpointSlice(slice) = &version.fact else { continue };
+            let early_ns = claim(0, object, version).early_ns;
+            for endpoint in ready(slice).filter(|_| is_of(slice, service)) {
+                let pod = endpoint.pod.as_deref().filter(|_| version.after_ns.is_some());
+                let began_ns = pod.and_then(|pod| started_ns(history, cluster, &slice.namespace, pod));
+                let from_ns = began_ns.unwrap_or(early_ns).min(version.from_ns).max(early_ns);
+                for backend in places(slice, endpoint) {
+                    let gone_ns = version.unsure_ns.filter(|_| !next.contains(&backend));
+                    spans.push((from_ns, gone_ns.unwrap_or(version.to_ns), backend));
+                }
             }
         }
     }
@@ -105,15 +112,27 @@ fn is_of(slice: &EndpointSlice, service: &Service) -> bool {
     slice.namespace == service.namespace && slice.service.as_deref() == Some(&service.name)
 }
 
-/// Endpoints that are not ready get no new connections; one whose state nobody knows counts as ready (the API says so).
 fn backends_of(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, u16)> {
-    let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready != Some(false));
-    let ports: Vec<u16> = slice.ports.iter().map(|port| port.port).collect();
-    ready.flat_map(move |endpoint| {
-        let ports = ports.clone();
-        addresses(&endpoint.addresses)
-            .flat_map(move |ip| ports.clone().into_iter().map(move |port| (ip, port)))
-    })
+    ready(slice).flat_map(|endpoint| places(slice, endpoint))
+}
+
+/// Endpoints that are not ready get no new connections; one whose state nobody knows counts as ready (the API says so).
+fn ready(slice: &EndpointSlice) -> impl Iterator<Item = &Endpoint> {
+    slice.endpoints.iter().filter(|endpoint| endpoint.ready != Some(false))
+}
+
+fn places<'a>(slice: &'a EndpointSlice, endpoint: &'a Endpoint) -> impl Iterator<Item = (IpAddr, u16)> + 'a {
+    addresses(&endpoint.addresses).flat_map(|ip| slice.ports.iter().map(move |port| (ip, port.port)))
+}
+
+/// When the pod of this name that was told of last began, by its own word.
+fn started_ns(history: &History, cluster: &str, namespace: &str, name: &str) -> Option<i64> {
+    let pods = history.of("pod").filter(|(of, _)| *of == cluster);
+    let begun = pods.filter_map(|(_, object)| match &object.versions.last()?.fact {
+        Fact::Pod(pod) if pod.namespace == namespace && pod.name == name => pod.started_ns,
+        _ => None,
+    });
+    begun.max()
 }
 
 /// Those of the texts that are addresses: a service may say `None`.

@@ -475,6 +475,33 @@ mod tests {
     }
 
     #[test]
+    fn what_came_to_serve_unwatched_serves_since_its_pod_began() {
+        let service =
+            Service { uid: "s".into(), namespace: "shop".into(), name: "cart".into(), ..Service::default() };
+        let begun =
+            Pod { name: "a".into(), namespace: "shop".into(), started_ns: Some(12 * SECOND_NS), ..pod("a") };
+        let endpoint =
+            Endpoint { addresses: vec!["10.0.0.1".into()], pod: Some("a".into()), ..Endpoint::default() };
+        let slice = EndpointSlice {
+            uid: "e".into(),
+            namespace: "shop".into(),
+            service: Some("cart".into()),
+            ports: vec![Port { port: 80, ..Port::default() }],
+            endpoints: vec![endpoint],
+            ..EndpointSlice::default()
+        };
+        let facts = [
+            said("n", 1, None, Fact::Service(service)),
+            said("n", 15, Some(5), Fact::Pod(begun)),
+            said("n", 15, Some(5), Fact::EndpointSlice(slice)),
+        ];
+        let cluster = Cluster::new(&History::new(&facts));
+        let ip = "10.0.0.1".parse().expect("an address");
+        let served = |at: i64| cluster.served_at(0, (ip, 80), at * SECOND_NS).is_some();
+        assert_eq!([6, 11, 12, 14, 16].map(served), [false, false, true, true, true]);
+    }
+
+    #[test]
     fn pods_of_the_host_network_own_no_address() {
         let told = cluster(vec![(1, None, Pod { host_network: true, ..pod("host") })]);
         assert_eq!(owners(&told, [1, 5]), [None, None]);

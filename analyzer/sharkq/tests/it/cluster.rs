@@ -39,6 +39,7 @@ fn every_end_is_whose_the_cluster_said_it_was() {
     cluster.complete(&first[4]);
     cluster.delete(first.iter().filter(|pod| pod["role"] != "ingress"));
     let second = cluster.play(GENERATIONS[1], Some(&witness));
+    cluster.mark(&witness);
     cluster.server.start_second();
     cluster.server.down();
     let blind = Instant::now();
@@ -261,6 +262,30 @@ impl Cluster<'_> {
         shop.arg("--ledger").arg(self.desk.at(&format!("ledger-{seed}.ndjson")));
         shop.arg("--uids").arg(uids).arg("--state").arg(self.desk.folder());
         finished(shop.env("BIN", folder()).env("DESK", self.desk.folder()));
+    }
+
+    /// Objects of no traffic: once the witness has told of them, it is known to have watched until now.
+    fn mark(&self, witness: &Witness) {
+        self.server.create("/api/v1/namespaces", &json!({ "metadata": { "name": "marks" } }));
+        let at = |group: &str, plural: &str| format!("{group}/namespaces/marks/{plural}");
+        self.server.create("/api/v1/nodes", &json!({ "metadata": { "name": "mark-node" } }));
+        self.server.create(
+            &at("/api/v1", "pods"),
+            &json!({ "metadata": { "name": "mark-pod" },
+            "spec": { "containers": [{ "name": "main", "image": "shop/app:1" }] } }),
+        );
+        self.server.create(
+            &at("/api/v1", "services"),
+            &json!({ "metadata": { "name": "mark-service" },
+            "spec": { "clusterIP": "10.96.0.99", "ports": [{ "port": 9, "protocol": "TCP" }] } }),
+        );
+        self.server.create(
+            &at("/apis/discovery.k8s.io/v1beta1", "endpointslices"),
+            &json!({
+            "metadata": { "name": "mark", "labels": { "kubernetes.io/service-name": "mark-slice" } },
+            "addressType": "IPv4", "ports": [], "endpoints": [] }),
+        );
+        ["node", "pod", "service", "slice"].iter().for_each(|what| witness.told(&format!("\"mark-{what}\"")));
     }
 
     fn complete(&self, pod: &Value) {
