@@ -65,7 +65,7 @@ impl Processes {
                 self.know(&event, offset_ns);
                 let now = self.look(event.pid, event.start_boottime_ns / TICK_NS);
                 // Asked for each, so that a cgroup is known before its last process is gone.
-                let then = groups.path(event.cgroup_id).map(Membership::of_path);
+                let then = groups.path(event.cgroup_id);
                 let Some(process) = self.live.get_mut(&event.pid) else { return };
                 process.cmdline = arguments.as_deref().map(cmdline);
                 // A program that starts itself again is what it was.
@@ -80,6 +80,7 @@ impl Processes {
                     }
                     // It is over already; the kernel told where it was, though in version 2 only.
                     None => {
+                        let then = then.map(Membership::of_path);
                         if let Some(then) = then.filter(|then| then.container_id.is_some()) {
                             (process.group, process.netns) = (then, None);
                         }
