@@ -10,6 +10,7 @@ pub mod join;
 pub mod names;
 pub mod nat;
 pub mod numbers;
+pub mod parties;
 pub mod policies;
 pub mod rows;
 pub mod sockets;
@@ -29,7 +30,7 @@ use self::history::History;
 use self::names::Names;
 use self::nat::Links;
 use self::rows::Rows;
-use self::sockets::{Endpoint, Found, Owner, Place, Site, Socket, Sockets};
+use self::sockets::{Endpoint, Found, Owner, Site, Sockets};
 use crate::source::Sources;
 
 /// All that is known of who was who.
@@ -79,38 +80,6 @@ pub struct Identity<'a> {
     pub kind: Option<&'static str>,
     /// How that is proven.
     pub proof: Option<&'static str>,
-}
-
-/// A conversation as packets show it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Talk {
-    /// Where it was recorded.
-    pub site: Site,
-    /// IP protocol.
-    pub protocol: u8,
-    /// Who asked.
-    pub src: Place,
-    /// Who was asked.
-    pub dst: Place,
-    /// First packet.
-    pub start_ns: i64,
-}
-
-/// Both ends of a conversation.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Parties<'a> {
-    /// Who asked.
-    pub src: Identity<'a>,
-    /// Who was asked.
-    pub dst: Identity<'a>,
-    /// Address of the destination on the other side of an address translation.
-    pub nat: Option<Place>,
-    /// By which socket both sides of a translation are known, seen from the caller's side.
-    pub before: Option<u64>,
-    /// The same, seen from the backend's: by its own socket, and by the caller's.
-    pub after: [Option<u64>; 2],
-    /// The sockets with just these ends.
-    pub sockets: [Option<u64>; 2],
 }
 
 impl Identities {
@@ -279,86 +248,6 @@ impl Identities {
             proof: Some("static"),
             ..who
         }
-    }
-
-    /// Both ends of a conversation when it began, also where the address that was asked leads to another.
-    pub fn parties(&self, talk: &Talk) -> Parties<'_> {
-        let Talk { site, protocol, src, dst, start_ns } = *talk;
-        let [asking, asked] =
-            [(src, dst), (dst, src)].map(|(local, peer)| Endpoint { protocol, local, peer });
-        let caller = self.socket(site, &asking, start_ns);
-        let callee = self.socket(site, &asked, start_ns);
-        let mut parties = Parties {
-            src: self.by_socket(caller, site, &asking, start_ns),
-            dst: self.by_socket(callee, site, &asked, start_ns),
-            sockets: [(caller, dst), (callee, src)].map(|(found, peer)| {
-                let socket = found?.socket;
-                (socket.peer == Some(peer)).then_some(socket.id)
-            }),
-            ..Parties::default()
-        };
-        if parties.src.service.is_none() {
-            let service = self.cluster.serving_at(site.cluster, src.0, start_ns);
-            parties.src.service = service.map(|service| service.name.as_str());
-        }
-        let caller = caller.map(|found| found.socket);
-        let accepted = callee.map(|found| found.socket).filter(|socket| socket.peer == Some(src));
-        parties.after[0] = accepted.map(|socket| socket.id);
-        if let Some(dialled) = self.dialled(talk, caller, accepted) {
-            parties.nat = Some(dialled);
-            parties.after[1] = caller.map(|socket| socket.id);
-            if let Some(service) = self.cluster.service_at(site.cluster, dialled, start_ns) {
-                parties.dst.service = Some(&service.name);
-            }
-        } else if callee.is_none() {
-            self.follow(talk, caller, &mut parties);
-        }
-        // A socket without a fixed peer does not say what it dialled: the other side does, if it was recorded.
-        let served = || self.cluster.served_at(site.cluster, dst, start_ns).is_some();
-        if let Some(caller) =
-            caller.filter(|socket| socket.peer.is_none() && socket.asks_anybody() && served())
-        {
-            parties.after[1] = Some(caller.id);
-        }
-        parties
-    }
-
-    /// Who answered at an address that is nobody's own: the backend that the kernel led the conversation to, if that is proven. Each
-    /// proof is a socket by which the conversation is found again on its other side.
-    fn follow<'a>(&'a self, talk: &Talk, caller: Option<&'a Socket>, parties: &mut Parties<'a>) {
-        let Talk { site, protocol, src, dst, start_ns } = *talk;
-        let service = self.cluster.service_at(site.cluster, dst, start_ns);
-        let known = service.map(|service| service.backends_at(start_ns)).unwrap_or_default();
-        let accepted = self.sockets.translated(site.cluster, protocol, src, dst, start_ns);
-        // Where the service's backends are known, it must have been one of them.
-        let accepted = accepted.filter(|socket| known.is_empty() || known.contains(&socket.local()));
-        let only = || {
-            let caller = caller.filter(|socket| socket.peer.is_none_or(|peer| peer == dst))?;
-            Some((service?.only_backend_at(dst.1, start_ns)?, caller.id))
-        };
-        let Some((backend, proof)) = accepted.map(|socket| (socket.local(), socket.id)).or_else(only) else {
-            return;
-        };
-        let answering = Endpoint { protocol, local: backend, peer: src };
-        let who = self.at(site, &answering, start_ns);
-        let said = parties.dst;
-        parties.nat = Some(backend);
-        parties.before = Some(proof);
-        parties.dst = Identity {
-            service: said.service.or(service.map(|service| service.name.as_str())).or(who.service),
-            namespace: said.namespace.or(who.namespace),
-            kind: Some("service"),
-            ..who
-        };
-    }
-
-    /// What the caller dialled, if that was not the address that was reached.
-    fn dialled(&self, talk: &Talk, caller: Option<&Socket>, accepted: Option<&Socket>) -> Option<Place> {
-        let peer = caller.filter(|socket| socket.asks())?.peer.filter(|peer| *peer != talk.dst)?;
-        let service = self.cluster.service_at(talk.site.cluster, peer, talk.start_ns);
-        let by_service = service.is_some_and(|service| service.has_backend(talk.dst, talk.start_ns));
-        let by_socket = accepted.is_some_and(|socket| socket.local() == talk.dst);
-        (by_service || by_socket).then_some(peer)
     }
 }
 

@@ -325,11 +325,6 @@ impl ServiceNames {
         let only = there.next()?;
         there.all(|other| other == only).then_some(*only)
     }
-
-    /// Whether this was one of its backends.
-    pub fn has_backend(&self, backend: (IpAddr, u16), ts_ns: i64) -> bool {
-        self.backends_at(ts_ns).contains(&backend)
-    }
 }
 
 #[cfg(test)]

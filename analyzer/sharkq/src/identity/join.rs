@@ -12,7 +12,8 @@ use shark_dissect::rows::Batch;
 use shark_schema::table::Table;
 
 use super::names::Names;
-use super::{Identities, Identity, Parties, Talk};
+use super::parties::{Parties, Talk};
+use super::{Identities, Identity};
 
 /// A row's parties, with the names they had for each other.
 #[derive(Clone, Copy, Default)]

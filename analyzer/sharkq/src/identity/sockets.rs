@@ -354,16 +354,31 @@ impl Sockets {
         open.or(next)
     }
 
+    /// Sockets that dialled from an address and port and were open then, of the node on which the packets were seen; of others only
+    /// where it had none.
+    pub fn dialling(&self, site: Site, end: &Endpoint, ts_ns: i64) -> impl Iterator<Item = &Socket> {
+        let listed = self.by_local.get(&(site.cluster, end.protocol, end.local));
+        let open = move |is_here: bool, clocks_ns| {
+            let all = listed.iter().map(|&at| self.get(at));
+            let of = all.filter(move |socket| (socket.node == site.node) == is_here && socket.asks());
+            of.filter(move |socket| socket.is_open(ts_ns, clocks_ns)).take(MOST)
+        };
+        let mut here = open(true, ONE_CLOCK_NS).peekable();
+        let is_known = here.peek().is_some();
+        let elsewhere = (!is_known && !end.local.0.is_loopback()).then(|| open(false, CLOCKS_NS));
+        here.chain(elsewhere.into_iter().flatten())
+    }
+
     /// The only socket that was accepted from there at that time, at another address than the one that was dialled: the kernel
-    /// translated it on the way.
+    /// translated it on the way. `leads` says of an address whether what was dialled leads there, as far as that is known.
     pub fn translated(
         &self,
         cluster: u16,
-        protocol: u8,
-        from: Place,
-        dialled: Place,
+        end: &Endpoint,
         ts_ns: i64,
+        leads: impl Fn(Place) -> Option<bool>,
     ) -> Option<&Socket> {
+        let Endpoint { protocol, local: from, peer: dialled } = *end;
         let listed = self.accepted_from.get(&(cluster, protocol, from));
         let mut found = listed.iter().map(|&at| self.get(at)).filter(|socket| {
             let latest_ns = ts_ns.saturating_add(BACKLOG_NS);
@@ -371,10 +386,20 @@ impl Sockets {
             let began = socket.from_ns == i64::MIN || socket.from_ns >= ts_ns.saturating_sub(CLOCKS_NS);
             // What the caller dialled itself was not translated.
             let direct = (cluster, protocol, from, socket.local);
-            is_then && began && socket.local != dialled && self.by_tuple.get(&direct).is_empty()
+            let may_be = is_then && began && socket.local != dialled && self.by_tuple.get(&direct).is_empty();
+            may_be && leads(socket.local).unwrap_or_else(|| !self.may_answer_another(socket, from, dialled))
         });
         let only = found.next()?;
         found.all(|other| other.local == only.local).then_some(only)
+    }
+
+    /// Whether somebody dialled something else from there when a socket was accepted: ports are used again at once.
+    fn may_answer_another(&self, accepted: &Socket, from: Place, dialled: Place) -> bool {
+        let listed = self.by_local.get(&(accepted.cluster, accepted.protocol, from));
+        let dialling = listed.iter().map(|&at| self.get(at)).filter(|socket| socket.asks());
+        dialling
+            .filter(|socket| socket.peer.is_some_and(|peer| peer != dialled))
+            .any(|socket| socket.is_open(accepted.from_ns, CLOCKS_NS))
     }
 
     /// The pod whose network namespace had the address, where that was one and of this pod only.
@@ -426,6 +451,11 @@ impl Socket {
     fn is_open(&self, ts_ns: i64, clocks_ns: i64) -> bool {
         let late_ns = if self.op == Op::Listen { clocks_ns } else { CLOCKS_NS };
         self.from_ns <= ts_ns.saturating_add(late_ns) && self.to_ns >= ts_ns.saturating_sub(clocks_ns)
+    }
+
+    /// How far from its begin a time is.
+    pub fn distance_ns(&self, ts_ns: i64) -> u64 {
+        self.from_ns.abs_diff(ts_ns)
     }
 
     /// This end of its connection.

@@ -90,7 +90,7 @@ fn a_server_name_names_the_destination() {
     let by_socket = lines.map(|line| line.replacen(" sni ", " socket ", 1).replacen(" dns ", " socket ", 1));
     assert_eq!(named(&snapshot, 443), by_socket.map(|line| line.replacen(" none ", " socket ", 1)));
     tshark_reads_the_same(&desk, alone);
-    plaintext_is_never_targeted(&desk, &snapshot, ["--since", "5s"], "recorded without --tls");
+    plaintext_is_never_targeted(&desk, &snapshot, ["--since", "1s"], "recorded without --tls");
 }
 
 fn tshark_reads_the_same(desk: &Desk, capture: &Path) {
