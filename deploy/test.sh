@@ -75,5 +75,5 @@ if cargo nextest --version >/dev/null 2>&1; then
   [ $# -gt 0 ] || cargo test --locked --workspace --doc
 else
   # One at a time, as .config/nextest.toml has it for those that need it.
-  RUST_TEST_THREADS=1 cargo test --locked --workspace "$@"
+  RUST_TEST_THREADS=1 cargo test --no-fail-fast --locked --workspace "$@"
 fi

@@ -188,16 +188,15 @@ fn blind(sources: &Sources, buckets: &Buckets) -> Vec<(String, String, i64, &'st
         });
         let evictions: Vec<&Evicted> =
             evictions.filter(|evicted| !here.contains(evicted.segment.as_str())).collect();
-        let span = wanted.map(|window| (window.from_ns, window.to_ns)).or_else(|| {
-            let first = evictions.iter().filter_map(|evicted| evicted.min_ns).min();
-            Some((first.or(seen.first().copied())?, seen.last().copied()?))
-        });
+        let evicted = evictions.iter().filter_map(|evicted| evicted.min_ns).min();
+        let span = wanted
+            .map(|window| (window.from_ns, window.to_ns))
+            .or_else(|| Some((evicted.or(seen.first().copied())?, seen.last().copied()?)));
         let Some((from_ns, to_ns)) = span else { continue };
         let is_replay =
             facts.iter().any(|record| matches!(&record.fact, Fact::Start(start) if start.replay.is_some()));
         // A window may reach back for years: only what a recorder was there for is told bucket by bucket.
         let logged = facts.iter().map(|record| record.ts_ns).min().or(seen.first().copied());
-        let evicted = evictions.iter().filter_map(|evicted| evicted.min_ns).min();
         let began_ns = logged.into_iter().chain(evicted).min().unwrap_or(from_ns);
         let mut bucket_ns = from_ns.max(began_ns).div_euclid(BUCKET_NS) * BUCKET_NS;
         while bucket_ns <= to_ns {

@@ -321,7 +321,8 @@ fn explain(error: &DataFusionError) -> String {
         };
         return format!("that is not SQL: {text}");
     }
-    let text = error.strip_backtrace();
+    // What was being done is said around it.
+    let text = error.find_root().message();
     let text = text.lines().next().unwrap_or_default();
     if let Some(name) = text.split("table '").nth(1).and_then(|rest| rest.split('\'').next())
         && text.ends_with("not found")

@@ -286,7 +286,7 @@ fn without_the_right_packets_are_recorded_and_plaintext_is_said_to_be_missing() 
         }
         assert_eq!(net.send(0, 50, 100, 0).join().unwrap(), 50);
         thread::sleep(Duration::from_millis(300));
-        run("kill", &["-TERM", &child.id().to_string()]);
+        run("sh", &["-c", &format!("kill -TERM {}", child.id())]);
         assert!(child.wait().unwrap().success());
         let tls = feature(&ring, "tls");
         assert_eq!((tls.on, tls.cause), (false, Some(OffCause::Refused)), "{dropped}: {tls:?}");

@@ -402,7 +402,7 @@ impl Drop for Pods {
     fn drop(&mut self) {
         for group in &self.groups {
             for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
-                let _ = Command::new("kill").args(["-9", pid]).status();
+                let _ = Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status();
             }
             for _ in 0..50 {
                 if fs::remove_dir(group).is_ok() {

@@ -46,6 +46,8 @@ table! {
         src_container: Text [otel = "k8s.container.name"],
         /// Availability zone of the node.
         src_zone: Text [otel = "cloud.availability_zone"],
+        /// Labels of its pod when the flow began; NULL without a pod, or where they changed while nobody watched.
+        src_labels: TextMap [otel = "k8s.pod.label.<k>", kfl = "src.labels", hubble = "source.labels"],
         /// Name from passive DNS.
         src_dns: Text [kfl = "src.dns", hubble = "source_names"],
         /// Executable name (eBPF).
@@ -76,6 +78,8 @@ table! {
         dst_container: Text [otel = "k8s.container.name"],
         /// Availability zone of the node.
         dst_zone: Text [otel = "cloud.availability_zone"],
+        /// Labels of its pod when the flow began; NULL without a pod, or where they changed while nobody watched.
+        dst_labels: TextMap [otel = "k8s.pod.label.<k>", kfl = "dst.labels", hubble = "destination.labels"],
         /// Name from passive DNS; else the one that the client asked for when it began TLS (SNI).
         dst_dns: Text [kfl = "dst.dns", hubble = "destination_names"],
         /// Executable name (eBPF).

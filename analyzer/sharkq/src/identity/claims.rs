@@ -1,6 +1,7 @@
 //! When whom an address belonged to, object by object. In: the versions of a pod, a service or a node. Out: claims on addresses. A
 //! claim never reaches into a time of which nobody knows, unless the object was the same before and after.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use shark_schema::identity::{Endpoint, EndpointSlice, Fact, Service};
@@ -73,7 +74,12 @@ pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Numb
 
 /// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from when nobody watched; what
 /// came unwatched is one from then, but not before its pod was.
-pub fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
+pub fn endpoints_of(
+    history: &History,
+    begun: &Begun<'_>,
+    cluster: &str,
+    service: &Service,
+) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
     let mut spans: Vec<(i64, i64, (IpAddr, u16))> = Vec::new();
     for (_, object) in history.of("endpoint_slice").filter(|(of, _)| *of == cluster) {
         let backends = |version: &Version| match &version.fact {
@@ -86,8 +92,8 @@ pub fn endpoints_of(history: &History, cluster: &str, service: &Service) -> Vec<
             let early_ns = claim(0, object, version).early_ns;
             for endpoint in ready(slice).filter(|_| is_of(slice, service)) {
                 let pod = endpoint.pod.as_deref().filter(|_| version.after_ns.is_some());
-                let began_ns = pod.and_then(|pod| started_ns(history, cluster, &slice.namespace, pod));
-                let from_ns = began_ns.unwrap_or(early_ns).min(version.from_ns).max(early_ns);
+                let began_ns = pod.and_then(|pod| begun.get(&(cluster, slice.namespace.as_str(), pod)));
+                let from_ns = began_ns.copied().unwrap_or(early_ns).min(version.from_ns).max(early_ns);
                 for backend in places(slice, endpoint) {
                     let gone_ns = version.unsure_ns.filter(|_| !next.contains(&backend));
                     spans.push((from_ns, gone_ns.unwrap_or(version.to_ns), backend));
@@ -125,14 +131,19 @@ fn places<'a>(slice: &'a EndpointSlice, endpoint: &'a Endpoint) -> impl Iterator
     addresses(&endpoint.addresses).flat_map(|ip| slice.ports.iter().map(move |port| (ip, port.port)))
 }
 
-/// When the pod of this name that was told of last began, by its own word.
-fn started_ns(history: &History, cluster: &str, namespace: &str, name: &str) -> Option<i64> {
-    let pods = history.of("pod").filter(|(of, _)| *of == cluster);
-    let begun = pods.filter_map(|(_, object)| match &object.versions.last()?.fact {
-        Fact::Pod(pod) if pod.namespace == namespace && pod.name == name => pod.started_ns,
-        _ => None,
-    });
-    begun.max()
+/// When pods began, by their own word; of several of one cluster, namespace and name the last.
+pub type Begun<'a> = HashMap<(&'a str, &'a str, &'a str), i64>;
+
+/// Of all pods.
+pub fn begun(history: &History) -> Begun<'_> {
+    let mut begun = Begun::new();
+    for (cluster, object) in history.of("pod") {
+        let Some(Fact::Pod(pod)) = object.versions.last().map(|last| &last.fact) else { continue };
+        let Some(started_ns) = pod.started_ns else { continue };
+        let last_ns = begun.entry((cluster, &pod.namespace, &pod.name)).or_insert(started_ns);
+        *last_ns = started_ns.max(*last_ns);
+    }
+    begun
 }
 
 /// Those of the texts that are addresses: a service may say `None`.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use shark_schema::identity::{Fact, NodeObject, Pod, Port};
 
-use super::claims::{addresses, claim, claims_of_pod, endpoints_of};
-use super::history::History;
+use super::claims::{addresses, begun, claim, claims_of_pod, endpoints_of};
+use super::history::{History, Object};
 use super::timeline::{Claim, Conflict, OPEN, Timeline};
 
 /// Number of an object in its list.
@@ -54,7 +54,7 @@ pub struct AddressConflict {
     pub conflict: Conflict<Number>,
 }
 
-/// What does not change of a pod.
+/// What is known of a pod.
 pub struct PodNames {
     /// UID.
     pub uid: String,
@@ -72,6 +72,15 @@ pub struct PodNames {
     pub container: Option<String>,
     /// Shares the node's addresses.
     pub host_network: bool,
+    /// Each holds until the next.
+    labels: Vec<Labels>,
+}
+
+struct Labels {
+    from_ns: i64,
+    /// They may have become so at any time after this.
+    after_ns: i64,
+    labels: BTreeMap<String, String>,
 }
 
 /// A service with its backends over time.
@@ -215,7 +224,7 @@ impl Cluster {
             }
             let zone =
                 last.node.as_deref().and_then(|node| self.node(node)).and_then(|node| node.zone.clone());
-            self.pods.push(PodNames::new(last, zone));
+            self.pods.push(PodNames::new(last, zone, labels_of(object)));
             for (ip, claim) in claims_of_pod(number, object) {
                 claims.entry((cluster, ip)).or_default().push(claim);
             }
@@ -231,6 +240,7 @@ impl Cluster {
         let mut by_port: BTreeMap<(u16, u16), Vec<Claim<Number>>> = BTreeMap::new();
         let mut by_pod: BTreeMap<Address, Vec<Claim<Number>>> = BTreeMap::new();
         let mut by_backend: BTreeMap<(u16, IpAddr, u16), Vec<Claim<Number>>> = BTreeMap::new();
+        let begun = begun(history);
         for (name, object) in history.of("service") {
             let cluster = self.cluster_number(name);
             let Some(Fact::Service(last)) = object.versions.last().map(|last| &last.fact) else { continue };
@@ -245,7 +255,7 @@ impl Cluster {
                     by_port.entry((cluster, port)).or_default().push(claim);
                 }
             }
-            let endpoints = endpoints_of(history, name, last);
+            let endpoints = endpoints_of(history, &begun, name, last);
             for (at, (from_ns, backends)) in endpoints.iter().enumerate() {
                 let to_ns = endpoints.get(at + 1).map_or(OPEN, |next| next.0);
                 for (ip, port) in backends {
@@ -287,7 +297,7 @@ impl Cluster {
 }
 
 impl PodNames {
-    fn new(pod: &Pod, zone: Option<String>) -> PodNames {
+    fn new(pod: &Pod, zone: Option<String>, labels: Vec<Labels>) -> PodNames {
         let own = ("Pod".to_owned(), pod.name.clone());
         let workload = pod.owners.last().map_or(own, |owner| (owner.kind.clone(), owner.name.clone()));
         let container = match pod.containers.as_slice() {
@@ -303,8 +313,29 @@ impl PodNames {
             zone,
             container,
             host_network: pod.host_network,
+            labels,
         }
     }
+
+    /// Its labels at a time; of the time before anybody told of it those that it was first told with.
+    pub fn labels_at(&self, ts_ns: i64) -> Option<&BTreeMap<String, String>> {
+        let next = self.labels.partition_point(|labels| labels.from_ns <= ts_ns);
+        let is_unsure = next > 0 && self.labels.get(next).is_some_and(|later| later.after_ns <= ts_ns);
+        let known = self.labels.get(next.saturating_sub(1)).filter(|_| !is_unsure)?;
+        Some(&known.labels)
+    }
+}
+
+fn labels_of(pod: &Object) -> Vec<Labels> {
+    let mut changes: Vec<Labels> = Vec::new();
+    for version in &pod.versions {
+        let Fact::Pod(pod) = &version.fact else { continue };
+        if changes.last().is_none_or(|last| last.labels != pod.labels) {
+            let after_ns = version.after_ns.unwrap_or(version.from_ns);
+            changes.push(Labels { from_ns: version.from_ns, after_ns, labels: pod.labels.clone() });
+        }
+    }
+    changes
 }
 
 impl ServiceNames {
@@ -395,6 +426,20 @@ mod tests {
         let gone = Pod { deleted: true, ..changed.clone() };
         let told = cluster(vec![(1, None, pod("a")), (9, Some(5), changed), (20, Some(15), gone)]);
         assert_eq!(owners(&told, [4, 7, 14, 15, 18]), [Some("a"), Some("a"), Some("a"), None, None]);
+    }
+
+    #[test]
+    fn labels_are_those_of_the_time() {
+        let labelled = |app: &str| Pod { labels: [("app".into(), app.into())].into(), ..pod("a") };
+        let (one, two, three) = (labelled("one"), labelled("two"), labelled("three"));
+        let restarted = Pod { restarts: 1, ..two.clone() };
+        let told =
+            cluster(vec![(3, None, one), (5, None, two), (7, Some(6), restarted), (12, Some(9), three)]);
+        let at = |second: i64| Some(told.pod("a")?.labels_at(second * SECOND_NS)?["app"].as_str());
+        assert_eq!([1, 3, 4].map(at), [Some("one"); 3]);
+        assert_eq!([5, 6, 8].map(at), [Some("two"); 3]);
+        // They changed at a time when nobody watched.
+        assert_eq!([9, 11, 12].map(at), [None, None, Some("three")]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Names into rows. In: rows of flows and calls with the start of each one's flow. Out: the same rows with both ends named as of
 //! that start. One look-up a conversation, none a packet; nothing but the columns themselves is allocated.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Int32Type, SchemaRef};
 use shark_dissect::rows::Batch;
+use shark_schema::cell::{Cell, TextMap};
 use shark_schema::table::Table;
 
 use super::names::Names;
@@ -94,6 +96,11 @@ pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identi
         let both = |named: &Named<'_>| Some(of(&named.parties.src)? != of(&named.parties.dst)?);
         Arc::new(named.iter().map(both).collect::<BooleanArray>())
     };
+    if schema.column_with_name("src_labels").is_some() {
+        for (end, name) in ["src_labels", "dst_labels"].into_iter().enumerate() {
+            set(name, &|| pod_labels(&batch, &named, end, identities));
+        }
+    }
     set("is_cross_namespace", &|| differ(|who| who.namespace));
     set("is_cross_zone", &|| differ(|who| who.zone));
     set("community_pair", &|| labels(&named));
@@ -175,6 +182,20 @@ fn labels(named: &[Named<'_>]) -> ArrayRef {
         labels.append_option(workloads.map(|(src, dst)| format!("{src} -> {dst}")));
     }
     Arc::new(labels.finish())
+}
+
+/// Labels of the pods of one end.
+fn pod_labels(batch: &Batch, named: &[Named<'_>], end: usize, identities: &Identities) -> ArrayRef {
+    let of = |(Named { parties, .. }, start_ns): (&Named<'_>, &i64)| {
+        let pod = identities.cluster.pod([parties.src, parties.dst][end].pod_uid?)?;
+        Some(pod.labels_at(*start_ns)?.iter().map(|(name, value)| (name.into(), value.into())).collect())
+    };
+    let mut labels = TextMap::builder();
+    for of in named.iter().zip(&batch.flow_starts_ns).map(of) {
+        let of: Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> = of;
+        TextMap::append(&mut labels, of.as_deref());
+    }
+    TextMap::finish(&mut labels)
 }
 
 /// Whose node it was seen on, unless the row knows better. Where both ends were on it, only the side of an address translation

@@ -127,7 +127,7 @@ impl Witness {
     }
 
     fn stop(mut self) {
-        finished(within(5, "kill").args(["-TERM", &self.child.id().to_string()]));
+        finished(within(5, "sh").args(["-c", &format!("kill -TERM {}", self.child.id())]));
         assert!(self.child.wait().expect("it ends").success());
     }
 }
@@ -370,6 +370,12 @@ fn objects_are_rows(desk: &Desk, snapshot: &Path) {
     let names: Vec<&str> = services.iter().map(|row| text(row, "name")).collect();
     assert_eq!(names, ["cart", "coredns", "front", "payment"]);
     assert_eq!(count("SELECT count(DISTINCT name) FROM nodes WHERE name = 'n1' AND zone = 'z1'"), 1);
+    let labelled = |op: &str| {
+        let of = |end: &str| format!("({end}_pod IS NOT NULL AND {end}_labels['app'] {op} {end}_workload)");
+        count(&format!("SELECT count(*) FROM flows WHERE {} OR {}", of("src"), of("dst")))
+    };
+    assert_eq!(labelled("IS DISTINCT FROM"), 0);
+    assert!(labelled("=") > 1_000);
     let event = "SELECT count(*) FROM k8s_events WHERE reason = 'Completed' AND kind = 'Pod' AND name LIKE 'ingress-%'";
     assert_eq!(count(event), 1);
     assert_eq!(

@@ -47,6 +47,11 @@ const STATEMENTS: &[(&str, &str)] = &[
         "insert into http select * from http",
         "a recording is only asked, never changed: Insert Into is refused",
     ),
+    (
+        "select 1 from http where host or method",
+        "Cannot infer common argument type for logical boolean operation Utf8 OR Utf8",
+    ),
+    ("select 1 / 0", "Divide by zero error"),
     ("delete from http", "a recording is only asked, never changed: Delete is refused"),
     ("copy http to 'x.csv'", "a recording is only asked, never changed: COPY is refused"),
 ];

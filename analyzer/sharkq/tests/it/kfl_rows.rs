@@ -163,6 +163,19 @@ fn known(text: &'static str) -> Option<&'static str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
+/// Labels of its pod.
+fn labels([_, workload, pod, ..]: Peer) -> Option<Vec<(Cow<'static, str>, Cow<'static, str>)>> {
+    let labels: &[(&str, &str)] = match workload {
+        _ if pod.is_empty() => return None,
+        "payments" => &[("app", "payments"), ("tier", "backend"), ("version", "canary")],
+        "web" => &[("app", "checkout"), ("version", "v2")],
+        "orders" => &[("app", "checkout"), ("tier", "middle"), ("version", "v1")],
+        "users" => &[("tier", "backend"), ("version", "canary")],
+        _ => &[],
+    };
+    Some(labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+}
+
 impl Flow {
     fn new(number: usize, chance: &mut Chance) -> Flow {
         Flow {
@@ -212,6 +225,7 @@ impl Flow {
             src_workload_kind: known(self.src[1]).map(|_| chance.pick(&["Deployment", "StatefulSet"])),
             src_container: known(self.src[1]),
             src_zone: Some(zones[0]),
+            src_labels: labels(self.src).as_deref(),
             src_dns: known(self.src[7]),
             src_process: known(self.src[6]),
             src_identity: Some(if self.src[0].is_empty() { "none" } else { "ip_interval" }),
@@ -224,6 +238,7 @@ impl Flow {
             dst_workload_kind: known(self.dst[1]).map(|_| chance.pick(&["Deployment", "StatefulSet"])),
             dst_container: known(self.dst[1]),
             dst_zone: Some(zones[1]),
+            dst_labels: labels(self.dst).as_deref(),
             dst_dns: known(self.dst[7]),
             dst_process: known(self.dst[6]),
             dst_identity: chance.pick(&[Some("socket"), Some("none"), None]),

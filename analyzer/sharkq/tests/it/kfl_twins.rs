@@ -43,8 +43,6 @@ fn each_text_selects_what_its_twin_selects() {
         "tlsx",
         "ws-frames",
         "gql-operation",
-        "labels",
-        "labels-get",
         "annotations",
         "tcp-metrics",
         "tcp-payload",
@@ -77,8 +75,6 @@ fn published_examples_select_what_their_twins_select() {
             "no table for radius yet: 1",
             "no table for redis yet: 13",
             "no table for tlsx yet: 4",
-            "nothing recorded says local_labels yet: 4",
-            "nothing recorded says remote_labels yet: 1",
         ]
     );
 }
