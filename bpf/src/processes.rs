@@ -23,6 +23,8 @@ pub struct Event {
     pub uid: u32,
     /// Of cgroup v2; 1 is its root.
     pub cgroup_id: u64,
+    /// Inode of its network namespace; None for one that has none any more.
+    pub netns: Option<u32>,
     pub comm: String,
 }
 
@@ -103,6 +105,7 @@ impl Event {
             parent: u32_at(28),
             uid: u32_at(32),
             cgroup_id: u64_at(16),
+            netns: Some(u32_at(44)).filter(|netns| *netns != 0),
             comm: text(&head[48..]),
         })
     }

@@ -33,6 +33,7 @@ enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_FIN_WAIT1, TCP_FIN_W
 
 struct ns_common { __u32 inum; } CORE;
 struct net { struct ns_common ns; } CORE;
+struct nsproxy { struct net *net_ns; } CORE;
 typedef struct { struct net *net; } possible_net_t;
 struct in6_addr { union { __u32 u6_addr32[4]; } in6_u; } CORE;
 struct sock_common {
@@ -68,6 +69,7 @@ struct task_struct {
     struct cred *cred;
     struct mm_struct *mm;
     struct signal_struct *signal;
+    struct nsproxy *nsproxy;
     char comm[16];
 } CORE;
 struct linux_binprm { const char *filename; } CORE;

@@ -18,7 +18,8 @@ struct event {
     __s32 exit_status; // as wait(2) gives it
     __u16 args_bytes;
     __u8 kind;
-    __u8 unused[5];
+    __u8 unused;
+    __u32 netns;
     char comm[16];
 };
 
@@ -47,6 +48,9 @@ INLINE void describe(struct event *event, struct task_struct *task, int kind)
     struct cgroup *group = READ(groups, dfl_cgrp);
     struct kernfs_node *node = READ(group, kn);
     event->cgroup_id = READ(node, id);
+    struct nsproxy *spaces = READ(task, nsproxy);
+    struct net *net = READ(spaces, net_ns);
+    event->netns = READ(net, ns.inum);
     bpf_probe_read_kernel(event->comm, sizeof(event->comm), __builtin_preserve_access_index(&task->comm));
 }
 

@@ -76,14 +76,15 @@ impl Processes {
                     Some(now) => {
                         process.exe = now.exe.or(process.exe.take());
                         process.group = now.group;
-                        process.netns = now.netns.or(process.netns);
+                        process.netns = now.netns.or(event.netns);
                     }
                     // It is over already; the kernel told where it was, though in version 2 only.
                     None => {
                         let then = then.map(Membership::of_path);
                         if let Some(then) = then.filter(|then| then.container_id.is_some()) {
-                            (process.group, process.netns) = (then, None);
+                            process.group = then;
                         }
+                        process.netns = event.netns;
                     }
                 }
                 process.uid = Some(event.uid);
@@ -107,6 +108,7 @@ impl Processes {
             comm: event.comm.clone(),
             uid: Some(event.uid),
             cgroup_id: Some(event.cgroup_id),
+            netns: event.netns.or(parent.netns),
             changed: true,
             ..parent
         };
@@ -291,6 +293,7 @@ mod tests {
             parent: 7,
             uid: 0,
             cgroup_id: 1,
+            netns: None,
             comm: "a".to_owned(),
         };
         processes.hear(event(Kind::Forked), 0, &mut groups);

@@ -102,7 +102,7 @@ fn every_socket_has_its_process_container_and_pod() {
 }
 
 #[test]
-fn a_process_that_was_over_before_anybody_looked_has_its_container_and_pod() {
+fn a_process_that_was_over_before_anybody_looked_has_its_container_pod_and_network() {
     let Some(net) = Net::new() else { return };
     let Some(pods) = Pods::new(&net) else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ fn a_process_that_was_over_before_anybody_looked_has_its_container_and_pod() {
     pods.is_of(process, 1);
     assert!(process["cmdline"].as_str().unwrap().contains("again -c \nimport socket"), "{process:?}");
     assert!(process["exe"].as_str().unwrap().contains("python3"), "{process:?}");
-    assert!(!process.contains_key("netns"), "nobody could know: {process:?}");
+    assert_eq!((&socket["netns"], &process["netns"]), (&pods.netns.into(), &pods.netns.into()));
 }
 
 #[test]
