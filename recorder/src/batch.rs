@@ -106,7 +106,8 @@ impl Source {
         self.free.try_recv().ok()
     }
 
-    /// Waits for a free buffer; only a replay, which loses nothing by waiting, may do so. None when the writer is gone.
+    /// Waits for a free buffer; only who loses nothing by waiting may do so: a replay, and the last words of a lane. None when the
+    /// writer is gone.
     pub fn wait(&self) -> Option<Batch> {
         self.free.recv().ok()
     }

@@ -166,7 +166,7 @@ impl Lane {
         self.starved = false;
         let batch = match self.current.take() {
             Some(batch) => Some(batch),
-            None if self.members.iter().all(|member| member.losses == member.nothing()) => return true,
+            None if self.is_told() => return true,
             None => self.take(source, now_ns),
         };
         // Without a buffer the losses wait for the next one.
@@ -179,6 +179,17 @@ impl Lane {
             member.tally = None;
         }
         source.send(batch)
+    }
+
+    /// Whether the writer has been given everything; losses wait where there was no free buffer for them.
+    pub fn is_told(&self) -> bool {
+        self.current.is_none() && self.members.iter().all(|member| member.losses == member.nothing())
+    }
+
+    /// Gives the writer the last there is. Nothing comes after it, so it waits for a buffer.
+    pub fn settle(&mut self, source: &Source, now_ns: i64) {
+        self.patient = true;
+        self.hand_over(source, now_ns);
     }
 
     /// Whether the current batch is of the right 10 s and has room for the packet.
@@ -218,5 +229,37 @@ impl Member {
             batch.tallies.len() - 1
         });
         &mut batch.tallies[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::batch::circle;
+
+    #[test]
+    fn the_last_losses_wait_for_a_buffer() {
+        let (source, sink) = circle(1, 4096);
+        let mut lane = Lane::new(u32::MAX, false);
+        let place = lane.add(3);
+        lane.ask(place);
+        let busy = source.try_take().unwrap();
+        lane.kernel_lost(&KernelCounters { received: 7, dropped: 2, freezes: 1 });
+        assert!(lane.hand_over(&source, 0) && !lane.is_told());
+        let writer = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            sink.give_back(busy);
+            sink.receive(Duration::from_secs(1)).unwrap()
+        });
+        lane.settle(&source, 0);
+        let batch = writer.join().unwrap();
+        assert!(lane.is_told());
+        let told = (batch.tallies[0].interface, batch.tallies[0].losses);
+        let losses =
+            Losses { kernel_received: Some(7), kernel_dropped: 2, ring_freezes: 1, ..Losses::default() };
+        assert_eq!(told, (3, losses));
     }
 }

@@ -162,14 +162,19 @@ impl Line {
         true
     }
 
-    pub(super) fn count(&mut self, source: &Source) {
-        let Ok(counters) = self.socket.counters() else {
-            return;
-        };
+    /// Tells the writer what the kernel counted; false where that waits for a free buffer.
+    pub(super) fn count(&mut self, source: &Source) -> bool {
+        self.ask();
+        self.lane.hand_over(source, now_ns());
+        self.lane.is_told()
+    }
+
+    /// Asks the kernel, which forgets what it has told.
+    fn ask(&mut self) {
+        let Ok(counters) = self.socket.counters() else { return };
         self.received += counters.received;
         self.dropped += counters.dropped;
         self.lane.kernel_lost(&counters);
-        self.lane.hand_over(source, now_ns());
     }
 
     pub(super) fn stop(&mut self) {
@@ -180,7 +185,8 @@ impl Line {
 
     /// The last count; what does not add up is said.
     pub(super) fn settle(&mut self, source: &Source) {
-        self.count(source);
+        self.ask();
+        self.lane.settle(source, now_ns());
         if self.received != self.taken + self.dropped {
             tracing::error!(
                 "{}: the kernel counted {} packets, {} were read and {} dropped",

@@ -73,7 +73,9 @@ impl Ring {
             let busy = self.turn(source);
             if counted.elapsed() >= STATISTICS {
                 counted = Instant::now();
-                self.lines.iter_mut().for_each(|line| line.count(source));
+                for line in &mut self.lines {
+                    line.count(source);
+                }
                 self.let_go(source);
             }
             if !busy {
@@ -108,11 +110,13 @@ impl Ring {
 
     /// Ends the sockets of devices that are gone, once the last packets have come out of their rings.
     fn let_go(&mut self, source: &Source) {
-        let is_over = |line: &mut Line| line.gone.is_some_and(|since| since.elapsed() > LAST_BLOCK);
-        for mut line in self.lines.extract_if(.., is_over) {
+        self.lines.retain_mut(|line| {
+            if line.gone.is_none_or(|since| since.elapsed() <= LAST_BLOCK) {
+                return true;
+            }
             while line.read(source) {}
-            line.count(source);
-        }
+            !line.count(source)
+        });
     }
 
     /// One round over the sockets; true when there was anything to read.
