@@ -2,7 +2,6 @@
 //! processes, by fresh objects and by prebuilt ones. Needs root; otherwise it says that it skips.
 
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -170,22 +169,22 @@ fn a_process_has_the_network_namespace_it_was_in() {
             return println!("skipped: BPF needs root");
         }
         let mut processes = start().expect("root may");
-        let ours = std::fs::metadata("/proc/self/ns/net").expect("it has one").ino() as u32;
+        let ours = netns();
         let program = ["--net", "/bin/sh", "-c", "exec stat -L -c %i /proc/self/ns/net"];
         let child = Command::new("unshare").args(program).stdout(Stdio::piped()).spawn().expect("it starts");
         let pid = child.id();
         let output = child.wait_with_output().expect("it ends");
         let theirs: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("an inode");
         assert_ne!(ours, theirs);
-        let mut netns = Vec::new();
+        let mut told = Vec::new();
         let end = Instant::now() + Duration::from_secs(5);
-        while netns.len() < 4 && Instant::now() < end {
+        while told.len() < 4 && Instant::now() < end {
             processes.drain(|event| {
                 let is_end = matches!(event.kind, processes::Kind::Exited(_));
-                netns.extend((event.pid == pid && !is_end).then_some(event.netns));
+                told.extend((event.pid == pid && !is_end).then_some(event.netns));
             });
         }
-        assert_eq!(netns, [ours, ours, theirs, theirs].map(Some));
+        assert_eq!(told, [ours, ours, theirs, theirs].map(Some));
     }
 }
 

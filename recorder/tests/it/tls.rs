@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use shark_schema::identity::{EventsLost, Fact, Feature, LossCause, OffCause};
 use shark_schema::segment::flags;
 use tempfile::TempDir;
@@ -286,7 +286,7 @@ fn without_the_right_packets_are_recorded_and_plaintext_is_said_to_be_missing() 
         }
         assert_eq!(net.send(0, 50, 100, 0).join().unwrap(), 50);
         thread::sleep(Duration::from_millis(300));
-        run("sh", &["-c", &format!("kill -TERM {}", child.id())]);
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("signal");
         assert!(child.wait().unwrap().success());
         let tls = feature(&ring, "tls");
         assert_eq!((tls.on, tls.cause), (false, Some(OffCause::Refused)), "{dropped}: {tls:?}");

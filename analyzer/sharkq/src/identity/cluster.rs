@@ -345,6 +345,12 @@ impl ServiceNames {
         after.checked_sub(1).map_or(&[], |at| &self.endpoints[at].1)
     }
 
+    /// Whether it led to this backend; None where its backends are not known.
+    pub fn leads_to(&self, backend: (IpAddr, u16), ts_ns: i64) -> Option<bool> {
+        let known = self.backends_at(ts_ns);
+        (!known.is_empty()).then(|| known.contains(&backend))
+    }
+
     /// The backend, where a port led to one only.
     pub fn only_backend_at(&self, port: u16, ts_ns: i64) -> Option<(IpAddr, u16)> {
         let target = self.ports.iter().find(|known| known.port == port || known.node_port == Some(port))?;

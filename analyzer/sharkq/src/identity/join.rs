@@ -1,7 +1,6 @@
 //! Names into rows. In: rows of flows and calls with the start of each one's flow. Out: the same rows with both ends named as of
 //! that start. One look-up a conversation, none a packet; nothing but the columns themselves is allocated.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use shark_schema::table::Table;
 
 use super::names::Names;
 use super::parties::{Parties, Talk};
+use super::tables::map;
 use super::{Identities, Identity};
 
 /// A row's parties, with the names they had for each other.
@@ -186,13 +186,10 @@ fn labels(named: &[Named<'_>]) -> ArrayRef {
 
 /// Labels of the pods of one end.
 fn pod_labels(batch: &Batch, named: &[Named<'_>], end: usize, identities: &Identities) -> ArrayRef {
-    let of = |(Named { parties, .. }, start_ns): (&Named<'_>, &i64)| {
-        let pod = identities.cluster.pod([parties.src, parties.dst][end].pod_uid?)?;
-        Some(pod.labels_at(*start_ns)?.iter().map(|(name, value)| (name.into(), value.into())).collect())
-    };
     let mut labels = TextMap::builder();
-    for of in named.iter().zip(&batch.flow_starts_ns).map(of) {
-        let of: Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> = of;
+    for (Named { parties, .. }, start_ns) in named.iter().zip(&batch.flow_starts_ns) {
+        let pod = [&parties.src, &parties.dst][end].pod_uid.and_then(|uid| identities.cluster.pod(uid));
+        let of = pod.and_then(|pod| pod.labels_at(*start_ns)).map(map);
         TextMap::append(&mut labels, of.as_deref());
     }
     TextMap::finish(&mut labels)

@@ -84,13 +84,11 @@ impl Identities {
     fn follow<'a>(&'a self, talk: &Talk, caller: Option<&'a Socket>, parties: &mut Parties<'a>) {
         let Talk { site, protocol, src, dst, start_ns } = *talk;
         let service = self.cluster.service_at(site.cluster, dst, start_ns);
-        let known = service.map(|service| service.backends_at(start_ns)).unwrap_or_default();
         // A pod's own address leads nowhere else; a port of it may.
         let is_pods = parties.dst.kind == Some("pod");
-        let leads = |to: Place| match known {
-            _ if is_pods => (to.0 != dst.0).then_some(false),
-            [] => None,
-            known => Some(known.contains(&to)),
+        let leads = |to: Place| match is_pods {
+            true => (to.0 != dst.0).then_some(false),
+            false => service?.leads_to(to, start_ns),
         };
         let asking = Endpoint { protocol, local: src, peer: dst };
         let accepted = self.sockets.translated(site.cluster, &asking, start_ns, leads);
@@ -126,10 +124,8 @@ impl Identities {
         caller.filter(|socket| socket.peer != Some(dst))?;
         let by_socket = accepted.is_some_and(|socket| socket.local() == dst);
         let asking = Endpoint { protocol, local: src, peer: dst };
-        let leads_here = |peer: Place| {
-            let backends = self.cluster.service_at(site.cluster, peer, start_ns)?.backends_at(start_ns);
-            (!backends.is_empty()).then(|| backends.contains(&dst))
-        };
+        let leads_here =
+            |peer: Place| self.cluster.service_at(site.cluster, peer, start_ns)?.leads_to(dst, start_ns);
         let those = |leads: Option<bool>| {
             let dialling = self.sockets.dialling(site, &asking, start_ns);
             let dialling = dialling.filter_map(|socket| Some((socket, socket.peer?)));

@@ -315,12 +315,20 @@ impl Sockets {
         ts_ns: i64,
         fits: impl Fn(&Socket) -> bool,
     ) -> Option<Found<'a>> {
-        let of = |is_here: bool| {
-            let all = listed.iter().map(|&at| self.get(at));
-            all.filter(move |socket| (socket.node == site.node) == is_here).filter(|socket| fits(socket))
-        };
+        let of = |is_here: bool| self.of_node(listed, site, is_here).filter(|socket| fits(socket));
         let found = self.one(of(true), ts_ns, ONE_CLOCK_NS);
         found.or_else(|| if ip.is_loopback() { None } else { self.one(of(false), ts_ns, CLOCKS_NS) })
+    }
+
+    /// Sockets that the log of this node tells of, or those that others do.
+    fn of_node<'a>(
+        &'a self,
+        listed: &'a [u32],
+        site: Site,
+        is_here: bool,
+    ) -> impl Iterator<Item = &'a Socket> {
+        let all = listed.iter().map(|&at| self.get(at));
+        all.filter(move |socket| (socket.node == site.node) == is_here)
     }
 
     /// Of sockets by their begin: those that were open, if they were of one owner; else the one that was accepted, or first
@@ -359,8 +367,7 @@ impl Sockets {
     pub fn dialling(&self, site: Site, end: &Endpoint, ts_ns: i64) -> impl Iterator<Item = &Socket> {
         let listed = self.by_local.get(&(site.cluster, end.protocol, end.local));
         let open = move |is_here: bool, clocks_ns| {
-            let all = listed.iter().map(|&at| self.get(at));
-            let of = all.filter(move |socket| (socket.node == site.node) == is_here && socket.asks());
+            let of = self.of_node(listed, site, is_here).filter(|socket| socket.asks());
             of.filter(move |socket| socket.is_open(ts_ns, clocks_ns)).take(MOST)
         };
         let mut here = open(true, ONE_CLOCK_NS).peekable();

@@ -59,7 +59,8 @@ fn texts(list: &[String]) -> Vec<&str> {
     list.iter().map(String::as_str).collect()
 }
 
-fn map(of: &BTreeMap<String, String>) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+/// Names and values as a column of them takes them.
+pub fn map(of: &BTreeMap<String, String>) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     of.iter().map(|(key, value)| (Cow::from(key), Cow::from(value))).collect()
 }
 
