@@ -62,7 +62,7 @@ block! {
         tls: Bool [kfl = "tls"],
         /// W3C trace id if propagated.
         trace_id: Text [otel = "trace_id"],
-        /// complete, request_only, response_only, or lossy: near a gap, where halves are not paired.
+        /// complete (also a message that nothing answers), request_only, response_only, or lossy: near a gap, where halves are not paired.
         pairing: Text,
     }
 }

@@ -181,6 +181,10 @@ pub trait Dissector: Send + 'static {
     fn answerable_after(_message: &Self::Message) -> Option<u64> {
         None
     }
+    /// Nothing answers it: it is a call of its own, and no failure.
+    fn is_one_way(_message: &Self::Message) -> bool {
+        false
+    }
     /// Memory a message holds.
     fn memory(message: &Self::Message) -> usize;
     /// Appends the row of a call; at least one half is there.

@@ -273,9 +273,19 @@ impl<D: Dissector> Talk<D> {
         self.messages += 1;
         let sent = Sent { message, from: direction, began, ended, bytes: end - start, answerable, damaged };
         match D::role(&sent.message) {
+            role if D::is_one_way(&sent.message) => self.one_way(cx, direction, role, &sent),
             Role::Request => self.request(cx, direction, sent),
             Role::Response => self.response(cx, direction, sent),
         }
+    }
+
+    fn one_way(&mut self, cx: &mut Context<'_>, direction: Direction, role: Role, sent: &Sent<D::Message>) {
+        let (client, halves) = match role {
+            Role::Request => (direction, (Some(sent), None)),
+            Role::Response => (direction.opposite(), (None, Some(sent))),
+        };
+        cx.orient(*self.client.get_or_insert(client));
+        self.write(cx, halves.0, halves.1, None, sent.damaged);
     }
 
     fn request(&mut self, cx: &mut Context<'_>, direction: Direction, sent: Sent<D::Message>) {
@@ -389,6 +399,7 @@ impl<D: Dissector> Talk<D> {
             request_bytes: request.map(|request| request.bytes),
             response_bytes: response.map(|response| response.bytes),
             lossy,
+            is_one_way: D::is_one_way(&first.message),
             end,
         };
         cx.write_call::<D>(self.table, &call, |columns| {

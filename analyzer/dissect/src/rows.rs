@@ -85,6 +85,8 @@ pub struct Call {
     pub response_bytes: Option<u64>,
     /// Near a gap.
     pub lossy: bool,
+    /// Nothing answers it.
+    pub is_one_way: bool,
     /// Why there is no response.
     pub end: Option<End>,
 }
@@ -93,6 +95,7 @@ impl Call {
     fn pairing(&self) -> &'static str {
         match (self.lossy, self.request_bytes, self.response_bytes) {
             (true, ..) => "lossy",
+            _ if self.is_one_way => "complete",
             (_, Some(_), Some(_)) => "complete",
             (_, Some(_), None) => "request_only",
             _ => "response_only",
@@ -101,7 +104,7 @@ impl Call {
 
     /// What a missing response means; nothing where a gap may have swallowed it.
     fn failure(&self) -> Option<&'static str> {
-        match (self.lossy, self.response_bytes, self.end) {
+        match (self.lossy || self.is_one_way, self.response_bytes, self.end) {
             (true, ..) | (_, Some(_), _) => None,
             (_, _, Some(End::Reset)) => Some("reset"),
             (_, _, Some(End::Timeout)) => Some("timeout"),

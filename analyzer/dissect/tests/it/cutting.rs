@@ -166,7 +166,7 @@ fn pieces<'a>(frame: &Captured, sizes: &mut impl Iterator<Item = &'a usize>) -> 
             ts_ns: frame.ts_ns,
             wire_len: piece.len() as u32,
             data: piece,
-            told: frame.told,
+            ..frame.clone()
         });
         at = to;
     }

@@ -7,3 +7,4 @@ mod inside;
 mod outside;
 mod recording;
 mod registry;
+mod truth;

@@ -20,6 +20,7 @@ pub struct Captured {
     pub ts_ns: i64,
     pub wire_len: u32,
     pub data: Vec<u8>,
+    pub link_type: u16,
     /// The end whose program told it, on an interface of its own; none for a packet of a wire.
     pub told: Option<(Told, u32)>,
 }
@@ -40,6 +41,7 @@ pub fn read(path: &Path) -> Vec<Captured> {
             ts_ns: packet.ts_ns.expect("stamped"),
             wire_len: packet.original_len,
             data: packet.data.to_vec(),
+            link_type: 1,
             told: None,
         }),
         _ => None,
@@ -59,7 +61,7 @@ pub fn analysed(frames: &[Captured]) -> BTreeMap<&'static str, Vec<RecordBatch>>
             ts_ns: frame.ts_ns,
             data: &frame.data,
             wire_len: frame.wire_len,
-            link_type: 1,
+            link_type: frame.link_type,
             iface: frame.told.map_or(0, |(_, iface)| iface),
             segment: 0,
             number,
