@@ -50,6 +50,8 @@ pub enum Parsed<M> {
     Message(usize, M),
     /// These bytes belong to the message being built.
     Part(usize),
+    /// The message being built had ended before these bytes, which are parsed anew.
+    Ended(M),
     /// These bytes belong to no message.
     Skip(usize),
     /// Nothing can be said before this many bytes are at hand.
@@ -102,6 +104,8 @@ pub struct Written {
     pub error_type: Option<Cow<'static, str>>,
     /// W3C trace id.
     pub trace_id: Option<String>,
+    /// Whom the client asked for by name, where the conversation is encrypted.
+    pub server_name: Option<String>,
     /// What an answer says that a name leads to.
     pub resolved: Option<Resolved>,
 }

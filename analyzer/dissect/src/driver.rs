@@ -74,6 +74,8 @@ pub struct Talk<D: Dissector> {
     streams: bool,
     last: Option<(Direction, i64)>,
     status: Status,
+    /// Nothing was said before what it gets first.
+    opens: bool,
 }
 
 #[derive(Default)]
@@ -88,6 +90,8 @@ struct Side {
     need: usize,
     /// First byte of the message being built.
     began: Option<(u64, Mark)>,
+    /// Last byte of it that is known to be its.
+    ended: Mark,
     /// The message being built has missing bytes.
     damaged: bool,
     /// Looking for the next message.
@@ -129,6 +133,7 @@ impl<D: Dissector> Talk<D> {
             streams: false,
             last: None,
             status: Status::Open,
+            opens: false,
         }
     }
 
@@ -218,7 +223,14 @@ impl<D: Dissector> Talk<D> {
             }
             Parsed::Part(len) if len > 0 && len <= rest.len() => {
                 side.began.get_or_insert(began);
+                side.ended = side.mark_at(side.start + len as u64 - 1);
                 Some(len)
+            }
+            Parsed::Ended(message) if side.began.is_some_and(|(start, _)| start < side.start) => {
+                let ended = side.ended;
+                let end = side.start;
+                self.complete_at(cx, direction, end, ended, message);
+                Some(0)
             }
             Parsed::Skip(len) if len > 0 && len <= rest.len() => {
                 side.began = None;
@@ -264,10 +276,24 @@ impl<D: Dissector> Talk<D> {
 
     /// A message ends `len` bytes after the side's `start`.
     fn complete(&mut self, cx: &mut Context<'_>, direction: Direction, len: usize, message: D::Message) {
-        let side = &mut self.sides[direction as usize];
+        let side = &self.sides[direction as usize];
         let end = side.start + len as u64;
-        let (start, began) = side.began.take().unwrap_or((side.start, side.mark_at(side.start)));
+        let start = side.began.map_or(side.start, |(start, _)| start);
         let ended = side.mark_at(end.saturating_sub(1).max(start));
+        self.complete_at(cx, direction, end, ended, message);
+    }
+
+    /// A message ends before the offset `end`, with the byte marked `ended`.
+    fn complete_at(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        end: u64,
+        ended: Mark,
+        message: D::Message,
+    ) {
+        let side = &mut self.sides[direction as usize];
+        let (start, began) = side.began.take().unwrap_or((side.start, side.mark_at(side.start)));
         let damaged = std::mem::take(&mut side.damaged);
         let answerable = D::answerable_after(&message).map_or(end, |len| (start + len).min(end));
         self.messages += 1;
@@ -400,6 +426,7 @@ impl<D: Dissector> Talk<D> {
             response_bytes: response.map(|response| response.bytes),
             lossy,
             is_one_way: D::is_one_way(&first.message),
+            opened_by: self.client.filter(|_| self.opens),
             end,
         };
         cx.write_call::<D>(self.table, &call, |columns| {
@@ -447,6 +474,7 @@ impl Side {
 
 impl<D: Dissector> Conversation for Talk<D> {
     fn begin(&mut self, starts: [u64; 2]) {
+        self.opens = starts == [0, 0];
         for (side, start) in self.sides.iter_mut().zip(starts) {
             side.start = start;
         }

@@ -9,8 +9,10 @@ pub const RESYNC_WINDOW: u64 = 4 * 1024 * 1024;
 pub const RESYNC_TAIL: usize = 2048;
 /// Bytes of a conversation's first data held while protocols cannot tell yet.
 pub const PROBE_BUFFER: usize = 512;
-/// Bytes of a TLS ClientHello looked through for its server name.
-pub const CLIENT_HELLO: usize = 16 * 1024;
+/// Bytes of a TLS handshake message held; of a longer one nothing is told.
+pub const TLS_MESSAGE: usize = 64 * 1024;
+/// Messages of a TLS handshake told in its history.
+pub const TLS_HISTORY: usize = 64;
 /// Out-of-order bytes held for one direction.
 pub const OUT_OF_ORDER_BYTES: usize = 1024 * 1024;
 /// Out-of-order segments held for one direction.

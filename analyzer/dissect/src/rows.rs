@@ -87,6 +87,8 @@ pub struct Call {
     pub lossy: bool,
     /// Nothing answers it.
     pub is_one_way: bool,
+    /// Who asks, where nothing was said on the conversation before.
+    pub opened_by: Option<Direction>,
     /// Why there is no response.
     pub end: Option<End>,
 }
@@ -168,6 +170,11 @@ impl Context<'_> {
             let client = flow.ips[src as usize].clone();
             let ts_ns = call.end_ns.unwrap_or(call.began.ts_ns);
             self.tables.answers.push(Answer { client, name, addresses, ts_ns });
+        }
+        // Inside of a tunnel it is not the destination of this conversation that is named.
+        let is_to_dst = !self.is_inside && call.opened_by == Some(src);
+        if let Some(name) = written.server_name.filter(|_| is_to_dst) {
+            self.flow.server_name.get_or_insert(name);
         }
     }
 }

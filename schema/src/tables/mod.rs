@@ -17,6 +17,7 @@ pub mod segments;
 pub mod services;
 pub mod snapshots;
 pub mod sockets;
+pub mod tls;
 pub mod tls_coverage;
 
 use crate::table::Table;
@@ -28,6 +29,7 @@ pub static TABLES: &[&Table] = &[
     &nat_links::TABLE,
     &http::TABLE,
     &dns::TABLE,
+    &tls::TABLE,
     &pods::TABLE,
     &services::TABLE,
     &nodes::TABLE,

@@ -1,14 +1,12 @@
 //! Which protocol speaks on a conversation, and handing it what was said. In: bytes and gaps of both streams, in order. Out: calls
 //! through the protocol's driver. Once nothing we know begins like these bytes, nothing more of them is held.
 
-use std::borrow::Cow;
-
 use crate::dissector::{Direction, End, Over, Probe};
 use crate::driver::{Conversation, Status};
 use crate::flow::{Flow, Scope};
 use crate::frame::FlowKey;
 use crate::limits;
-use crate::protocols::{Asked, PROTOCOLS, RECOGNISED, server_name};
+use crate::protocols::{PROTOCOLS, RECOGNISED};
 use crate::stream::{Event, Mark};
 
 /// What is known of the protocol.
@@ -16,8 +14,6 @@ pub(super) enum App {
     /// Nothing but bytes that fit several protocols.
     Undecided(Option<Box<Held>>),
     Talk(Box<dyn Conversation>),
-    /// The beginning of a ClientHello, until it names its server.
-    Hello(Box<(Direction, Vec<u8>)>),
     /// No protocol we know.
     Opaque,
 }
@@ -36,7 +32,6 @@ impl App {
             App::Undecided(Some(held)) => {
                 size_of::<Held>() + held.sides.iter().map(|(bytes, _)| bytes.len()).sum::<usize>()
             }
-            App::Hello(hello) => size_of_val(&**hello) + hello.1.capacity(),
             _ => 0,
         }
     }
@@ -73,13 +68,6 @@ impl Flow {
         match std::mem::replace(&mut self.app, App::Opaque) {
             App::Opaque => {}
             App::Talk(talk) => self.talk(scope, talk, direction, event, quiet),
-            App::Hello(mut hello) if hello.0 == direction => {
-                if let Event::Data(bytes, _) = event {
-                    hello.1.extend_from_slice(bytes);
-                    self.hello(direction, Cow::Owned(hello.1));
-                }
-            }
-            App::Hello(hello) => self.app = App::Hello(hello),
             App::Undecided(held) => match event {
                 Event::Gap(_) => {
                     self.aligned = false;
@@ -183,11 +171,6 @@ impl Flow {
             self.hand(scope, direction, Event::Data(bytes, mark), false);
         } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes) == Probe::Yes) {
             self.recognise(name);
-            // Inside of a tunnel it is not the destination of this conversation that is named.
-            let is_first = self.handed[direction as usize] == bytes.len() as u64;
-            if is_first && self.counted.teller.is_none() {
-                self.hello(direction, Cow::Borrowed(bytes));
-            }
         } else if wait && bytes.len() < limits::PROBE_BUFFER {
             held.sides[direction as usize] = (bytes.to_vec(), mark);
             self.app = App::Undecided(Some(held));
@@ -197,21 +180,6 @@ impl Flow {
             if held.tries.iter().any(|&spent| spent < tries) {
                 self.app = App::Undecided(Some(held));
             }
-        }
-    }
-
-    /// Takes the server name from the first bytes of a direction.
-    fn hello(&mut self, direction: Direction, bytes: Cow<'_, [u8]>) {
-        match server_name(&bytes) {
-            Asked::For(name) => {
-                let facts = self.facts();
-                let (client, _) = *facts.client.get_or_insert((direction, "protocol"));
-                if client == direction {
-                    facts.server_name = Some(name);
-                }
-            }
-            Asked::More => self.app = App::Hello(Box::new((direction, bytes.into_owned()))),
-            Asked::Nothing => {}
         }
     }
 

@@ -1,19 +1,18 @@
 //! The protocols. Adding one takes its file, its `mod` line and its line in [`PROTOCOLS`].
 
-mod client_hello;
 pub mod dns;
 pub mod http;
+pub mod tls;
 
 use shark_schema::table::Table;
 
-pub use self::client_hello::{Asked, server_name};
 use crate::dissector::{Dissector, Options, Over, Probe};
 use crate::driver::{Conversation, Talk};
 use crate::rows::{CallRows, Rows};
 
 /// All protocols.
 pub static PROTOCOLS: &[Protocol] =
-    &[protocol::<http::Http>(), protocol::<dns::DnsUdp>(), protocol::<dns::DnsTcp>()];
+    &[protocol::<http::Http>(), protocol::<dns::DnsUdp>(), protocol::<dns::DnsTcp>(), protocol::<tls::Tls>()];
 
 /// A protocol, erased.
 pub struct Protocol {
@@ -72,12 +71,6 @@ type Begins = fn(&[u8]) -> Probe;
 
 /// Protocols that are named in `flows.l7` but whose content has no table.
 pub static RECOGNISED: &[(&str, Begins)] = &[
-    ("tls", |bytes| match bytes {
-        // A handshake record of any version up to 3.4 that holds a ClientHello or ServerHello (RFC 8446 section 5.1).
-        [0x16, 3, 0..=4, _, _, 1 | 2, ..] => Probe::Yes,
-        [0x16] | [0x16, 3] | [0x16, 3, 0..=4] | [0x16, 3, 0..=4, _] | [0x16, 3, 0..=4, _, _] => Probe::More,
-        _ => Probe::No,
-    }),
     ("http2", |bytes| begins_with(bytes, &["PRI * HTTP/2.0\r\n"])),
     ("ssh", |bytes| begins_with(bytes, &["SSH-2.0-", "SSH-1.99-"])),
 ];

@@ -162,12 +162,7 @@ fn pieces<'a>(frame: &Captured, sizes: &mut impl Iterator<Item = &'a usize>) -> 
         if to < end {
             piece[tcp + 13] &= !FIN_PSH;
         }
-        cut.push(Captured {
-            ts_ns: frame.ts_ns,
-            wire_len: piece.len() as u32,
-            data: piece,
-            ..frame.clone()
-        });
+        cut.push(Captured { ts_ns: frame.ts_ns, wire_len: piece.len() as u32, data: piece, ..frame.clone() });
         at = to;
     }
     cut

@@ -1,5 +1,7 @@
 //! tshark's word on the fixtures: the same methods, targets and statuses, the same questions and response codes.
 
+mod tls;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

@@ -36,17 +36,20 @@ pub fn captures(protocol: &str) -> Vec<PathBuf> {
 
 pub fn read(path: &Path) -> Vec<Captured> {
     let bytes = fs::read(path).expect("the capture is there");
-    let packet = |item: shark_schema::segment::Item<'_>| match item.block {
-        Block::Packet(packet) => Some(Captured {
-            ts_ns: packet.ts_ns.expect("stamped"),
-            wire_len: packet.original_len,
-            data: packet.data.to_vec(),
-            link_type: 1,
-            told: None,
-        }),
-        _ => None,
-    };
-    Blocks::new(&bytes).filter_map(|item| packet(item.expect("a whole block"))).collect()
+    let mut blocks = Blocks::new(&bytes);
+    let mut frames = Vec::new();
+    while let Some(item) = blocks.next() {
+        if let Block::Packet(packet) = item.expect("a whole block").block {
+            frames.push(Captured {
+                ts_ns: packet.ts_ns.expect("stamped"),
+                wire_len: packet.original_len,
+                data: packet.data.to_vec(),
+                link_type: blocks.interfaces()[packet.interface as usize].link_type,
+                told: None,
+            });
+        }
+    }
+    frames
 }
 
 /// The rows of every table, by its name.

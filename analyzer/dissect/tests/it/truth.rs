@@ -1,6 +1,8 @@
 //! Protocols in other people's captures against tshark's word on them. Runs where `SHARK_CORPUS` names the corpus. In: a folder of
 //! it. Out: for each capture our rows and tshark's messages; what differs is listed beside each comparison, with the reason.
 
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -67,9 +69,8 @@ fn cells(batch: &RecordBatch) -> impl Iterator<Item = Line> {
         false => array_value_to_string(batch.column(at), row).expect("a type that prints"),
     };
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    (0..batch.num_rows()).map(move |row| {
-        names.iter().enumerate().map(|(at, name)| (name.clone(), cell(at, row))).collect()
-    })
+    (0..batch.num_rows())
+        .map(move |row| names.iter().enumerate().map(|(at, name)| (name.clone(), cell(at, row))).collect())
 }
 
 fn golden(corpus: &Path, file: &str, kind: &str) -> Vec<Line> {
@@ -123,8 +124,7 @@ impl Verdict {
         let unlisted: Vec<_> =
             self.differences.iter().filter(|(file, _)| !files.contains(file.as_str())).collect();
         assert!(unlisted.is_empty(), "differs from tshark: {unlisted:#?}");
-        let unneeded: Vec<_> =
-            files.iter().filter(|file| !self.differences.contains_key(**file)).collect();
+        let unneeded: Vec<_> = files.iter().filter(|file| !self.differences.contains_key(**file)).collect();
         assert!(unneeded.is_empty(), "no longer differs: {unneeded:?}");
         assert!(self.compared >= at_least, "only {} messages were compared", self.compared);
     }

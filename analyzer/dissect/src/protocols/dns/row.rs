@@ -57,8 +57,8 @@ pub fn write(
         bytes: columns.append(&row),
         is_error: rcode.map(|rcode| rcode != 0),
         error_type: rcode.filter(|rcode| *rcode != 0).map(rcode_name),
-        trace_id: None,
         resolved: response.and_then(|response| resolved(question?, response)),
+        ..Written::default()
     }
 }
 

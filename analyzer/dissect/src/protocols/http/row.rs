@@ -87,7 +87,7 @@ pub fn write(
             _ => None,
         },
         trace_id: request.and_then(|request| trace_id(request.head.value("traceparent")?)),
-        resolved: None,
+        ..Written::default()
     }
 }
 
