@@ -5,6 +5,7 @@ use std::io::Write;
 
 use serde::Serialize;
 use serde_json::Value;
+use shark_schema::tables::TABLES;
 
 use crate::cache::Ready;
 use crate::print::{Format, print};
@@ -29,9 +30,14 @@ SELECT CAST(sum(kernel_dropped) AS BIGINT) AS kernel, CAST(sum(user_dropped) AS 
        CAST(sum(nic_dropped) AS BIGINT) AS device, CAST(sum(filtered) AS BIGINT) AS filtered, \
        CAST(sum(truncated) AS BIGINT) AS truncated FROM segments WHERE series = 'packets'";
 
-const TABLES: &str = "\
-SELECT 'flows' AS \"table\", count(*) AS rows FROM flows UNION ALL SELECT 'http', count(*) FROM http \
-UNION ALL SELECT 'dns', count(*) FROM dns ORDER BY 1";
+/// Rows of each table of calls and of flows that has any.
+fn rows() -> String {
+    let counted = TABLES.iter().filter(|table| table.call.is_some() || table.name == "flows");
+    let count =
+        |name| format!("SELECT '{name}' AS \"table\", count(*) AS rows FROM {name} HAVING count(*) > 0");
+    let counts: Vec<String> = counted.map(|table| count(table.name)).collect();
+    format!("{} ORDER BY 1", counts.join(" UNION ALL "))
+}
 
 /// What was read.
 #[derive(Debug, Serialize)]
@@ -85,7 +91,7 @@ pub async fn write(
         plaintext_packets: note.counts.plaintext,
         lost: json(&one(session, LOSS).await?)?.get(0).cloned().unwrap_or_default(),
         protocols: json(&protocols)?,
-        rows: json(&one(session, TABLES).await?)?,
+        rows: json(&one(session, &rows()).await?)?,
         damage: note.damage.clone(),
         warnings: note.warnings.clone(),
     };

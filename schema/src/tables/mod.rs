@@ -1,6 +1,7 @@
 //! The catalogue: one file a table. Adding a table takes its file, its `mod` line and its line in [`TABLES`].
 
 pub mod coverage;
+pub mod diameter;
 pub mod dns;
 pub mod flow_copies;
 pub mod flows;
@@ -13,6 +14,7 @@ pub mod nodes;
 pub mod packets;
 pub mod pods;
 pub mod processes;
+pub mod radius;
 pub mod segments;
 pub mod services;
 pub mod snapshots;
@@ -30,6 +32,8 @@ pub static TABLES: &[&Table] = &[
     &http::TABLE,
     &dns::TABLE,
     &tls::TABLE,
+    &radius::TABLE,
+    &diameter::TABLE,
     &pods::TABLE,
     &services::TABLE,
     &nodes::TABLE,

@@ -1,7 +1,9 @@
 //! The protocols. Adding one takes its file, its `mod` line and its line in [`PROTOCOLS`].
 
+pub mod diameter;
 pub mod dns;
 pub mod http;
+pub mod radius;
 pub mod tls;
 
 use shark_schema::table::Table;
@@ -11,8 +13,14 @@ use crate::driver::{Conversation, Talk};
 use crate::rows::{CallRows, Rows};
 
 /// All protocols.
-pub static PROTOCOLS: &[Protocol] =
-    &[protocol::<http::Http>(), protocol::<dns::DnsUdp>(), protocol::<dns::DnsTcp>(), protocol::<tls::Tls>()];
+pub static PROTOCOLS: &[Protocol] = &[
+    protocol::<http::Http>(),
+    protocol::<dns::DnsUdp>(),
+    protocol::<dns::DnsTcp>(),
+    protocol::<tls::Tls>(),
+    protocol::<radius::Radius>(),
+    protocol::<diameter::Diameter>(),
+];
 
 /// A protocol, erased.
 pub struct Protocol {

@@ -1,5 +1,7 @@
 //! tshark's word on the fixtures: the same methods, targets and statuses, the same questions and response codes.
 
+mod diameter;
+mod radius;
 mod tls;
 
 use std::path::Path;
@@ -7,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
+use arrow::util::display::array_value_to_string;
 
 use crate::recording::{analysed, captures, read};
 
@@ -62,6 +65,18 @@ fn sorted(batches: &[RecordBatch], line: impl Fn(&RecordBatch, usize) -> String)
     lines.sort();
     assert!(!lines.is_empty(), "no row");
     lines
+}
+
+/// Columns of the rows of a table, a line a row: as tshark prints its fields, empty where there is nothing.
+fn cells(capture: &Path, table: &str, columns: &[&str]) -> Vec<String> {
+    let rows = analysed(&read(capture)).remove(table).expect("the table");
+    sorted(&rows, |batch, row| {
+        let cell = |name: &&str| match batch[*name].is_null(row) {
+            true => String::new(),
+            false => array_value_to_string(&batch[*name], row).expect("a type that prints"),
+        };
+        columns.iter().map(cell).collect::<Vec<_>>().join("\t")
+    })
 }
 
 /// Values of fields, one line a message: several messages of a frame come in one line of tshark's, comma by comma.

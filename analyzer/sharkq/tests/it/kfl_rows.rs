@@ -1,6 +1,8 @@
 //! Rows to ask KFL about: calls and flows from a seed, in the words of the schema, as an index on disk. In: a folder. Out:
 //! tables whose rows hold, and lack, everything the expressions of `fixtures/kfl` ask for. The same seed gives the same rows.
 
+mod protocols;
+
 use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
@@ -83,6 +85,7 @@ pub fn write(folder: &Path) {
     store(folder, &flows::TABLE, FLOWS, |arrays| block.finish(arrays));
     http_rows(folder, &flows, &mut chance);
     dns_rows(folder, &flows, &mut chance);
+    protocols::write(folder, &flows, &mut chance);
 }
 
 fn store(folder: &Path, table: &Table, rows: usize, finish: impl FnOnce(&mut Vec<ArrayRef>)) {

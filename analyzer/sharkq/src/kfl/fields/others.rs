@@ -20,8 +20,8 @@ const SENT: &str = "request_bytes";
 const RECEIVED: &str = "response_bytes";
 const BOTH: &str = "coalesce(request_bytes, 0) + coalesce(response_bytes, 0)";
 /// Halves that were seen.
-const REQUEST: &str = "coalesce(pairing, '') <> 'response_only'";
-const RESPONSE: &str = "coalesce(pairing, '') <> 'request_only'";
+const REQUEST: &str = "request_bytes IS NOT NULL";
+const RESPONSE: &str = "response_bytes IS NOT NULL";
 
 #[rustfmt::skip]
 pub static FIELDS: &[Field] = &[
@@ -63,17 +63,21 @@ pub static FIELDS: &[Field] = &[
     Field::new("ldap_total_size", Int, BOTH, "Bytes of both").of(LDAP),
 
     Field::flag("radius", RADIUS, "protocol = 'radius'", "RADIUS"),
-    Field::new("radius_code", Int, "", "Code as a number").of(RADIUS),
+    Field::new("radius_code", Int, "code_num", "Code as a number").of(RADIUS),
     Field::new("radius_code_name", Text, "code", "Access-Request, Access-Reject, ...").of(RADIUS),
+    Field::new("radius_response_code_name", Text, "response_code", "Code of the answer: Access-Accept, Access-Reject, ...").of(RADIUS),
+    Field::new("radius_username", Text, "username", "User-Name").of(RADIUS),
     Field::new("radius_request", Bool, REQUEST, "The request was seen").of(RADIUS),
     Field::new("radius_response", Bool, RESPONSE, "The response was seen").of(RADIUS),
-    Field::new("radius_request_authenticator", Text, "", "Authenticator of the request, in hexadecimal").of(RADIUS).fold(Lower),
+    Field::new("radius_request_authenticator", Text, "authenticator", "Authenticator of the request, in hexadecimal").of(RADIUS).fold(Lower),
     Field::new("radius_request_length", Int, SENT, "Bytes of the request").of(RADIUS),
     Field::new("radius_response_length", Int, RECEIVED, "Bytes of the response").of(RADIUS),
     Field::new("radius_total_size", Int, BOTH, "Bytes of both").of(RADIUS),
 
     Field::flag("diameter", DIAMETER, "protocol = 'diameter'", "Diameter"),
-    Field::new("diameter_method", Text, "command", "CCR, ULR, ...").of(DIAMETER),
+    Field::new("diameter_method", Text, "command_name", "Credit-Control, Update-Location, ...").of(DIAMETER),
+    Field::new("diameter_command", Text, "command", "CCR, ULR, ...").of(DIAMETER).fold(Upper),
+    Field::new("diameter_result_code", Int, "result_code", "Result-Code of the answer").of(DIAMETER),
     Field::new("diameter_summary", Text, "summary", "Command and peer").of(DIAMETER),
     Field::new("diameter_request", Bool, REQUEST, "The request was seen").of(DIAMETER),
     Field::new("diameter_response", Bool, RESPONSE, "The response was seen").of(DIAMETER),
@@ -89,15 +93,21 @@ pub static FIELDS: &[Field] = &[
 
     Field::flag("tlsx", TLS, "protocol = 'tls'", "A TLS handshake"),
     Field::new("tlsx_sni", Text, "sni", "Server name the client asked for").of(TLS).fold(Lower),
-    Field::new("tlsx_cipher_suite", Int, "", "Cipher suite chosen, as a number").of(TLS),
-    Field::new("tlsx_cipher", Text, "cipher", "Cipher suite chosen, by name").of(TLS),
-    Field::new("tlsx_cipher_suites", List(Element::Text), "", "Cipher suites offered").of(TLS),
-    Field::new("tlsx_alpn", Text, "alpn", "Protocol negotiated").of(TLS),
-    Field::new("tlsx_version", Int, "", "Version as a number").of(TLS),
-    Field::new("tlsx_summary", Text, "sni", "One line").of(TLS),
-    Field::new("tlsx_info", Text, "", "ClientHello or ServerHello").of(TLS),
+    Field::new("tlsx_cipher_suite", Int, "cipher_num", "Cipher suite agreed on, as a number").of(TLS),
+    Field::new("tlsx_cipher", Text, "cipher", "Cipher suite agreed on, by name").of(TLS),
+    Field::new("tlsx_cipher_suites", List(Element::Text), "cipher_suites", "Cipher suites offered").of(TLS),
+    Field::new("tlsx_alpn", Text, "alpn", "Protocol agreed on; encrypted in TLS 1.3").of(TLS),
+    Field::new("tlsx_version", Int, "version_num", "Version agreed on, as a number: 772 is TLS 1.3").of(TLS),
+    Field::new("tlsx_summary", Text, "concat(coalesce(sni, dst_ip), ' ', coalesce(status, ''))", "Whom it asked for, and how it ended").of(TLS),
+    Field::new("tlsx_info", Text, "concat_ws(' ', version, cipher)", "Version and cipher suite agreed on").of(TLS),
     Field::new("tlsx_ja3", Text, "ja3", "JA3").of(TLS).fold(Lower),
     Field::new("tlsx_ja3s", Text, "ja3s", "JA3S").of(TLS).fold(Lower),
+    Field::new("tlsx_ja4", Text, "ja4", "JA4").of(TLS).fold(Lower),
+    Field::new("tlsx_established", Bool, "established", "Both sides finished").or(&["established"]).of(TLS),
+    Field::new("tlsx_alert", Text, "alert", "Fatal alert: unknown_ca, handshake_failure, ...").of(TLS).fold(Lower),
+    Field::new("tlsx_alert_by", Text, "alert_by", "Who sent it: src or dst").of(TLS).fold(Lower),
+    Field::new("tlsx_server_subject", Text, "server_subject", "Subject of the server's certificate, up to TLS 1.2").of(TLS),
+    Field::new("tlsx_server_issuer", Text, "server_issuer", "Issuer of the server's certificate").of(TLS),
 
     Field::flag("mongodb", DB, "protocol = 'db' AND system = 'mongodb'", "MongoDB"),
     Field::new("mongodb_command", Text, "CASE WHEN system = 'mongodb' THEN operation END", "find, insert, ...").of(DB),
