@@ -50,6 +50,8 @@ pub enum Parsed<M> {
     Message(usize, M),
     /// These bytes belong to the message being built.
     Part(usize),
+    /// These bytes belong to the message of this key; others of the direction are being built beside it.
+    PartOf(usize, u64),
     /// The message being built had ended before these bytes, which are parsed anew.
     Ended(M),
     /// These bytes belong to no message.

@@ -92,6 +92,8 @@ struct Side {
     began: Option<(u64, Mark)>,
     /// Last byte of it that is known to be its.
     ended: Mark,
+    /// Messages that are built beside each other.
+    parts: Vec<Part>,
     /// The message being built has missing bytes.
     damaged: bool,
     /// Looking for the next message.
@@ -99,6 +101,13 @@ struct Side {
     skipped: u64,
     last: Mark,
     over: bool,
+}
+
+/// Of a message whose bytes come in pieces, between those of others.
+struct Part {
+    key: u64,
+    began: Mark,
+    bytes: u64,
 }
 
 struct Sent<M> {
@@ -226,6 +235,18 @@ impl<D: Dissector> Talk<D> {
                 side.ended = side.mark_at(side.start + len as u64 - 1);
                 Some(len)
             }
+            Parsed::PartOf(len, key) if len > 0 && len <= rest.len() => {
+                let is_full = side.parts.len() >= limits::OPEN_REQUESTS;
+                match side.parts.iter_mut().find(|part| part.key == key) {
+                    Some(part) => part.bytes += len as u64,
+                    None if !is_full => {
+                        side.parts.push(Part { key, began: began.1, bytes: len as u64 });
+                    }
+                    None => {}
+                }
+                side.began = None;
+                Some(len)
+            }
             Parsed::Ended(message) if side.began.is_some_and(|(start, _)| start < side.start) => {
                 let ended = side.ended;
                 let end = side.start;
@@ -264,6 +285,7 @@ impl<D: Dissector> Talk<D> {
         }
         let side = &mut self.sides[direction as usize];
         side.began = None;
+        side.parts.clear();
         side.damaged = false;
         side.resync = true;
         self.lossy = true;
@@ -296,8 +318,14 @@ impl<D: Dissector> Talk<D> {
         let (start, began) = side.began.take().unwrap_or((side.start, side.mark_at(side.start)));
         let damaged = std::mem::take(&mut side.damaged);
         let answerable = D::answerable_after(&message).map_or(end, |len| (start + len).min(end));
+        let mut sent =
+            Sent { message, from: direction, began, ended, bytes: end - start, answerable, damaged };
+        let key = D::key(&sent.message);
+        if let Some(at) = side.parts.iter().position(|part| part.key == key) {
+            let part = side.parts.swap_remove(at);
+            (sent.began, sent.bytes) = (part.began, sent.bytes + part.bytes);
+        }
         self.messages += 1;
-        let sent = Sent { message, from: direction, began, ended, bytes: end - start, answerable, damaged };
         match D::role(&sent.message) {
             role if D::is_one_way(&sent.message) => self.one_way(cx, direction, role, &sent),
             Role::Request => self.request(cx, direction, sent),
@@ -466,6 +494,10 @@ impl<D: Dissector> Talk<D> {
 }
 
 impl Side {
+    fn memory(&self) -> usize {
+        self.buffer.capacity() + self.marks.capacity() * 48 + self.parts.capacity() * size_of::<Part>()
+    }
+
     fn mark_at(&self, offset: u64) -> Mark {
         let after = self.marks.partition_point(|(start, _)| *start <= offset);
         self.marks.get(after.saturating_sub(1)).map_or(self.last, |(_, mark)| *mark)
@@ -553,8 +585,7 @@ impl<D: Dissector> Conversation for Talk<D> {
     }
 
     fn memory(&self) -> usize {
-        let buffers: usize =
-            self.sides.iter().map(|side| side.buffer.capacity() + side.marks.capacity() * 48).sum();
+        let buffers: usize = self.sides.iter().map(|side| side.memory()).sum();
         let open = self.open.capacity() * size_of::<Sent<D::Message>>() + self.open_bytes;
         let early = self.early.as_ref().map_or(0, |sent| D::memory(&sent.message));
         size_of::<Self>() + buffers + open + early

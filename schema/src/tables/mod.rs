@@ -8,6 +8,7 @@ pub mod flows;
 pub mod http;
 pub mod identity_conflicts;
 pub mod k8s_events;
+pub mod ldap;
 pub mod nat_links;
 pub mod network_policies;
 pub mod nodes;
@@ -32,6 +33,7 @@ pub static TABLES: &[&Table] = &[
     &http::TABLE,
     &dns::TABLE,
     &tls::TABLE,
+    &ldap::TABLE,
     &radius::TABLE,
     &diameter::TABLE,
     &pods::TABLE,

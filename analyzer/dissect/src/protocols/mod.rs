@@ -3,6 +3,7 @@
 pub mod diameter;
 pub mod dns;
 pub mod http;
+pub mod ldap;
 pub mod radius;
 pub mod tls;
 
@@ -18,6 +19,8 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<dns::DnsUdp>(),
     protocol::<dns::DnsTcp>(),
     protocol::<tls::Tls>(),
+    protocol::<ldap::LdapTcp>(),
+    protocol::<ldap::LdapUdp>(),
     protocol::<radius::Radius>(),
     protocol::<diameter::Diameter>(),
 ];

@@ -1,6 +1,7 @@
 //! tshark's word on the fixtures: the same methods, targets and statuses, the same questions and response codes.
 
 mod diameter;
+mod ldap;
 mod radius;
 mod tls;
 

@@ -2,6 +2,7 @@
 //! it. Out: for each capture our rows and tshark's messages; what differs is listed beside each comparison, with the reason.
 
 mod diameter;
+mod ldap;
 mod radius;
 mod tls;
 

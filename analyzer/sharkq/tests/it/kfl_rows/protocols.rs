@@ -4,6 +4,8 @@ use std::path::Path;
 
 use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
+use shark_schema::tables::diameter::{self, DiameterBlock, DiameterRow};
+use shark_schema::tables::radius::{self, RadiusBlock, RadiusRow};
 use shark_schema::tables::tls::{self, TlsBlock, TlsRow};
 
 use super::{Chance, FLOWS, Flow, call_of, store};
@@ -14,6 +16,8 @@ const ROWS: usize = 600;
 /// Writes their tables below a folder.
 pub fn write(folder: &Path, flows: &[Flow], chance: &mut Chance) {
     rows(folder, &tls::TABLE, flows, chance, tls);
+    rows(folder, &radius::TABLE, flows, chance, radius);
+    rows(folder, &diameter::TABLE, flows, chance, diameter);
 }
 
 /// Rows of a table; `append` adds its own columns, and is told whether the call was answered.
@@ -67,5 +71,30 @@ fn tls(own: &mut TlsBlock, answered: bool, chance: &mut Chance) {
         server_subject: chance.pick(&[Some("CN=shop.test"), Some("CN=other"), None]),
         server_issuer: chance.pick(&[Some("CN=an authority"), Some("CN=itself"), None]),
         ..TlsRow::default()
+    });
+}
+
+fn radius(own: &mut RadiusBlock, answered: bool, chance: &mut Chance) {
+    let (code, code_num) =
+        chance.pick(&[("Access-Request", 1), ("Accounting-Request", 4), ("Status-Server", 12)]);
+    own.append(&RadiusRow {
+        code: Some(code),
+        code_num: Some(code_num),
+        username: chance.pick(&[Some("alice"), Some("bob"), None]),
+        response_code: answered.then(|| chance.pick(&["Access-Accept", "Access-Reject"])),
+        authenticator: chance.pick(&[Some("00ff"), Some("1234"), None]),
+        ..RadiusRow::default()
+    });
+}
+
+fn diameter(own: &mut DiameterBlock, answered: bool, chance: &mut Chance) {
+    let (command, command_name) =
+        chance.pick(&[("CCR", "Credit-Control"), ("ULR", "Update-Location"), ("DWR", "Device-Watchdog")]);
+    own.append(&DiameterRow {
+        command: Some(command),
+        command_name: Some(command_name),
+        origin_host: chance.pick(&[Some("client.example"), Some("mme.example")]),
+        result_code: answered.then(|| chance.pick(&[2001, 3002, 5004])),
+        ..DiameterRow::default()
     });
 }
