@@ -16,6 +16,7 @@ pub mod packets;
 pub mod pods;
 pub mod processes;
 pub mod radius;
+pub mod redis;
 pub mod segments;
 pub mod services;
 pub mod snapshots;
@@ -32,6 +33,7 @@ pub static TABLES: &[&Table] = &[
     &nat_links::TABLE,
     &http::TABLE,
     &dns::TABLE,
+    &redis::TABLE,
     &tls::TABLE,
     &ldap::TABLE,
     &radius::TABLE,

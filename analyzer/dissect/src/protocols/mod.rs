@@ -5,6 +5,7 @@ pub mod dns;
 pub mod http;
 pub mod ldap;
 pub mod radius;
+pub mod redis;
 pub mod tls;
 
 use shark_schema::table::Table;
@@ -18,6 +19,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<http::Http>(),
     protocol::<dns::DnsUdp>(),
     protocol::<dns::DnsTcp>(),
+    protocol::<redis::Redis>(),
     protocol::<tls::Tls>(),
     protocol::<ldap::LdapTcp>(),
     protocol::<ldap::LdapUdp>(),

@@ -14,6 +14,8 @@ use arrow::util::display::array_value_to_string;
 
 use crate::recording::{analysed, captures, read};
 
+mod redis;
+
 #[test]
 fn tshark_reads_the_same_http() {
     if !is_installed() {
@@ -82,6 +84,21 @@ fn cells(capture: &Path, table: &str, columns: &[&str]) -> Vec<String> {
 
 /// Values of fields, one line a message: several messages of a frame come in one line of tshark's, comma by comma.
 fn tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for columns in frames(capture, filter, fields) {
+        let messages = columns.iter().map(Vec::len).max().expect("a field");
+        for at in 0..messages {
+            let message: Vec<&str> =
+                columns.iter().map(|column| column[at.min(column.len() - 1)].as_str()).collect();
+            lines.push(message.join("\t"));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// Frame by frame and field by field, its values.
+fn frames(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<Vec<String>>> {
     let mut command = Command::new("tshark");
     command.arg("-r").arg(capture).args(["-Y", filter, "-T", "fields"]).stderr(Stdio::null());
     fields.iter().for_each(|field| {
@@ -89,17 +106,9 @@ fn tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<String> {
     });
     let output = command.output().expect("tshark starts");
     assert!(output.status.success(), "{command:?}");
-    let mut lines = Vec::new();
-    for line in String::from_utf8(output.stdout).expect("text").lines() {
-        let columns: Vec<Vec<&str>> = line.split('\t').map(|column| column.split(',').collect()).collect();
-        let messages = columns.iter().map(Vec::len).max().expect("a field");
-        for at in 0..messages {
-            let message: Vec<&str> = columns.iter().map(|column| column[at.min(column.len() - 1)]).collect();
-            lines.push(message.join("\t"));
-        }
-    }
-    lines.sort();
-    lines
+    let split = |column: &str| column.split(',').map(str::to_owned).collect();
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().map(|line| line.split('\t').map(split).collect()).collect()
 }
 
 fn is_installed() -> bool {

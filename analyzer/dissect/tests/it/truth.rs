@@ -16,6 +16,8 @@ use pcap_file::pcap::PcapReader;
 
 use crate::recording::{Captured, analysed, read};
 
+mod redis;
+
 /// A message or a row: its cells by the names of their columns, empty where there is nothing.
 pub type Line = BTreeMap<String, String>;
 
