@@ -155,6 +155,9 @@ pub trait Dissector: Send + 'static {
     const PORTS: &'static [u16];
     /// Its table.
     const TABLE: &'static Table;
+    /// Clients send requests without waiting for the answers to earlier ones: in the middle of a conversation it is not known
+    /// which request is answered, as after a gap.
+    const PIPELINES: bool = false;
     /// A message, owning what its row needs.
     type Message: Send;
     /// The columns of its table.
@@ -183,6 +186,11 @@ pub trait Dissector: Send + 'static {
     fn key(_message: &Self::Message) -> u64 {
         0
     }
+    /// Number of a message among those paired in order, where a server may leave requests unanswered: an answer has its
+    /// request's number, and the requests before that one are written without an answer.
+    fn number(_message: &Self::Message) -> Option<u64> {
+        None
+    }
     /// Bytes at the start of a request after which it may be answered: all of it, unless the protocol says less.
     fn answerable_after(_message: &Self::Message) -> Option<u64> {
         None
@@ -193,6 +201,10 @@ pub trait Dissector: Send + 'static {
     }
     /// Memory a message holds.
     fn memory(message: &Self::Message) -> usize;
+    /// Memory held for the conversation beside messages.
+    fn held(&self) -> usize {
+        0
+    }
     /// Appends the row of a call; at least one half is there.
     fn write(
         request: Option<&Self::Message>,

@@ -68,8 +68,10 @@ pub struct Talk<D: Dissector> {
     early: Option<Sent<D::Message>>,
     client: Option<Direction>,
     messages: u64,
-    /// The place was lost in a gap and no quiet point came since.
+    /// The place was lost in a gap, or never known, and no quiet point came since.
     lossy: bool,
+    /// It was lost once.
+    lost: bool,
     /// New requests were seen to follow before older ones were answered and after answers began.
     streams: bool,
     last: Option<(Direction, i64)>,
@@ -138,7 +140,8 @@ impl<D: Dissector> Talk<D> {
             early: None,
             client: None,
             messages: 0,
-            lossy: false,
+            lossy: D::PIPELINES && !aligned,
+            lost: false,
             streams: false,
             last: None,
             status: Status::Open,
@@ -271,7 +274,7 @@ impl<D: Dissector> Talk<D> {
 
     /// Nothing sensible: the place is lost, as after a gap.
     fn malformed(&mut self, cx: &mut Context<'_>, direction: Direction) {
-        if self.messages == 0 && !self.sides[direction as usize].damaged && !self.lossy {
+        if self.messages == 0 && !self.sides[direction as usize].damaged && !self.lost {
             self.status = Status::Refused;
             return;
         }
@@ -289,6 +292,7 @@ impl<D: Dissector> Talk<D> {
         side.damaged = false;
         side.resync = true;
         self.lossy = true;
+        self.lost = true;
         self.write_early(cx);
         let ordered = self.open.front().is_some_and(|sent| D::key(&sent.message) == 0);
         if ordered && self.client != Some(direction) {
@@ -373,8 +377,17 @@ impl<D: Dissector> Talk<D> {
         let had_arrived = |request: &Sent<D::Message>| {
             request.from != direction && sent.began.acked.is_none_or(|acked| request.answerable <= acked)
         };
+        let number = D::number(&sent.message);
+        let is_passed_over = |request: &Sent<D::Message>| {
+            key == 0 && had_arrived(request) && D::number(&request.message) < number
+        };
+        while self.open.front().is_some_and(is_passed_over) {
+            self.write_oldest(cx, None, self.lossy);
+        }
+        let is_meant =
+            |request: &Sent<D::Message>| had_arrived(request) && D::number(&request.message) == number;
         let at = if key == 0 {
-            self.open.front().is_some_and(had_arrived).then_some(0)
+            self.open.front().is_some_and(is_meant).then_some(0)
         } else {
             self.open.iter().position(|request| D::key(&request.message) == key && had_arrived(request))
         };
@@ -485,6 +498,7 @@ impl<D: Dissector> Talk<D> {
         self.write_open(cx, None, true);
         self.write_early(cx);
         self.lossy = false;
+        self.lost = false;
         self.dissector = D::new(&self.options);
         for side in &mut self.sides {
             side.start += side.buffer.len() as u64;
@@ -588,7 +602,7 @@ impl<D: Dissector> Conversation for Talk<D> {
         let buffers: usize = self.sides.iter().map(|side| side.memory()).sum();
         let open = self.open.capacity() * size_of::<Sent<D::Message>>() + self.open_bytes;
         let early = self.early.as_ref().map_or(0, |sent| D::memory(&sent.message));
-        size_of::<Self>() + buffers + open + early
+        size_of::<Self>() + buffers + open + early + self.dissector.held()
     }
 
     fn is_answered(&self) -> bool {

@@ -54,3 +54,11 @@ pub const STREAMING_QUIET_NS: i64 = 1_000_000_000;
 pub const COPIES: usize = 32;
 /// Capture time between a datagram and its copy at another interface.
 pub const COPY_NS: i64 = 1_000_000_000;
+/// Bytes kept of a statement.
+pub const STATEMENT_BYTES: usize = 4096;
+/// Bytes kept of a name, a user or what a server says of an error.
+pub const NAME_BYTES: usize = 1024;
+/// Prepared statements remembered of one connection.
+pub const STATEMENTS: usize = 1024;
+/// Bytes of them.
+pub const STATEMENTS_BYTES: usize = 128 * 1024;

@@ -1,6 +1,7 @@
 //! The catalogue: one file a table. Adding a table takes its file, its `mod` line and its line in [`TABLES`].
 
 pub mod coverage;
+pub mod db;
 pub mod diameter;
 pub mod dns;
 pub mod flow_copies;
@@ -33,6 +34,7 @@ pub static TABLES: &[&Table] = &[
     &nat_links::TABLE,
     &http::TABLE,
     &dns::TABLE,
+    &db::TABLE,
     &redis::TABLE,
     &tls::TABLE,
     &ldap::TABLE,

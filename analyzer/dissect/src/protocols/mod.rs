@@ -4,8 +4,11 @@ pub mod diameter;
 pub mod dns;
 pub mod http;
 pub mod ldap;
+pub mod postgresql;
 pub mod radius;
 pub mod redis;
+mod sql;
+mod statements;
 pub mod tls;
 
 use shark_schema::table::Table;
@@ -19,6 +22,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<http::Http>(),
     protocol::<dns::DnsUdp>(),
     protocol::<dns::DnsTcp>(),
+    protocol::<postgresql::Postgresql>(),
     protocol::<redis::Redis>(),
     protocol::<tls::Tls>(),
     protocol::<ldap::LdapTcp>(),

@@ -1,7 +1,8 @@
 //! Where a stream is cut into packets is nobody's business: any other cut gives the same rows. What is lost, cut short,
 //! swapped or sent twice gives fewer rows or half ones; never a panic, and never a row of two different calls.
 
-use arrow::array::{Array, AsArray, MapArray};
+use arrow::array::{Array, AsArray, MapArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 use shark_dissect::protocols::call_tables;
 
@@ -46,7 +47,8 @@ proptest! {
             for harm in &harms {
                 apply(&mut frames, harm);
             }
-            let mixed = mixed(&frames);
+            let rows = analysed(&frames);
+            let mixed = [mixed(&rows["http"]), mixed_statements(&rows["db"])].concat();
             prop_assert!(mixed.is_empty(), "halves of two calls: {mixed:?}");
         }
     }
@@ -101,9 +103,9 @@ fn difference(cut: &[Captured], frames: &[Captured]) -> Option<(String, String)>
 }
 
 /// Rows whose request and response carry different ids.
-fn mixed(frames: &[Captured]) -> Vec<(String, String)> {
+fn mixed(batches: &[RecordBatch]) -> Vec<(String, String)> {
     let mut mixed = Vec::new();
-    for batch in &analysed(frames)["http"] {
+    for batch in batches {
         let asked = batch["x_request_id"].as_string::<i32>();
         let answers = batch["response_headers"].as_any().downcast_ref::<MapArray>().expect("a map");
         for row in (0..batch.num_rows()).filter(|&row| asked.is_valid(row) && answers.is_valid(row)) {
@@ -113,6 +115,25 @@ fn mixed(frames: &[Captured]) -> Vec<(String, String)> {
                 (0..fields.len()).find(|&at| names.value(at) == "x-request-id").map(|at| values.value(at));
             if let Some(echoed) = echoed.filter(|echoed| *echoed != asked.value(row)) {
                 mixed.push((asked.value(row).to_owned(), echoed.to_owned()));
+            }
+        }
+    }
+    mixed
+}
+
+/// Rows whose statement says in a comment how many rows answer it, and whose answer has another number of them.
+fn mixed_statements(batches: &[RecordBatch]) -> Vec<(String, String)> {
+    let mut mixed = Vec::new();
+    for batch in batches {
+        let (statements, rows) =
+            (batch["statement"].as_string::<i32>(), batch["rows"].as_primitive::<Int64Type>());
+        let whole = batch["pairing"].as_string::<i32>();
+        for row in (0..batch.num_rows()).filter(|&row| statements.is_valid(row) && rows.is_valid(row)) {
+            let expected =
+                statements.value(row).split_once("/* rows=").and_then(|(_, text)| text.split_once(" */"));
+            let Some((expected, _)) = expected else { continue };
+            if whole.value(row) == "complete" && expected != rows.value(row).to_string() {
+                mixed.push((statements.value(row).to_owned(), rows.value(row).to_string()));
             }
         }
     }

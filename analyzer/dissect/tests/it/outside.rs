@@ -2,7 +2,9 @@
 
 mod diameter;
 mod ldap;
+mod postgresql;
 mod radius;
+mod redis;
 mod tls;
 
 use std::path::Path;
@@ -13,8 +15,6 @@ use arrow::datatypes::Int32Type;
 use arrow::util::display::array_value_to_string;
 
 use crate::recording::{analysed, captures, read};
-
-mod redis;
 
 #[test]
 fn tshark_reads_the_same_http() {
@@ -118,4 +118,17 @@ fn is_installed() -> bool {
         eprintln!("skipped: tshark is not installed");
     }
     found
+}
+
+/// All values of a field, in the order of the capture, whatever signs they hold.
+fn values(capture: &Path, filter: &str, field: &str) -> Vec<String> {
+    const BETWEEN: &str = "\u{1e}";
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(capture).args(["-Y", filter, "-T", "fields", "-e", field]);
+    command.args(["-E", &format!("aggregator={BETWEEN}")]).stderr(Stdio::null());
+    let output = command.output().expect("tshark starts");
+    assert!(output.status.success(), "{command:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let values = text.lines().flat_map(|line| line.split(BETWEEN)).filter(|value| !value.is_empty());
+    values.map(str::to_owned).collect()
 }

@@ -4,6 +4,7 @@
 mod diameter;
 mod ldap;
 mod radius;
+mod redis;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,6 @@ use arrow::util::display::array_value_to_string;
 use pcap_file::pcap::PcapReader;
 
 use crate::recording::{Captured, analysed, read};
-
-mod redis;
 
 /// A message or a row: its cells by the names of their columns, empty where there is nothing.
 pub type Line = BTreeMap<String, String>;

@@ -1,0 +1,41 @@
+//! SQL databases and MongoDB in one shape: one row per command.
+
+use crate::table;
+
+table! {
+    /// Commands of PostgreSQL, MySQL and MongoDB: one row per command and its answer, or per half where the other is missing.
+    /// A login is one command, and passwords are never kept.
+    call "db", DbRow, DbBlock, sort ["dst_namespace", "dst_workload", "ts"],
+    view {
+        operation: "coalesce(operation, command)",
+        resource: "coalesce(collection, database)",
+        summary: "concat_ws(' ', coalesce(operation, command, '?'), coalesce(collection, database))",
+        status: "coalesce(error_code, CASE WHEN is_error = false THEN 'OK' END)",
+        status_code: "CASE WHEN system <> 'postgresql' THEN TRY_CAST(error_code AS INT) END",
+        version: "CAST(NULL AS VARCHAR)",
+        excluded: "false",
+    } {
+        /// postgresql, mysql or mongodb.
+        system: Text [otel = "db.system.name"],
+        /// Database; NULL where the login was not seen and the command does not name it.
+        database: Text [otel = "db.namespace", kfl = "postgresql_database"],
+        /// Login name.
+        user: Text [kfl = "postgresql_user"],
+        /// Command of the protocol: Query, Execute, Startup; COM_QUERY; OP_MSG.
+        command: Text [wireshark = "mysql.command", kfl = "mysql_command"],
+        /// SELECT, INSERT, find, ...
+        operation: Text [otel = "db.operation.name", kfl = "postgresql_command"],
+        /// Main table or collection.
+        collection: Text [otel = "db.collection.name", kfl = "mongodb_collection"],
+        /// Text of the statement, cut at 4 KiB; that of a prepared one where its preparation was seen.
+        statement: Text [otel = "db.query.text", wireshark = "pgsql.query", kfl = "postgresql_query"],
+        /// The statement with `?` for its literals, without comments, white space collapsed.
+        fingerprint: Text [otel = "db.query.summary"],
+        /// Rows returned, or else affected.
+        rows: Int64 [unit = "rows", otel = "db.response.returned_rows"],
+        /// SQLSTATE (PostgreSQL) or the server's number, as text.
+        error_code: Text [otel = "db.response.status_code", wireshark = "pgsql.code"],
+        /// What the server says of the error.
+        error_message: Text [wireshark = "pgsql.message", kfl = "postgresql_error_message"],
+    }
+}
