@@ -5,6 +5,7 @@ mod diameter;
 mod ldap;
 mod radius;
 mod redis;
+mod strangers;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,11 +31,7 @@ pub struct Told {
 
 /// The captures of a folder with our rows of `table` and tshark's messages of `kind`; none where there is no corpus.
 pub fn told(folder: &str, table: &str, kind: &str) -> Vec<Told> {
-    let corpus = std::env::var_os("SHARK_CORPUS").map(PathBuf::from).filter(|path| path.is_dir());
-    let Some(corpus) = corpus else {
-        eprintln!("skipped: SHARK_CORPUS names no folder of captures");
-        return Vec::new();
-    };
+    let Some(corpus) = corpus() else { return Vec::new() };
     let entries = fs::read_dir(corpus.join(folder)).expect("the corpus");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|ending| ending != "gz"));
@@ -42,16 +39,28 @@ pub fn told(folder: &str, table: &str, kind: &str) -> Vec<Told> {
     assert!(!paths.is_empty(), "{folder} holds captures");
     let of = |path: PathBuf| {
         let file = path.strip_prefix(&corpus).expect("below the corpus").to_string_lossy().into_owned();
-        let frames = if file.ends_with("pcapng") { read(&path) } else { read_pcap(&path) };
-        let rows = analysed(&frames)[table].iter().flat_map(cells).collect();
+        let rows = analysed(&frames(&path))[table].iter().flat_map(cells).collect();
         Told { rows, truth: golden(&corpus, &file, kind), file }
     };
     paths.into_iter().map(of).collect()
 }
 
+/// The corpus, where there is one.
+fn corpus() -> Option<PathBuf> {
+    let corpus = std::env::var_os("SHARK_CORPUS").map(PathBuf::from).filter(|path| path.is_dir());
+    if corpus.is_none() {
+        eprintln!("skipped: SHARK_CORPUS names no folder of captures");
+    }
+    corpus
+}
+
+fn frames(path: &Path) -> Vec<Captured> {
+    if path.extension().is_some_and(|ending| ending == "pcapng") { read(path) } else { read_pcap(path) }
+}
+
 /// Frames of a pcap, up to where it is damaged.
 fn read_pcap(path: &Path) -> Vec<Captured> {
-    let mut reader = PcapReader::new(File::open(path).expect("it opens")).expect("a header");
+    let Ok(mut reader) = PcapReader::new(File::open(path).expect("it opens")) else { return Vec::new() };
     let link_type = u32::from(reader.header().datalink) as u16;
     let mut frames = Vec::new();
     while let Some(Ok(packet)) = reader.next_packet() {

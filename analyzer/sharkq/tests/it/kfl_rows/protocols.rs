@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use shark_schema::call::CallBlock;
+use shark_schema::call::{CallBlock, CallRow};
 use shark_schema::table::{Block, Table};
+use shark_schema::tables::db::{self, DbBlock, DbRow};
 use shark_schema::tables::diameter::{self, DiameterBlock, DiameterRow};
+use shark_schema::tables::ldap::{self, LdapBlock, LdapRow};
 use shark_schema::tables::radius::{self, RadiusBlock, RadiusRow};
+use shark_schema::tables::redis::{self, RedisBlock, RedisRow};
 use shark_schema::tables::tls::{self, TlsBlock, TlsRow};
 
 use super::{Chance, FLOWS, Flow, call_of, store};
@@ -15,26 +18,29 @@ const ROWS: usize = 600;
 
 /// Writes their tables below a folder.
 pub fn write(folder: &Path, flows: &[Flow], chance: &mut Chance) {
+    rows(folder, &db::TABLE, flows, chance, db);
+    rows(folder, &redis::TABLE, flows, chance, redis);
     rows(folder, &tls::TABLE, flows, chance, tls);
+    rows(folder, &ldap::TABLE, flows, chance, ldap);
     rows(folder, &radius::TABLE, flows, chance, radius);
     rows(folder, &diameter::TABLE, flows, chance, diameter);
 }
 
-/// Rows of a table; `append` adds its own columns, and is told whether the call was answered.
+/// Rows of a table; `append` adds its own columns, and says whether the call failed.
 fn rows<B: Block>(
     folder: &Path,
     table: &Table,
     flows: &[Flow],
     chance: &mut Chance,
-    append: impl Fn(&mut B, bool, &mut Chance),
+    append: impl Fn(&mut B, &mut CallRow<'_>, &mut Chance),
 ) {
     let (mut calls, mut own) = (CallBlock::default(), B::default());
     for number in 0..ROWS {
         let flow = &flows[chance.below(FLOWS as i64) as usize];
         let id = format!("{}{number:04}", table.name);
-        let call = call_of(flow, &id, chance);
+        let mut call = call_of(flow, &id, chance);
+        append(&mut own, &mut call, chance);
         calls.append(&call);
-        append(&mut own, call.duration_ns.is_some(), chance);
     }
     store(folder, table, ROWS, |arrays| {
         calls.finish(arrays);
@@ -42,7 +48,58 @@ fn rows<B: Block>(
     });
 }
 
-fn tls(own: &mut TlsBlock, answered: bool, chance: &mut Chance) {
+#[rustfmt::skip]
+const STATEMENTS: &[(&str, &str)] = &[
+    ("SELECT", "SELECT * FROM users WHERE id = 1 UNION SELECT passwd FROM pg_shadow"),
+    ("SELECT", "SELECT table_name FROM information_schema.tables"), ("SELECT", "SELECT 1"), ("UPDATE", "UPDATE orders SET x = 1"),
+    ("INSERT", "INSERT INTO orders VALUES (1)"), ("TRUNCATE", "TRUNCATE orders"), ("DROP", "DROP TABLE orders"),
+];
+
+fn db(own: &mut DbBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
+    let answered = call.duration_ns.is_some();
+    let failed = answered && chance.one_in(3);
+    call.is_error = Some(failed || !answered);
+    call.response_bytes = call.response_bytes.map(|bytes| bytes * 2);
+    let system = chance.pick(&["postgresql", "mysql", "mongodb"]);
+    let (operation, statement) = chance.pick(STATEMENTS);
+    let (command, operation, errors) = match system {
+        "postgresql" => (chance.pick(&["Query", "Execute"]), operation, ["23505", "42P01"]),
+        "mysql" => (chance.pick(&["COM_QUERY", "COM_STMT_EXECUTE"]), operation, ["1062", "1146"]),
+        _ => (chance.pick(&["OP_MSG", "OP_QUERY"]), chance.pick(&["find", "insert"]), ["11000", "26"]),
+    };
+    own.append(&DbRow {
+        system: Some(system),
+        database: chance.pick(&[Some("orders_db"), Some("mydb"), None]),
+        user: chance.pick(&[Some("admin"), Some("app"), None]),
+        command: Some(command),
+        operation: Some(operation),
+        collection: chance.pick(&[Some("users"), Some("orders")]),
+        statement: (system != "mongodb").then_some(statement),
+        error_code: failed.then(|| chance.pick(&errors)),
+        error_message: failed.then(|| chance.pick(&["duplicate key", "no such table"])),
+        ..DbRow::default()
+    });
+}
+
+fn redis(own: &mut RedisBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
+    call.response_bytes = call.response_bytes.map(|bytes| bytes * 2);
+    let (command, key, args) = chance.pick(&[
+        ("GET", Some("session:17"), None),
+        ("GET", Some("cart:9"), None),
+        ("SET", Some("cart:9"), Some("x EX 60")),
+        ("DEL", Some("cart:9"), None),
+        ("CONFIG", None, Some("SET dir /tmp")),
+        ("CONFIG", None, Some("GET maxmemory")),
+        ("KEYS", None, Some("*")),
+        ("CLIENT", None, Some("LIST")),
+        ("DEBUG", None, Some("SLEEP 1")),
+        ("FLUSHALL", None, None),
+    ]);
+    own.append(&RedisRow { command: Some(command), key, args, ..RedisRow::default() });
+}
+
+fn tls(own: &mut TlsBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
+    let answered = call.duration_ns.is_some();
     const SUITES: [&[&str]; 3] = [
         &["TLS_AES_128_GCM_SHA256"],
         &["TLS_ECDHE_RSA_WITH_RC4_128_SHA", "TLS_AES_128_GCM_SHA256"],
@@ -74,7 +131,8 @@ fn tls(own: &mut TlsBlock, answered: bool, chance: &mut Chance) {
     });
 }
 
-fn radius(own: &mut RadiusBlock, answered: bool, chance: &mut Chance) {
+fn radius(own: &mut RadiusBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
+    let answered = call.duration_ns.is_some();
     let (code, code_num) =
         chance.pick(&[("Access-Request", 1), ("Accounting-Request", 4), ("Status-Server", 12)]);
     own.append(&RadiusRow {
@@ -87,7 +145,8 @@ fn radius(own: &mut RadiusBlock, answered: bool, chance: &mut Chance) {
     });
 }
 
-fn diameter(own: &mut DiameterBlock, answered: bool, chance: &mut Chance) {
+fn diameter(own: &mut DiameterBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
+    let answered = call.duration_ns.is_some();
     let (command, command_name) =
         chance.pick(&[("CCR", "Credit-Control"), ("ULR", "Update-Location"), ("DWR", "Device-Watchdog")]);
     own.append(&DiameterRow {
@@ -96,5 +155,18 @@ fn diameter(own: &mut DiameterBlock, answered: bool, chance: &mut Chance) {
         origin_host: chance.pick(&[Some("client.example"), Some("mme.example")]),
         result_code: answered.then(|| chance.pick(&[2001, 3002, 5004])),
         ..DiameterRow::default()
+    });
+}
+
+fn ldap(own: &mut LdapBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
+    let answered = call.duration_ns.is_some();
+    let (result, result_code) =
+        chance.pick(&[("success", 0), ("invalidCredentials", 49), ("noSuchObject", 32)]);
+    own.append(&LdapRow {
+        operation: Some(chance.pick(&["bind", "search", "modify"])),
+        base_dn: chance.pick(&[Some("ou=people,dc=shop,dc=test"), Some("dc=shop,dc=test"), None]),
+        result: answered.then_some(result),
+        result_code: answered.then_some(result_code),
+        ..LdapRow::default()
     });
 }
