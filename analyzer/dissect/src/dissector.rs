@@ -199,6 +199,10 @@ pub trait Dissector: Send + 'static {
     fn is_one_way(_message: &Self::Message) -> bool {
         false
     }
+    /// The end that connected sends it. Who asks is the client, unless the protocol has servers that ask.
+    fn is_from_client(message: &Self::Message) -> bool {
+        Self::role(message) == Role::Request
+    }
     /// Memory a message holds.
     fn memory(message: &Self::Message) -> usize;
     /// Memory held for the conversation beside messages.

@@ -330,24 +330,24 @@ impl<D: Dissector> Talk<D> {
             (sent.began, sent.bytes) = (part.began, sent.bytes + part.bytes);
         }
         self.messages += 1;
+        let client = if D::is_from_client(&sent.message) { direction } else { direction.opposite() };
+        cx.orient(*self.client.get_or_insert(client));
         match D::role(&sent.message) {
-            role if D::is_one_way(&sent.message) => self.one_way(cx, direction, role, &sent),
-            Role::Request => self.request(cx, direction, sent),
+            role if D::is_one_way(&sent.message) => self.one_way(cx, role, &sent),
+            Role::Request => self.request(cx, sent),
             Role::Response => self.response(cx, direction, sent),
         }
     }
 
-    fn one_way(&mut self, cx: &mut Context<'_>, direction: Direction, role: Role, sent: &Sent<D::Message>) {
-        let (client, halves) = match role {
-            Role::Request => (direction, (Some(sent), None)),
-            Role::Response => (direction.opposite(), (None, Some(sent))),
+    fn one_way(&mut self, cx: &mut Context<'_>, role: Role, sent: &Sent<D::Message>) {
+        let (request, response) = match role {
+            Role::Request => (Some(sent), None),
+            Role::Response => (None, Some(sent)),
         };
-        cx.orient(*self.client.get_or_insert(client));
-        self.write(cx, halves.0, halves.1, None, sent.damaged);
+        self.write(cx, request, response, None, sent.damaged);
     }
 
-    fn request(&mut self, cx: &mut Context<'_>, direction: Direction, sent: Sent<D::Message>) {
-        cx.orient(*self.client.get_or_insert(direction));
+    fn request(&mut self, cx: &mut Context<'_>, sent: Sent<D::Message>) {
         if let Some(answer) = self.early.take() {
             let lossy = answer.damaged || sent.damaged;
             self.write(cx, Some(&sent), Some(&answer), None, lossy);
@@ -372,7 +372,6 @@ impl<D: Dissector> Talk<D> {
     }
 
     fn response(&mut self, cx: &mut Context<'_>, direction: Direction, sent: Sent<D::Message>) {
-        cx.orient(*self.client.get_or_insert(direction.opposite()));
         let key = D::key(&sent.message);
         let had_arrived = |request: &Sent<D::Message>| {
             request.from != direction && sent.began.acked.is_none_or(|acked| request.answerable <= acked)

@@ -1,5 +1,6 @@
 //! The catalogue: one file a table. Adding a table takes its file, its `mod` line and its line in [`TABLES`].
 
+pub mod amqp;
 pub mod coverage;
 pub mod db;
 pub mod diameter;
@@ -36,6 +37,7 @@ pub static TABLES: &[&Table] = &[
     &dns::TABLE,
     &db::TABLE,
     &redis::TABLE,
+    &amqp::TABLE,
     &tls::TABLE,
     &ldap::TABLE,
     &radius::TABLE,

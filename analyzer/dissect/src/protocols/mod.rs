@@ -1,5 +1,6 @@
 //! The protocols. Adding one takes its file, its `mod` line and its line in [`PROTOCOLS`].
 
+pub mod amqp;
 pub mod diameter;
 pub mod dns;
 pub mod http;
@@ -24,6 +25,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<dns::DnsTcp>(),
     protocol::<postgresql::Postgresql>(),
     protocol::<redis::Redis>(),
+    protocol::<amqp::Amqp>(),
     protocol::<tls::Tls>(),
     protocol::<ldap::LdapTcp>(),
     protocol::<ldap::LdapUdp>(),

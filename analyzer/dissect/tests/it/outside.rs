@@ -1,5 +1,6 @@
 //! tshark's word on the fixtures: the same methods, targets and statuses, the same questions and response codes.
 
+mod amqp;
 mod diameter;
 mod ldap;
 mod postgresql;

@@ -1,6 +1,7 @@
 //! Protocols in other people's captures against tshark's word on them. Runs where `SHARK_CORPUS` names the corpus. In: a folder of
 //! it. Out: for each capture our rows and tshark's messages; what differs is listed beside each comparison, with the reason.
 
+mod amqp;
 mod diameter;
 mod ldap;
 mod radius;

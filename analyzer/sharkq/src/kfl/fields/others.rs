@@ -46,7 +46,7 @@ pub static FIELDS: &[Field] = &[
 
     Field::flag("amqp", AMQP, "protocol = 'amqp'", "AMQP 0-9-1"),
     Field::new("amqp_method", Text, "method", "basic.publish, ...").of(AMQP).fold(Lower),
-    Field::new("amqp_summary", Text, "coalesce(exchange, queue, vhost, reply_text)", "Exchange, queue, virtual host or reply text").of(AMQP),
+    Field::new("amqp_summary", Text, "coalesce(exchange, queue, routing_key, reply_text, vhost)", "Exchange, queue, routing key, reply text or virtual host").of(AMQP),
     Field::new("amqp_request", Bool, REQUEST, "The request was seen").of(AMQP),
     Field::new("amqp_response", Bool, RESPONSE, "The response was seen").of(AMQP),
     Field::new("amqp_request_length", Int, SENT, "Bytes of the request").of(AMQP),
