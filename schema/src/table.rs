@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, Schema};
 
-/// Version of the tables; written into every Parquet file. Changes within a major version only add columns.
-pub const SCHEMA_VERSION: &str = "1.0";
+/// Version of the tables; written into every Parquet file. Changes within a major version only add tables and columns.
+pub const SCHEMA_VERSION: &str = "1.1";
 
 /// One column: where its name, meaning and foreign names are defined, once.
 #[derive(Debug)]

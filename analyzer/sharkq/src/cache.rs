@@ -57,7 +57,15 @@ pub fn open(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) 
             sources.files.is_empty(),
             "an index cannot be joined with other sources; name it alone"
         );
-        return Ok(Ready { folder: folder.clone(), note: read_note(folder)?, _temporary: None });
+        let mut note = read_note(folder)?;
+        if note.schema_version != SCHEMA_VERSION {
+            note.warnings.push(format!(
+                "{} has the tables of schema {}, this is {SCHEMA_VERSION}: what only one of them knows is empty; index the source again",
+                folder.display(),
+                note.schema_version
+            ));
+        }
+        return Ok(Ready { folder: folder.clone(), note, _temporary: None });
     }
     let cache = folder();
     make_private(&cache)?;

@@ -12,7 +12,7 @@ use sharkq::session::Session;
 use crate::kfl_rows::{self, NOW_NS};
 use crate::programs::FIXTURES;
 
-/// A text, what it is called, and its twin; a text whose protocol has no table has none.
+/// A text, what it is called, and its twin; a text that no row can answer has none.
 struct Case {
     name: String,
     text: String,
@@ -41,14 +41,9 @@ fn published_examples_select_what_their_twins_select() {
     let Some(examples) = examples() else { return };
     let cases = published(examples.iter().filter(|example| !example.is_v1()));
     assert_eq!(cases.len(), 216, "all examples of KFL2");
-    let mut by_note: BTreeMap<String, usize> = BTreeMap::new();
-    for name in judge(&cases) {
-        let case = cases.iter().find(|case| case.name == name).expect("one of them");
-        let program = kfl::compile(&case.text, NOW_NS).expect("it was judged");
-        *by_note.entry(program.notes[0].clone()).or_default() += 1;
-    }
-    let by_note: Vec<String> = by_note.iter().map(|(note, count)| format!("{note}: {count}")).collect();
-    assert_eq!(by_note, ["no table for amqp yet: 1", "no table for kafka yet: 6",]);
+    // Their pages give the command of PostgreSQL in two ways, as `SELECT` and as `COM_QUERY`; it is the former here.
+    let without: Vec<String> = judge(&cases);
+    assert_eq!(without, ["47", "48", "49", "73", "104", "117", "174"]);
 }
 
 /// Texts of KFL v1 whose fields are here. What the others are told is in `examples.refusals`.
@@ -103,7 +98,7 @@ fn every_field_is_asked_for() {
     assert!(forgotten.is_empty(), "no text asks for {forgotten:?}");
 }
 
-/// Runs all cases; the names of those that have no twin, which must be those with nothing to select from.
+/// Runs all cases; the names of those that have no twin, which must select nothing.
 fn judge(cases: &[Case]) -> Vec<String> {
     let seeded = Seeded::new();
     let (mut excepted, mut wrong) = (Vec::new(), Vec::new());
@@ -117,7 +112,7 @@ fn judge(cases: &[Case]) -> Vec<String> {
         };
         let rows = seeded.selected(&program);
         let Some(twin) = &case.twin else {
-            if program.notes.is_empty() || !rows.is_empty() {
+            if !rows.is_empty() {
                 wrong.push(format!("{}: has no twin, but selects {} rows", case.name, rows.len()));
             }
             excepted.push(case.name.clone());
@@ -151,7 +146,7 @@ fn judge(cases: &[Case]) -> Vec<String> {
 }
 
 /// `table: condition ; table: condition` as one statement that gives ids.
-fn spelled_out(twin: &str) -> String {
+pub fn spelled_out(twin: &str) -> String {
     let mut parts = Vec::new();
     let calls = || TABLES.iter().filter(|table| table.call.is_some()).map(|table| table.name);
     for part in twin.split(" ; ") {

@@ -277,6 +277,25 @@ fn the_catalogue_is_printed() {
     }
 }
 
+/// An index of an earlier schema has no rows in the tables that came later: nobody takes that for an answer.
+#[test]
+fn an_index_of_another_schema_says_so() {
+    let desk = Desk::new();
+    let index = desk.at("index");
+    finished(desk.sharkq().args(["index", &capture(), "-o"]).arg(&index));
+    let ask = || {
+        let output = finished(desk.sharkq().arg("sql").arg(&index).args(["-c", "SELECT 1"]));
+        String::from_utf8(output.stderr).expect("text")
+    };
+    assert!(!ask().contains("schema"));
+    let path = index.join("index.json");
+    let note = std::fs::read_to_string(&path).expect("its note");
+    let earlier = note.replace(&format!("\"{}\"", shark_schema::table::SCHEMA_VERSION), "\"1.0\"");
+    assert_ne!(note, earlier);
+    std::fs::write(&path, earlier).expect("written");
+    assert!(ask().contains("has the tables of schema 1.0"), "{}", ask());
+}
+
 #[test]
 fn the_cache_is_used_listed_and_cleared() {
     let desk = Desk::new();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use shark_schema::call::{CallBlock, CallRow};
 use shark_schema::table::{Block, Table};
+use shark_schema::tables::amqp::{self, AmqpBlock, AmqpRow};
 use shark_schema::tables::db::{self, DbBlock, DbRow};
 use shark_schema::tables::diameter::{self, DiameterBlock, DiameterRow};
 use shark_schema::tables::ldap::{self, LdapBlock, LdapRow};
@@ -20,6 +21,7 @@ const ROWS: usize = 600;
 pub fn write(folder: &Path, flows: &[Flow], chance: &mut Chance) {
     rows(folder, &db::TABLE, flows, chance, db);
     rows(folder, &redis::TABLE, flows, chance, redis);
+    rows(folder, &amqp::TABLE, flows, chance, amqp);
     rows(folder, &tls::TABLE, flows, chance, tls);
     rows(folder, &ldap::TABLE, flows, chance, ldap);
     rows(folder, &radius::TABLE, flows, chance, radius);
@@ -96,6 +98,15 @@ fn redis(own: &mut RedisBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
         ("FLUSHALL", None, None),
     ]);
     own.append(&RedisRow { command: Some(command), key, args, ..RedisRow::default() });
+}
+
+fn amqp(own: &mut AmqpBlock, _: &mut CallRow<'_>, chance: &mut Chance) {
+    own.append(&AmqpRow {
+        method: Some(chance.pick(&["basic.publish", "basic.deliver", "queue.declare"])),
+        exchange: chance.pick(&[Some("orders"), Some("logs"), None]),
+        queue: Some("billing"),
+        ..AmqpRow::default()
+    });
 }
 
 fn tls(own: &mut TlsBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
