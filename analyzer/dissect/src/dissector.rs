@@ -155,9 +155,9 @@ pub trait Dissector: Send + 'static {
     const PORTS: &'static [u16];
     /// Its table.
     const TABLE: &'static Table;
-    /// Clients send requests without waiting for the answers to earlier ones: in the middle of a conversation it is not known
-    /// which request is answered, as after a gap.
-    const PIPELINES: bool = false;
+    /// In the middle of a conversation it is not known which request an answer is for, as after a gap: clients do not wait for
+    /// answers before they ask again, or not every answer can be found there.
+    const LOSSY_START: bool = false;
     /// A message, owning what its row needs.
     type Message: Send;
     /// The columns of its table.

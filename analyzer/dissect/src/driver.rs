@@ -140,7 +140,7 @@ impl<D: Dissector> Talk<D> {
             early: None,
             client: None,
             messages: 0,
-            lossy: D::PIPELINES && !aligned,
+            lossy: D::LOSSY_START && !aligned,
             lost: false,
             streams: false,
             last: None,

@@ -37,5 +37,9 @@ table! {
         error_code: Text [otel = "db.response.status_code", wireshark = "pgsql.code"],
         /// What the server says of the error.
         error_message: Text [wireshark = "pgsql.message", kfl = "postgresql_error_message"],
+        /// Number of a prepared statement (MySQL).
+        statement_id: Int64 [wireshark = "mysql.stmt_id", kfl = "mysql_statement_id"],
+        /// SQLSTATE beside the server's own number (MySQL).
+        sqlstate: Text [wireshark = "mysql.sqlstate"],
     }
 }

@@ -5,6 +5,7 @@ pub mod diameter;
 pub mod dns;
 pub mod http;
 pub mod ldap;
+pub mod mysql;
 pub mod postgresql;
 pub mod radius;
 pub mod redis;
@@ -24,6 +25,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<dns::DnsUdp>(),
     protocol::<dns::DnsTcp>(),
     protocol::<postgresql::Postgresql>(),
+    protocol::<mysql::Mysql>(),
     protocol::<redis::Redis>(),
     protocol::<amqp::Amqp>(),
     protocol::<tls::Tls>(),

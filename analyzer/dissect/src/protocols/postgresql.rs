@@ -117,7 +117,7 @@ impl Dissector for Postgresql {
     /// The server, and PgBouncer.
     const PORTS: &'static [u16] = &[5432, 6432, 5433];
     const TABLE: &'static Table = &TABLE;
-    const PIPELINES: bool = true;
+    const LOSSY_START: bool = true;
     type Message = Message;
     type Columns = DbBlock;
 

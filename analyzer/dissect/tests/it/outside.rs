@@ -3,6 +3,7 @@
 mod amqp;
 mod diameter;
 mod ldap;
+mod mysql;
 mod postgresql;
 mod radius;
 mod redis;

@@ -127,7 +127,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("mysql_command", Text, "CASE WHEN system = 'mysql' THEN command END", "COM_QUERY, ...").of(DB).fold(Upper),
     Field::new("mysql_query", Text, "CASE WHEN system = 'mysql' THEN statement END", "Statement").of(DB),
     Field::new("mysql_database", Text, "CASE WHEN system = 'mysql' THEN database END", "Database").of(DB),
-    Field::new("mysql_statement_id", Int, "", "Id of a prepared statement").of(DB),
+    Field::new("mysql_statement_id", Int, "statement_id", "Id of a prepared statement").of(DB),
     Field::new("mysql_request_size", Int, "CASE WHEN system = 'mysql' THEN request_bytes END", "Bytes of the request").of(DB),
     Field::new("mysql_response_size", Int, "CASE WHEN system = 'mysql' THEN response_bytes END", "Bytes of the response").of(DB),
     Field::new("mysql_total_size", Int, "CASE WHEN system = 'mysql' THEN coalesce(request_bytes, 0) + coalesce(response_bytes, 0) END", "Bytes of both").of(DB),
