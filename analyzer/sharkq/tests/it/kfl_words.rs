@@ -264,7 +264,6 @@ fn only_the_tables_asked_about_are_read() {
         ("http && dst.dns == \"dns.google\"", &["flows", "http"]),
         ("redis && redis_type == \"GET\"", &["redis"]),
         ("mysql && mysql_error_code == 1062", &["db"]),
-        ("ws && ws_opcode == \"text\"", &[]),
         ("http && dns", &[]),
     ] {
         let program = kfl::compile(text, NOW_NS).expect(text);
