@@ -7,13 +7,16 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Expr, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, cast, col, lit, utils::conjunction,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use shark_schema::call::CallBlock;
@@ -179,6 +182,23 @@ impl Entries {
     }
 }
 
+/// Whether a condition can hold for a row of this table: its protocol is known, and columns of other tables are NULL.
+fn may_hold(condition: &Expr, member: &Table, simplifier: &ExprSimplifier) -> bool {
+    let known = condition.clone().transform(|expr| {
+        let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+        let value = match COLUMNS.iter().find(|known| known.name == column.name) {
+            Some(known) if known.name == "protocol" => lit(member.name),
+            Some(known) if !known.tables.contains(&member.name) => {
+                Expr::Literal(ScalarValue::try_from(&known.kind)?, None)
+            }
+            _ => return Ok(Transformed::no(expr)),
+        };
+        Ok(Transformed::yes(value))
+    });
+    let simple = known.and_then(|known| simplifier.simplify(known.data));
+    !matches!(simple, Ok(Expr::Literal(value, _)) if value.is_null() || value == ScalarValue::from(false))
+}
+
 /// Operation, resource, summary or status of a row, in the words of its table.
 fn told(member: &Table, what: &str) -> &'static str {
     match (&member.call, what) {
@@ -234,7 +254,16 @@ impl TableProvider for Entries {
         let needed: Vec<&EntryColumn> =
             COLUMNS.iter().filter(|column| wanted.contains(column.name.as_str())).collect();
         let mut plan: Option<LogicalPlanBuilder> = None;
-        for member in members() {
+        let context =
+            SimplifyContext::builder().with_schema(Arc::new(DFSchema::try_from(self.schema())?)).build();
+        let simplifier = ExprSimplifier::new(context);
+        // Planning a branch takes longer than to see that none of its rows is asked for.
+        let asked = |member: &&Table| filters.iter().all(|filter| may_hold(filter, member, &simplifier));
+        let mut branches: Vec<&Table> = members().filter(asked).collect();
+        if branches.is_empty() {
+            branches.extend(members().take(1));
+        }
+        for member in branches {
             let branch = self.branch(member, &needed)?;
             plan = Some(match plan {
                 Some(plan) => plan.union(branch.build()?)?,

@@ -11,7 +11,7 @@ use arrow::util::pretty::pretty_format_batches;
 use serde_json::Value;
 
 use crate::desk::Desk;
-use crate::programs::{FIXTURES, printed};
+use crate::programs::{FIXTURES, finished, printed};
 
 /// Text that each format must quote in its own way, numbers, a list, a time, and NULL.
 const ANSWER: &str = "SELECT * FROM (VALUES ('GET', 200, 0.5, 'a|b', TIMESTAMP '2026-11-21 03:12:00', make_array(1, 2)), \
