@@ -7,6 +7,7 @@ use shark_schema::table::{Block, Table};
 use shark_schema::tables::amqp::{self, AmqpBlock, AmqpRow};
 use shark_schema::tables::db::{self, DbBlock, DbRow};
 use shark_schema::tables::diameter::{self, DiameterBlock, DiameterRow};
+use shark_schema::tables::kafka::{self, KafkaBlock, KafkaRow};
 use shark_schema::tables::ldap::{self, LdapBlock, LdapRow};
 use shark_schema::tables::radius::{self, RadiusBlock, RadiusRow};
 use shark_schema::tables::redis::{self, RedisBlock, RedisRow};
@@ -21,6 +22,7 @@ const ROWS: usize = 600;
 pub fn write(folder: &Path, flows: &[Flow], chance: &mut Chance) {
     rows(folder, &db::TABLE, flows, chance, db);
     rows(folder, &redis::TABLE, flows, chance, redis);
+    rows(folder, &kafka::TABLE, flows, chance, kafka);
     rows(folder, &amqp::TABLE, flows, chance, amqp);
     rows(folder, &tls::TABLE, flows, chance, tls);
     rows(folder, &ldap::TABLE, flows, chance, ldap);
@@ -79,6 +81,8 @@ fn db(own: &mut DbBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
         statement: (system != "mongodb").then_some(statement),
         error_code: failed.then(|| chance.pick(&errors)),
         error_message: failed.then(|| chance.pick(&["duplicate key", "no such table"])),
+        error_code_name: (failed && system == "mongodb").then(|| chance.pick(&["NamespaceNotFound", "DuplicateKey"])),
+        statement_id: if system == "mysql" { chance.pick(&[Some(7), Some(8), None]) } else { None },
         ..DbRow::default()
     });
 }
@@ -98,6 +102,18 @@ fn redis(own: &mut RedisBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
         ("FLUSHALL", None, None),
     ]);
     own.append(&RedisRow { command: Some(command), key, args, ..RedisRow::default() });
+}
+
+fn kafka(own: &mut KafkaBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
+    call.request_bytes = call.request_bytes.map(|bytes| bytes * 15);
+    let api = chance.pick(&[("PRODUCE", 0), ("FETCH", 1), ("METADATA", 3)]);
+    own.append(&KafkaRow {
+        api: Some(api.0),
+        api_key: Some(api.1),
+        client_id: chance.pick(&[Some("payment-processor"), Some("rdkafka"), None]),
+        topic: chance.pick(&[Some("orders"), Some("orders-eu"), Some("logs"), None]),
+        ..KafkaRow::default()
+    });
 }
 
 fn amqp(own: &mut AmqpBlock, _: &mut CallRow<'_>, chance: &mut Chance) {
