@@ -10,6 +10,7 @@ pub mod flows;
 pub mod http;
 pub mod identity_conflicts;
 pub mod k8s_events;
+pub mod kafka;
 pub mod ldap;
 pub mod nat_links;
 pub mod network_policies;
@@ -37,6 +38,7 @@ pub static TABLES: &[&Table] = &[
     &dns::TABLE,
     &db::TABLE,
     &redis::TABLE,
+    &kafka::TABLE,
     &amqp::TABLE,
     &tls::TABLE,
     &ldap::TABLE,

@@ -4,6 +4,7 @@ pub mod amqp;
 pub mod diameter;
 pub mod dns;
 pub mod http;
+pub mod kafka;
 pub mod ldap;
 pub mod mysql;
 pub mod postgresql;
@@ -27,6 +28,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<postgresql::Postgresql>(),
     protocol::<mysql::Mysql>(),
     protocol::<redis::Redis>(),
+    protocol::<kafka::Kafka>(),
     protocol::<amqp::Amqp>(),
     protocol::<tls::Tls>(),
     protocol::<ldap::LdapTcp>(),

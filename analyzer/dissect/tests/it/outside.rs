@@ -2,6 +2,7 @@
 
 mod amqp;
 mod diameter;
+mod kafka;
 mod ldap;
 mod mysql;
 mod postgresql;

@@ -3,6 +3,7 @@
 
 mod amqp;
 mod diameter;
+mod kafka;
 mod ldap;
 mod radius;
 mod redis;

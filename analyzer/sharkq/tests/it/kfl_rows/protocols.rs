@@ -81,7 +81,8 @@ fn db(own: &mut DbBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
         statement: (system != "mongodb").then_some(statement),
         error_code: failed.then(|| chance.pick(&errors)),
         error_message: failed.then(|| chance.pick(&["duplicate key", "no such table"])),
-        error_code_name: (failed && system == "mongodb").then(|| chance.pick(&["NamespaceNotFound", "DuplicateKey"])),
+        error_code_name: (failed && system == "mongodb")
+            .then(|| chance.pick(&["NamespaceNotFound", "DuplicateKey"])),
         statement_id: if system == "mysql" { chance.pick(&[Some(7), Some(8), None]) } else { None },
         ..DbRow::default()
     });

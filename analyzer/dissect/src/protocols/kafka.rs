@@ -1,0 +1,387 @@
+//! Kafka (kafka.apache.org/protocol): requests and responses in, a row for each pair out. A response tells its correlation id alone, so
+//! what was asked is remembered. Bodies are read while they pass; record batches are counted and never held.
+
+mod api;
+mod errors;
+mod fields;
+mod header;
+mod records;
+mod row;
+mod walk;
+
+use std::collections::VecDeque;
+
+use shark_schema::table::Table;
+use shark_schema::tables::kafka::{KafkaBlock, TABLE};
+
+use crate::dissector::{
+    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+};
+use crate::limits;
+use header::{Header, Read, SIZE, number};
+use walk::{Body, Walk};
+
+/// The dissector.
+#[derive(Default)]
+pub struct Kafka {
+    halves: [Option<Half>; 2],
+    /// Who asks, once a request has told.
+    client: Option<Direction>,
+    /// What was asked and not yet answered.
+    asked: VecDeque<Asked>,
+    /// The last correlation id.
+    latest: Option<i32>,
+    /// Tokens of a login may follow that have no header (SASL_HANDSHAKE of version 0).
+    has_tokens: bool,
+}
+
+/// What is remembered of a request.
+struct Asked {
+    correlation: i32,
+    /// API and version.
+    api: (i16, i16),
+    /// It asked for no answer.
+    is_unanswered: bool,
+}
+
+/// A message whose header was read, while its body passes.
+struct Half {
+    message: Message,
+    /// Bytes to come.
+    left: u64,
+    walk: Option<Walk>,
+}
+
+/// A request or a response.
+#[derive(Debug)]
+pub struct Message {
+    is_request: bool,
+    /// API and version; of a response, those of what it answers.
+    api: Option<(i16, i16)>,
+    correlation: i32,
+    client_id: Option<Box<str>>,
+    body: Body,
+}
+
+/// Longest message taken for one.
+const LONGEST: i32 = 1 << 30;
+/// How far correlation ids are apart that clients count up, where some were not seen.
+const APART: i32 = 1024;
+/// Longest message that is passed over whole: a token of a login, an answer that was not asked for.
+const PASSED: usize = 64 * 1024;
+
+impl Dissector for Kafka {
+    const NAME: &'static str = "kafka";
+    const OVER: Over = Over::Tcp;
+    const PORTS: &'static [u16] = &[9092, 9093, 9094, 19092, 29092];
+    const TABLE: &'static Table = &TABLE;
+    type Message = Message;
+    type Columns = KafkaBlock;
+
+    fn new(_options: &Options) -> Self {
+        Kafka::default()
+    }
+
+    fn probe(bytes: &[u8]) -> Probe {
+        header::begins(bytes, true)
+    }
+
+    fn parse(&mut self, direction: Direction, bytes: &[u8], _: Option<&Message>) -> Parsed<Message> {
+        if self.halves[direction as usize].is_some() {
+            return self.pass(direction, bytes);
+        }
+        let Some(size) = number(bytes, 0) else { return Parsed::More(SIZE) };
+        let Some(len) = usize::try_from(size).ok().filter(|_| size <= LONGEST) else {
+            return Parsed::Malformed;
+        };
+        if self.client.is_none() {
+            match header::begins(bytes, true) {
+                Probe::Yes => self.client = Some(direction),
+                Probe::More if bytes.len() < SIZE + len => return Parsed::More(bytes.len() + 1),
+                _ => {}
+            }
+        }
+        let message = &bytes[SIZE..bytes.len().min(SIZE + len)];
+        let mut may_pass = self.has_tokens;
+        let begun = if self.client == Some(direction) {
+            match header::read(message) {
+                Read::Whole(header) => Some(self.request(header)),
+                Read::More(more) if more <= len => return Parsed::More(SIZE + more),
+                _ => None,
+            }
+        } else {
+            match number(message, 0) {
+                None if len >= SIZE => return Parsed::More(SIZE + SIZE),
+                None => None,
+                // Some brokers answer what asks for no answer.
+                Some(correlation) if self.is_unasked(correlation) => {
+                    may_pass = true;
+                    None
+                }
+                Some(correlation) => self.response(correlation),
+            }
+        };
+        match begun {
+            Some((header, mut half)) => {
+                half.left = (len - header) as u64;
+                if half.left == 0 {
+                    return Parsed::Message(SIZE + len, half.finish());
+                }
+                self.halves[direction as usize] = Some(half);
+                Parsed::Part(SIZE + header)
+            }
+            None if len > PASSED || !may_pass => Parsed::Malformed,
+            None if bytes.len() < SIZE + len => Parsed::More(SIZE + len),
+            None => Parsed::Skip(SIZE + len),
+        }
+    }
+
+    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
+        let Some(half) = &mut self.halves[direction as usize] else { return Gap::Resync };
+        // The last byte must come, or nothing would end the message.
+        if len >= half.left || !half.walk.as_mut().is_none_or(|walk| walk.skip(len)) {
+            return Gap::Resync;
+        }
+        half.left -= len;
+        Gap::Absorbed
+    }
+
+    /// The header of a request; one of a response is like anything. Within other bytes, of which some are like a header too, the
+    /// message must end where they do or where the next begins.
+    fn resync(bytes: &[u8]) -> Option<usize> {
+        let begins = |at: usize| header::begins(&bytes[at..], false) == Probe::Yes;
+        let ends = |at: usize| {
+            let size = number(bytes, at).and_then(|size| usize::try_from(size).ok());
+            size.is_some_and(|size| {
+                at + SIZE + size == bytes.len() || begins((at + SIZE + size).min(bytes.len()))
+            })
+        };
+        memchr::memchr_iter(0, bytes).find(|&at| begins(at) && (at == 0 || ends(at)))
+    }
+
+    fn end(&mut self, direction: Direction, _: End) -> Option<Message> {
+        self.halves[direction as usize].take().map(Half::finish)
+    }
+
+    fn role(message: &Message) -> Role {
+        if message.is_request { Role::Request } else { Role::Response }
+    }
+
+    /// The correlation id; never 0, which would mean order instead.
+    fn key(message: &Message) -> u64 {
+        1 << 32 | u64::from(message.correlation as u32)
+    }
+
+    fn is_one_way(message: &Message) -> bool {
+        is_unanswered(message)
+    }
+
+    fn memory(message: &Message) -> usize {
+        size_of::<Message>() + message.client_id.as_ref().map_or(0, |text| text.len()) + message.body.memory()
+    }
+
+    fn write(
+        request: Option<&Message>,
+        response: Option<&Message>,
+        _times: &CallTimes,
+        columns: &mut KafkaBlock,
+    ) -> Written {
+        row::write(request, response, columns)
+    }
+}
+
+impl Kafka {
+    /// A request behind its header; the length of that comes first.
+    fn request(&mut self, header: Header) -> (usize, Half) {
+        let Header { key, version, correlation, client_id, len } = header;
+        self.has_tokens = (key, version) == (api::SASL_HANDSHAKE, 0);
+        if self.asked.len() >= limits::OPEN_REQUESTS {
+            self.asked.pop_front();
+        }
+        self.asked.push_back(Asked { correlation, api: (key, version), is_unanswered: false });
+        self.latest = Some(correlation);
+        let walk = api::by_key(key).and_then(|api| api.request(version));
+        let api = Some((key, version));
+        let message = Message { is_request: true, api, correlation, client_id, body: Body::default() };
+        (len, Half { message, left: 0, walk })
+    }
+
+    /// A response behind its correlation id.
+    fn response(&mut self, correlation: i32) -> Option<(usize, Half)> {
+        let at = self.asked.iter().position(|asked| asked.correlation == correlation);
+        let api = at.and_then(|at| self.asked.remove(at)).map(|asked| asked.api);
+        // What answers a request that was not seen has an id near those that were; anything else is no response.
+        let is_near =
+            self.latest.is_none_or(|latest| latest.wrapping_sub(correlation).unsigned_abs() < APART as u32);
+        if api.is_none() && (self.has_tokens || !is_near) {
+            return None;
+        }
+        self.latest = Some(correlation);
+        let walk = api.and_then(|(key, version)| api::by_key(key)?.response(version));
+        let message = Message { is_request: false, api, correlation, client_id: None, body: Body::default() };
+        Some((SIZE, Half { message, left: 0, walk }))
+    }
+
+    /// A response to a request that asked for none.
+    fn is_unasked(&self, correlation: i32) -> bool {
+        self.asked.iter().any(|asked| asked.correlation == correlation && asked.is_unanswered)
+    }
+
+    /// The body.
+    fn pass(&mut self, direction: Direction, bytes: &[u8]) -> Parsed<Message> {
+        let Some(half) = &mut self.halves[direction as usize] else { return Parsed::Malformed };
+        let all = bytes.len().min(usize::try_from(half.left).unwrap_or(usize::MAX));
+        let len = match &mut half.walk {
+            None => all,
+            Some(walk) => match walk.push(&bytes[..all]) {
+                // A value that does not end with the message.
+                0 if all as u64 == half.left => {
+                    walk.stop();
+                    all
+                }
+                0 => return Parsed::More(all + 1),
+                len => len,
+            },
+        };
+        half.left -= len as u64;
+        if half.left > 0 {
+            return Parsed::Part(len);
+        }
+        let Some(half) = self.halves[direction as usize].take() else { return Parsed::Malformed };
+        let message = half.finish();
+        if is_unanswered(&message) {
+            let asked = self.asked.iter_mut().rev().find(|asked| asked.correlation == message.correlation);
+            asked.into_iter().for_each(|asked| asked.is_unanswered = true);
+        }
+        Parsed::Message(len, message)
+    }
+}
+
+impl Half {
+    fn finish(self) -> Message {
+        let mut message = self.message;
+        if let Some(walk) = self.walk {
+            message.body = walk.finish(!message.is_request);
+        }
+        message
+    }
+}
+
+/// Nothing answers a produce that waits for no acknowledgement.
+fn is_unanswered(message: &Message) -> bool {
+    message.is_request
+        && message.api.is_some_and(|(key, _)| key == api::PRODUCE)
+        && message.body.acks == Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: Direction = Direction::Forward;
+    const SERVER: Direction = Direction::Backward;
+
+    fn framed(body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32).to_be_bytes(), body].concat()
+    }
+
+    fn said(kafka: &mut Kafka, direction: Direction, body: &[u8]) -> Message {
+        let bytes = framed(body);
+        let mut used = 0;
+        loop {
+            match kafka.parse(direction, &bytes[used..], None) {
+                Parsed::Message(len, message) if used + len == bytes.len() => return message,
+                Parsed::Part(len) => used += len,
+                _ => panic!("no message: {body:?}"),
+            }
+        }
+    }
+
+    const HEARTBEAT: &[u8] = b"\0\x0c\0\x01\0\0\0\x07\0\x02me\0\x03grp\0\0\0\x01\0\x01m";
+
+    #[test]
+    fn a_response_is_read_as_what_was_asked() {
+        let mut kafka = Kafka::default();
+        let asked = said(&mut kafka, CLIENT, HEARTBEAT);
+        assert_eq!((asked.client_id.as_deref(), asked.body.group.as_deref()), (Some("me"), Some("grp")));
+        let told = said(&mut kafka, SERVER, b"\0\0\0\x07\0\0\0\x05\0\x1b");
+        assert_eq!((told.api, told.body.throttle_ms, told.body.error), (Some((12, 1)), Some(5), Some(27)));
+        assert_eq!(Kafka::key(&asked), Kafka::key(&told));
+        // Of a request that was lost there is an answer with an id near by, and none with a far one.
+        assert_eq!(said(&mut kafka, SERVER, b"\0\0\0\x08\0\0\0\x05\0\x1b").api, None);
+        let far = framed(b"\0\x01\0\x07\0\0\0\x05\0\x1b");
+        assert!(matches!(kafka.parse(SERVER, &far, None), Parsed::Malformed));
+    }
+
+    #[test]
+    fn later_versions_have_their_header_read() {
+        let mut kafka = Kafka::default();
+        let asked = said(&mut kafka, CLIENT, b"\0\x0c\0\x06\0\0\0\x01\0\x02me\0\x04grp");
+        assert_eq!((asked.api, asked.body), (Some((12, 6)), Body::default()));
+        let told = said(&mut kafka, SERVER, b"\0\0\0\x01\0\0\0\0\0\0\x1b");
+        assert_eq!((told.api, told.body.error), (Some((12, 6)), None));
+    }
+
+    #[test]
+    fn the_versions_of_a_broker_come_without_tags() {
+        let mut kafka = Kafka::default();
+        said(&mut kafka, CLIENT, b"\0\x12\0\x03\0\0\0\x01\0\x02me\0\x02a\x02b\0");
+        let told = said(&mut kafka, SERVER, b"\0\0\0\x01\0\0\x02\0\x12\0\0\0\x04\0\0\0\0\x09\0");
+        assert_eq!((told.body.error, told.body.throttle_ms), (Some(0), Some(9)));
+    }
+
+    #[test]
+    fn nothing_answers_a_produce_without_acknowledgement() {
+        let mut kafka = Kafka::default();
+        let produce = said(&mut kafka, CLIENT, b"\0\0\0\x03\0\0\0\x01\0\x02me\xff\xff\0\0\0\0\0\x01\0\0\0\0");
+        assert!(Kafka::is_one_way(&produce));
+        // Some brokers answer all the same.
+        let answer = framed(b"\0\0\0\x01\0\0\0\0\0\0\0\0");
+        assert!(matches!(kafka.parse(SERVER, &answer, None), Parsed::Skip(16)));
+    }
+
+    #[test]
+    fn long_messages_pass() {
+        let mut kafka = Kafka::default();
+        let mut body = HEARTBEAT.to_vec();
+        body.resize(20_000, 0);
+        let bytes = framed(&body);
+        assert!(matches!(kafka.parse(CLIENT, &bytes[..15], None), Parsed::More(16)));
+        assert!(matches!(kafka.parse(CLIENT, &bytes, None), Parsed::Part(16)));
+        assert!(matches!(kafka.parse(CLIENT, &bytes[16..18], None), Parsed::More(3)));
+        assert_eq!(kafka.gap(CLIENT, 1), Gap::Resync);
+        assert!(matches!(kafka.parse(CLIENT, &bytes[16..1016], None), Parsed::Part(1000)));
+        assert_eq!(kafka.gap(CLIENT, 20_000), Gap::Resync);
+        assert_eq!(kafka.gap(CLIENT, 18_900), Gap::Absorbed);
+        assert!(matches!(kafka.parse(CLIENT, &bytes[..200], None), Parsed::Message(88, _)));
+    }
+
+    #[test]
+    fn tokens_of_a_login_are_passed_over() {
+        let mut kafka = Kafka::default();
+        said(&mut kafka, CLIENT, b"\0\x11\0\0\0\0\0\x01\0\x02me\0\x05PLAIN");
+        said(&mut kafka, SERVER, b"\0\0\0\x01\0\0\0\0\0\0");
+        let token = framed(b"\0user\0secret");
+        assert!(matches!(kafka.parse(CLIENT, &token, None), Parsed::Skip(len) if len == token.len()));
+        assert!(matches!(kafka.parse(SERVER, &[0; 4], None), Parsed::Skip(4)));
+        said(&mut kafka, CLIENT, HEARTBEAT);
+        assert!(matches!(kafka.parse(CLIENT, &token, None), Parsed::Malformed));
+    }
+
+    #[test]
+    fn begins_like_nothing_else() {
+        let bytes = framed(HEARTBEAT);
+        assert_eq!(Kafka::probe(&bytes), Probe::Yes);
+        assert!((0..16).all(|len| Kafka::probe(&bytes[..len]) == Probe::More));
+        let no: [&[u8]; 6] = [
+            b"GET / HTTP/1.1\r\n",
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+            b"\0\0\0\x20\0\x0c\0\x19\0\0\0\x01\0\x02me",
+            b"\0\0\0\x20\0\x0c\0\x01\xff\0\0\x01\0\x02me",
+            b"\0\0\0\x20\0\x0c\0\x01\0\0\0\x01\0\x02m\x01",
+            b"\0\0\0\x0b\0\x0c\0\x01\0\0\0\x01\0\x02me",
+        ];
+        assert!(no.iter().all(|bytes| Kafka::probe(bytes) == Probe::No));
+        assert_eq!(Kafka::resync(&[b"\0\0\0\x01abc", bytes.as_slice()].concat()), Some(7));
+    }
+}
