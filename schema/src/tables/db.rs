@@ -41,5 +41,7 @@ table! {
         statement_id: Int64 [wireshark = "mysql.stmt_id", kfl = "mysql_statement_id"],
         /// SQLSTATE beside the server's own number (MySQL).
         sqlstate: Text [wireshark = "mysql.sqlstate"],
+        /// Name of the error code (MongoDB).
+        error_code_name: Text [kfl = "mongodb_error_code_name"],
     }
 }

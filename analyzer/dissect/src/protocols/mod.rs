@@ -6,6 +6,7 @@ pub mod dns;
 pub mod http;
 pub mod kafka;
 pub mod ldap;
+pub mod mongodb;
 pub mod mysql;
 pub mod postgresql;
 pub mod radius;
@@ -27,6 +28,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<dns::DnsTcp>(),
     protocol::<postgresql::Postgresql>(),
     protocol::<mysql::Mysql>(),
+    protocol::<mongodb::Mongodb>(),
     protocol::<redis::Redis>(),
     protocol::<kafka::Kafka>(),
     protocol::<amqp::Amqp>(),

@@ -4,6 +4,7 @@ mod amqp;
 mod diameter;
 mod kafka;
 mod ldap;
+mod mongodb;
 mod mysql;
 mod postgresql;
 mod radius;

@@ -121,7 +121,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("mongodb_success", Bool, "CASE WHEN system = 'mongodb' THEN NOT is_error END", "It did not fail").of(DB),
     Field::new("mongodb_error_code", Int, "CASE WHEN system = 'mongodb' THEN TRY_CAST(error_code AS BIGINT) END", "Error code").of(DB),
     Field::new("mongodb_error_message", Text, "CASE WHEN system = 'mongodb' THEN error_message END", "Error text").of(DB),
-    Field::new("mongodb_error_code_name", Text, "", "Name of the error code").of(DB),
+    Field::new("mongodb_error_code_name", Text, "error_code_name", "Name of the error code").of(DB),
 
     Field::flag("mysql", DB, "protocol = 'db' AND system = 'mysql'", "MySQL"),
     Field::new("mysql_command", Text, "CASE WHEN system = 'mysql' THEN command END", "COM_QUERY, ...").of(DB).fold(Upper),
