@@ -60,6 +60,7 @@ impl Dissector for Redis {
     /// Redis, the same with TLS inside, Sentinel, and further nodes on one host.
     const PORTS: &'static [u16] = &[6379, 6380, 26379, 7000, 7001];
     const TABLE: &'static Table = &TABLE;
+    const LOSSY_START: bool = true;
     type Message = Message;
     type Columns = RedisBlock;
 
