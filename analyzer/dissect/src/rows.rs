@@ -130,7 +130,7 @@ impl Context<'_> {
     ) {
         let rows = self.tables.calls[table].as_any().downcast_mut::<CallRows<D::Columns>>();
         let rows = rows.expect("a protocol's rows have its columns");
-        let written = write(&mut rows.own);
+        let written = write(rows.own.get_or_insert_default());
         let number = self.flow.calls;
         self.flow.calls += 1;
         let flow = &*self.flow;
@@ -163,8 +163,9 @@ impl Context<'_> {
             pairing: Some(call.pairing()),
             ..CallRow::default()
         };
-        rows.bytes += written.bytes + rows.call.append(&row);
-        rows.bytes += rows.origin.append(&origin(self.catalog, call.began, call.ended));
+        rows.bytes += written.bytes + rows.call.get_or_insert_default().append(&row);
+        let origin = origin(self.catalog, call.began, call.ended);
+        rows.bytes += rows.origin.get_or_insert_default().append(&origin);
         rows.flow_starts_ns.push(flow.start_ns);
         if let Some(Resolved { name, addresses }) = written.resolved {
             let client = flow.ips[src as usize].clone();
@@ -238,12 +239,12 @@ pub struct Batch {
     pub flow_starts_ns: Vec<i64>,
 }
 
-/// Builders of a call table.
+/// Builders of a call table. They take memory once there is a row: most shards never see most protocols.
 #[derive(Default)]
 pub struct CallRows<B: Block> {
-    own: B,
-    call: CallBlock,
-    origin: OriginBlock,
+    own: Option<B>,
+    call: Option<CallBlock>,
+    origin: Option<OriginBlock>,
     flow_starts_ns: Vec<i64>,
     bytes: usize,
     text: String,
@@ -261,10 +262,11 @@ impl<B: Block + 'static> Rows for CallRows<B> {
     fn take(&mut self, schema: &SchemaRef) -> Option<Batch> {
         let flow_starts_ns = std::mem::take(&mut self.flow_starts_ns);
         self.bytes = 0;
+        let (call, own, origin) = (self.call.take(), self.own.take(), self.origin.take());
         batch(schema, flow_starts_ns, |columns| {
-            self.call.finish(columns);
-            self.own.finish(columns);
-            self.origin.finish(columns);
+            call.into_iter().for_each(|mut call| call.finish(columns));
+            own.into_iter().for_each(|mut own| own.finish(columns));
+            origin.into_iter().for_each(|mut origin| origin.finish(columns));
         })
     }
 }
