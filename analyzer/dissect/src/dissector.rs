@@ -205,6 +205,10 @@ pub trait Dissector: Send + 'static {
     }
     /// Memory a message holds.
     fn memory(message: &Self::Message) -> usize;
+    /// Nothing more is read of this conversation, whatever it says.
+    fn is_done(&self) -> bool {
+        false
+    }
     /// Memory held for the conversation beside messages.
     fn held(&self) -> usize {
         0

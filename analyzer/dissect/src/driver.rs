@@ -53,6 +53,8 @@ pub enum Status {
     Became,
     /// It never was this protocol.
     Refused,
+    /// Nothing more of it is read.
+    Done,
 }
 
 /// A conversation of protocol `D`.
@@ -551,6 +553,9 @@ impl<D: Dissector> Conversation for Talk<D> {
         }
         if D::OVER == Over::Udp {
             self.rest();
+        }
+        if self.status == Status::Open && self.dissector.is_done() {
+            self.status = Status::Done;
         }
         self.status
     }

@@ -97,6 +97,7 @@ impl Flow {
         };
         match status {
             Status::Open => self.app = App::Talk(talk),
+            Status::Done => talk.finish(&mut cx, End::Fin),
             Status::Refused => {
                 cx.flow.l7.retain(|name| *name != talk.name());
                 self.app = App::Opaque;

@@ -185,6 +185,10 @@ impl Dissector for Tls {
         self.answered(Some(end))
     }
 
+    fn is_done(&self) -> bool {
+        self.is_over
+    }
+
     fn role(message: &Message) -> Role {
         match message {
             Message::Asks(_) => Role::Request,
