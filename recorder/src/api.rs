@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use shark_schema::segment::Counters;
 use crate::ring::Ring;
 use crate::segment::{Recording, SealRequest, Shared, Task};
 use crate::snapshot::{Interrupted, interrupted};
+use crate::supervisor::{Supervision, ThreadStatus, WorkerProgress};
 use crate::tls::{self, TlsStatus};
 use crate::witness::RotateRequest;
 use crate::witness::kube::{KubeStatus, Watching};
@@ -71,6 +73,49 @@ pub struct Status {
     /// Snapshots that died and can be resumed.
     #[serde(default)]
     pub interrupted: Vec<Interrupted>,
+    /// How far each worker is, as its own threads count it.
+    #[serde(default)]
+    pub workers: Vec<WorkerStatus>,
+    /// Threads of the recorder that are watched.
+    #[serde(default)]
+    pub threads: Vec<ThreadStatus>,
+}
+
+/// Counted by the capture thread itself, so that a writer that stands still cannot hide anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    pub worker: u16,
+    /// Packets taken out of the packet socket buffer.
+    pub taken: u64,
+    pub kernel_dropped: u64,
+    /// Everything that reached the sockets until then is in a file or counted as lost; None at the beginning.
+    pub recorded_until_ns: Option<i64>,
+}
+
+/// Whether packets are recorded now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Recording,
+    /// Packets are taken, and dropped and counted.
+    DiskRefuses,
+    /// For the reason, in words.
+    NotRecording(String),
+}
+
+impl Status {
+    pub fn health(&self) -> Health {
+        let stalled: Vec<&str> =
+            self.threads.iter().filter(|of| of.stalled).map(|of| of.name.as_str()).collect();
+        match (self.alive, self.pid) {
+            (true, None) => Health::NotRecording("in use, but its recorder does not answer".to_owned()),
+            (false, _) => Health::NotRecording("no recorder is running".to_owned()),
+            _ if !stalled.is_empty() => {
+                Health::NotRecording(format!("no progress of {}", stalled.join(", ")))
+            }
+            _ if self.disk_refuses == Some(true) => Health::DiskRefuses,
+            _ => Health::Recording,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +136,9 @@ pub struct Served {
     pub recording: Arc<Recording>,
     pub shared: Shared,
     pub requests: Vec<Sender<SealRequest>>,
+    /// One a worker.
+    pub progress: Vec<Arc<WorkerProgress>>,
+    pub supervision: Supervision,
     pub keeper: Sender<Task>,
     /// None where processes and sockets are not witnessed.
     pub witness: Option<Sender<RotateRequest>>,
@@ -101,7 +149,7 @@ pub struct Served {
 }
 
 /// Time a packet may spend in the kernel's ring and on its way to the writer.
-const IN_FLIGHT: Duration = Duration::from_millis(150);
+const IN_FLIGHT: Duration = Duration::from_millis(300);
 const SEAL_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_REQUEST_BYTES: u64 = 4096;
 
@@ -111,7 +159,10 @@ pub fn serve(ring: &Ring, served: Arc<impl Answers>) -> anyhow::Result<()> {
     // The lock is held, so a socket that lies there belongs to nobody.
     let _ = std::fs::remove_file(&path);
     let (_dir, short) = short_path(ring).with_context(|| path.display().to_string())?;
-    let listener = UnixListener::bind(short).with_context(|| path.display().to_string())?;
+    let listener = UnixListener::bind(&short).with_context(|| path.display().to_string())?;
+    // Whatever the mask of the process: who may ask a recorder to seal is who may read its ring.
+    std::fs::set_permissions(short, PermissionsExt::from_mode(0o600))
+        .with_context(|| path.display().to_string())?;
     thread::Builder::new().name("control".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
             if let Err(error) = answer(served.as_ref(), &stream) {
@@ -183,7 +234,19 @@ impl Answers for Served {
             status.tls = Some(tls.status());
         }
         status.kube = self.kube.as_ref().map(Watching::status);
+        status.workers = (0..).zip(&self.progress).map(|(worker, of)| worker_status(worker, of)).collect();
+        status.threads = self.supervision.threads();
         status
+    }
+}
+
+fn worker_status(worker: u16, of: &WorkerProgress) -> WorkerStatus {
+    let recorded_until_ns = of.recorded_until_ns.load(Ordering::Acquire);
+    WorkerStatus {
+        worker,
+        taken: of.taken.load(Ordering::Relaxed),
+        kernel_dropped: of.kernel_dropped.load(Ordering::Relaxed),
+        recorded_until_ns: (recorded_until_ns != 0).then_some(recorded_until_ns),
     }
 }
 
@@ -226,6 +289,8 @@ pub fn of_files(ring: &Ring) -> Status {
         kube: None,
         tls: TlsStatus::of_files(ring),
         interrupted: interrupted(ring),
+        workers: Vec::new(),
+        threads: Vec::new(),
     };
     for name in ring.list().unwrap_or_default() {
         let size = |file: String| std::fs::metadata(ring.segments().join(file)).map_or(0, |meta| meta.len());

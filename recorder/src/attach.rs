@@ -17,7 +17,9 @@ use crate::capture::{CaptureError, Device, Line, News, Ring, RingOptions};
 use crate::devices::Watch;
 use crate::log::Log;
 use crate::segment::Recording;
+use crate::supervisor::Heartbeat;
 use crate::targets::Targets;
+use crate::time::now_ns;
 
 pub struct Attacher {
     targets: Targets,
@@ -46,6 +48,8 @@ pub struct Begun {
     /// One a worker.
     pub rings: Vec<Ring>,
     pub interfaces: Vec<SidecarInterface>,
+    /// Since when packets of each of them are let in.
+    pub since_ns: Vec<i64>,
 }
 
 /// While there is no BPF, every interface that a pattern finds has a kernel's ring of its own: a smaller one, for there may be
@@ -67,6 +71,7 @@ impl Attacher {
         let (known, seen) = (BTreeMap::new(), BTreeSet::new());
         let mut attacher = Attacher { targets, options, watch, known, seen, way, workers };
         let mut interfaces: Vec<SidecarInterface> = Vec::new();
+        let mut since_ns = Vec::new();
         let mut wanted: Vec<&Device> =
             devices.iter().filter(|device| attacher.targets.why(&device.name).is_some()).collect();
         // In the order in which they were named; what patterns find comes behind.
@@ -78,8 +83,9 @@ impl Attacher {
                 Err(error) => tracing::warn!("{error}"),
                 Ok(()) => {}
             }
+            since_ns.resize(interfaces.len(), now_ns());
         }
-        Ok(Begun { attacher, rings, interfaces })
+        Ok(Begun { attacher, rings, interfaces, since_ns })
     }
 
     /// Why every interface has sockets of its own; None where they share one a worker.
@@ -96,13 +102,21 @@ impl Attacher {
     }
 
     /// Looks whenever the kernel tells of a change, until `stop` is set.
-    pub fn follow(mut self, recording: Arc<Recording>, log: Arc<Log>, stop: Arc<AtomicBool>) {
+    pub fn follow(
+        mut self,
+        recording: Arc<Recording>,
+        log: Arc<Log>,
+        stop: Arc<AtomicBool>,
+        heartbeat: Arc<Heartbeat>,
+    ) {
         let work = move || {
             while !stop.load(Ordering::Relaxed) {
+                heartbeat.beat();
                 // Also without a change: what could not be attached is tried again.
                 self.watch.wait(LOOK);
                 self.look(&recording, &log);
             }
+            heartbeat.end();
         };
         thread::Builder::new().name("devices".into()).spawn(work).expect("a thread can be started");
     }
@@ -118,6 +132,10 @@ impl Attacher {
         let gone: Vec<(u32, String)> =
             self.known.iter().filter(|(i, n)| !is_there(i, n)).map(|(i, n)| (*i, n.clone())).collect();
         for (ifindex, name) in gone {
+            if let Some(renamed) = devices.iter().find(|device| device.ifindex == ifindex) {
+                self.rename(recording, log, &name, renamed);
+                continue;
+            }
             self.detach(ifindex);
             note(log, &name, Some(ifindex), Targeting::NotTargeted, "the device is gone");
         }
@@ -137,6 +155,16 @@ impl Attacher {
                 Err(error) => tracing::warn!("{error}"),
             }
         }
+    }
+
+    /// Its packets go on being recorded: sockets and filters know it by its index.
+    fn rename(&mut self, recording: &Recording, log: &Log, before: &str, device: &Device) {
+        let (name, ifindex) = (&device.name, Some(device.ifindex));
+        self.known.insert(device.ifindex, name.clone());
+        self.seen.insert(name.clone());
+        recording.rename(device.ifindex, name);
+        note(log, before, ifindex, Targeting::NotTargeted, &format!("the device is now called {name}"));
+        note(log, name, ifindex, Targeting::Targeted, &format!("the device was called {before}"));
     }
 
     /// `add` makes the interface known to the writers, before the first packet of it comes.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use shark_schema::segment::Loss;
+
 /// Losses of one interface since the batch before; differences, never totals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -25,6 +27,8 @@ pub struct Batch {
     pub data: Vec<u8>,
     pub bucket_ns: i64,
     pub tallies: Vec<Tally>,
+    /// When packets were lost; the counts are in the tallies.
+    pub losses: Vec<Loss>,
 }
 
 /// One interface's part of a batch.
@@ -51,12 +55,18 @@ impl Batch {
     pub fn reset(&mut self, bucket_ns: i64) {
         self.data.clear();
         self.tallies.clear();
+        self.losses.clear();
         self.bucket_ns = bucket_ns;
     }
 
     /// Earliest stamp; None without packets.
     pub fn min_ns(&self) -> Option<i64> {
         self.tallies.iter().filter(|tally| tally.packets > 0).map(|tally| tally.min_ns).min()
+    }
+
+    /// Latest stamp; None without packets.
+    pub fn max_ns(&self) -> Option<i64> {
+        self.tallies.iter().filter(|tally| tally.packets > 0).map(|tally| tally.max_ns).max()
     }
 
     /// Highest number of an interface that has packets.
@@ -92,6 +102,7 @@ pub fn circle(count: usize, size: usize) -> (Source, Sink) {
             data: Vec::with_capacity(size),
             bucket_ns: 0,
             tallies: Vec::with_capacity(USUAL_INTERFACES),
+            losses: Vec::new(),
         };
         free_in.send(batch).expect("the channel was made for them");
     }

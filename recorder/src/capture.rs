@@ -22,6 +22,7 @@ pub use socket::{CaptureError, Device, KernelCounters};
 use std::sync::atomic::AtomicBool;
 
 use crate::batch::Source;
+use crate::supervisor::WorkerProgress;
 
 /// One worker's capture.
 pub enum Capture {
@@ -31,10 +32,15 @@ pub enum Capture {
 
 impl Capture {
     /// Runs until `stop` is set or the file ends; everything captured before is handed over.
-    pub fn run(self, source: &Source, stop: &AtomicBool) -> Result<(), ReplayError> {
+    pub fn run(
+        self,
+        source: &Source,
+        stop: &AtomicBool,
+        progress: &WorkerProgress,
+    ) -> Result<(), ReplayError> {
         match self {
             Capture::Ring(ring) => {
-                ring.run(source, stop);
+                ring.run(source, stop, progress);
                 Ok(())
             }
             Capture::Replay(replay) => replay.run(source, stop),

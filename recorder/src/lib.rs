@@ -16,6 +16,7 @@ pub mod ring;
 pub mod segment;
 pub mod snapshot;
 pub mod stats;
+pub mod supervisor;
 pub mod targets;
 pub mod time;
 pub mod tls;

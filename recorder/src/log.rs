@@ -57,7 +57,13 @@ impl Log {
             let number = name.split('-').nth(1).and_then(|rest| rest.split('.').next());
             seq = seq.max(number.and_then(|n| n.parse().ok()).unwrap_or(0));
             if name.ends_with(".open") {
-                close_torn(&dir, &name)?;
+                match close_torn(&dir, &name) {
+                    // It is readable as it is, and closed at the next start.
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                        tracing::warn!("{}: {error}", dir.join(&name).display());
+                    }
+                    closed => closed?,
+                }
             } else if name.ends_with(".recovering") {
                 fs::remove_file(dir.join(&name))?;
             }

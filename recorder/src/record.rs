@@ -1,7 +1,8 @@
 //! `sharkrec record`: the whole wiring of a recorder, in the order in which things start and stop.
 //! In: settings. Out: a ring that fills until a signal, or until the replayed file ends.
-//! Threads: one capture and one writer a worker, one keeper for the disk, one for the control socket, this one for the clock; and
-//! the witnesses' and the plaintext's, which share nothing with those of the packets.
+//! Threads: one capture and one writer a worker, one keeper for the disk, one for the control socket, this one for the clock, and
+//! the supervisor, which ends the process where one of them stopped; and the witnesses' and the plaintext's, which share nothing
+//! with those of the packets.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Context;
-use shark_schema::identity::{Fact, Feature, InterfaceFact, Start, Stop, Targeting};
+use anyhow::{Context, bail};
+use shark_schema::identity::{Fact, Feature, InterfaceFact, Record, Start, Stop, Targeting};
 use shark_schema::segment::{Series, SidecarInterface, Versions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -22,20 +23,25 @@ use crate::config::Settings;
 use crate::log::{Log, share};
 use crate::ring::Ring;
 use crate::segment::{
-    Budget, Found, Recording, SealRequest, Shared, State, Task, WriterThread, recover, start_keeper,
+    Budget, Found, Recording, Room, SealRequest, Shared, State, Task, WriterThread, recover, start_keeper,
 };
 use crate::stats::Stats;
+use crate::supervisor::{Heartbeat, Need, Supervision, Supervisor, WorkerProgress};
 use crate::time::{now_ns, watch_clock};
 use crate::tls;
+use crate::units::show_bytes;
 use crate::witness::{self, RotateRequest};
 
 /// A buffer holds a whole block of the kernel's ring, whose headers are larger than ours.
 pub(crate) const BATCH_BYTES: usize = (1 << 20) + (128 << 10);
 
 pub fn record(settings: &Settings) -> anyhow::Result<()> {
-    let Opened { captures, interfaces, attacher } = open_captures(settings)?;
+    let started_ns = now_ns();
+    let Opened { captures, interfaces, since_ns, attacher } = open_captures(settings)?;
     let (ring, _lock) = Ring::create(&settings.ring, &settings.node, &settings.cluster)?;
     let versions = versions();
+    warn_of_size(settings);
+    let evicted = Budget::make_room_to_start(&ring, settings.ring_bytes)?;
     let found = recover(&ring, &versions).context("recovery of the ring")?;
     let log = Log::open(&ring, share(settings.ring_bytes), "recorder")
         .with_context(|| ring.log().display().to_string())?;
@@ -49,18 +55,29 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     };
     let recording = Arc::new(recording(settings, &ring, interfaces, versions));
     let kube = settings.kube.clone().map(|kube| kube.prepare(&shared.log));
-    write_first_facts(&shared.log, settings, &recording, &found, attacher.as_ref());
+    let since = Since { started_ns, interfaces_ns: since_ns };
+    shared.report(evicted);
+    write_first_facts(&shared.log, settings, &recording, &found, attacher.as_ref(), &since);
     let tls = tls::prepare(settings, &ring, &recording.versions, &shared.log).context("plaintext")?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let (events, happened) = channel();
-    watch_signals(events.clone())?;
-    let (keeper, keeper_thread) = start_keeper(&ring, shared.clone());
+    let mut supervisor = Supervisor::default();
+    let supervision = supervisor.handle();
+    watch_signals(events.clone(), supervision.clone())?;
+    let heartbeat: Arc<Heartbeat> = Arc::default();
+    supervisor.watch("keeper", Need::UnlessTheDiskHangs, &heartbeat, |beat| beat);
+    let (keeper, keeper_thread) = start_keeper(&ring, shared.clone(), heartbeat);
     let mut workers = Vec::new();
     let mut requests = Vec::new();
+    let mut progress = Vec::new();
     for (worker, capture) in (0..).zip(captures) {
+        let of: Arc<WorkerProgress> = Arc::default();
+        supervisor.watch(format!("capture-{worker}"), Need::Always, &of, |of| &of.capture);
+        supervisor.watch(format!("writer-{worker}"), Need::UnlessTheDiskHangs, &of, |of| &of.writer);
         let parts = Parts { worker, recording: &recording, shared: &shared, keeper: &keeper, found: &found };
-        let (threads, request) = parts.start(capture, settings, stop.clone(), events.clone())?;
+        let (threads, request) = parts.start(capture, settings, stop.clone(), events.clone(), of.clone())?;
+        progress.push(of);
         workers.push(threads);
         requests.push(request);
     }
@@ -74,20 +91,34 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     let served = api::Served {
         recording: recording.clone(),
         shared: shared.clone(),
-        requests,
+        requests: requests.clone(),
+        progress: progress.clone(),
+        supervision: supervision.clone(),
         keeper: keeper.clone(),
         witness: witness.clone(),
         kube: kube.clone(),
         tls: tls.as_ref().map(|tls| tls.series.clone()),
-        started_ns: now_ns(),
+        started_ns,
     };
     api::serve(&ring, Arc::new(served))?;
     announce(settings, &recording);
     if let Some(attacher) = attacher {
-        attacher.follow(recording.clone(), shared.log.clone(), stop.clone());
+        let heartbeat: Arc<Heartbeat> = Arc::default();
+        supervisor.watch("devices", Need::Always, &heartbeat, |beat| beat);
+        attacher.follow(recording.clone(), shared.log.clone(), stop.clone(), heartbeat);
+    }
+    // A replay waits as long as its disk takes.
+    if settings.read.is_none() {
+        let (failed, failure) = channel();
+        supervisor.start(shared.log.clone(), failed).context("the supervisor")?;
+        forward(failure, events.clone())?;
     }
     let why = wait(&happened, &shared.log, workers.len());
     stop.store(true, Ordering::Relaxed);
+    if let End::Failed(why) = why {
+        rescue(&why, &requests, &keeper, &shared);
+        bail!("{why}; what was recorded is sealed as far as the disk took it");
+    }
     let mut result = Ok(());
     for threads in workers {
         result = result.and(threads.join());
@@ -101,11 +132,55 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
     }
     end_witness(witness, witness_thread);
     kube.iter().for_each(|kube| kube.stop());
-    shared.log.write(Fact::Stop(Stop { reason: why.to_owned(), totals: shared.stats.totals() }));
+    write_stop(why.reason(), &shared, &progress);
     shared.log.rotate().with_context(|| ring.log().display().to_string())?;
     let _ = std::fs::remove_file(ring.socket());
     result
 }
+
+fn warn_of_size(settings: &Settings) {
+    let Some(room) = Room::of(&settings.ring) else { return };
+    if room.total_bytes < settings.ring_bytes {
+        tracing::warn!(
+            "--ring-size {} is more than the disk of {} has ({}); it is kept from filling up all the same",
+            show_bytes(settings.ring_bytes),
+            settings.ring.display(),
+            show_bytes(room.total_bytes)
+        );
+    }
+}
+
+fn write_stop(reason: &str, shared: &Shared, progress: &[Arc<WorkerProgress>]) {
+    let until = progress.iter().map(|of| of.recorded_until_ns.load(Ordering::Acquire)).min();
+    shared.log.write(Fact::Stop(Stop {
+        reason: reason.to_owned(),
+        totals: shared.stats.totals(),
+        recorded_until_ns: until.filter(|ns| *ns != 0),
+    }));
+}
+
+/// A thread is gone or stands still: seals what the others have. Each step has its time; the supervisor ends the process where
+/// even that hangs.
+fn rescue(why: &str, requests: &[Sender<SealRequest>], keeper: &Sender<Task>, shared: &Shared) {
+    tracing::error!("{why}; the recorder ends");
+    for writer in requests {
+        let (reply, sealed) = channel();
+        if writer.send(reply).is_ok() {
+            let _ = sealed.recv_timeout(RESCUE_TIMEOUT);
+        }
+    }
+    let (done, all_done) = channel();
+    if keeper.send(Task::Done(done)).is_ok() {
+        let _ = all_done.recv_timeout(RESCUE_TIMEOUT);
+    }
+    // How far each worker came is in its own facts and segments.
+    write_stop(why, shared, &[]);
+    if let Err(error) = shared.log.rotate() {
+        tracing::warn!("log: {error}");
+    }
+}
+
+const RESCUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The control socket keeps a sender of its own, so the witness is asked to close its files, and left.
 fn end_witness(requests: Option<Sender<RotateRequest>>, thread: Option<JoinHandle<()>>) {
@@ -123,6 +198,8 @@ const WITNESS_TIMEOUT: Duration = Duration::from_secs(2);
 struct Opened {
     captures: Vec<Capture>,
     interfaces: Vec<SidecarInterface>,
+    /// Since when each interface is recorded; empty for a replay.
+    since_ns: Vec<i64>,
     attacher: Option<Attacher>,
 }
 
@@ -139,7 +216,8 @@ fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
             pod: None,
         };
         let interfaces = replay.devices().iter().enumerate().map(interface).collect();
-        return Ok(Opened { captures: vec![Capture::Replay(replay)], interfaces, attacher: None });
+        let captures = vec![Capture::Replay(replay)];
+        return Ok(Opened { captures, interfaces, since_ns: Vec::new(), attacher: None });
     }
     let options = RingOptions {
         buffer_bytes: settings.capture_buffer_bytes,
@@ -147,10 +225,10 @@ fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
         promiscuous: settings.promiscuous,
         filter,
     };
-    let Begun { attacher, rings, interfaces } =
+    let Begun { attacher, rings, interfaces, since_ns } =
         Attacher::begin(&settings.interfaces, options, settings.workers)?;
     let captures = rings.into_iter().map(Capture::Ring).collect();
-    Ok(Opened { captures, interfaces, attacher: Some(attacher) })
+    Ok(Opened { captures, interfaces, since_ns, attacher: Some(attacher) })
 }
 
 fn recording(
@@ -194,6 +272,7 @@ impl Parts<'_> {
         settings: &Settings,
         stop: Arc<AtomicBool>,
         events: Sender<Event>,
+        progress: Arc<WorkerProgress>,
     ) -> anyhow::Result<(Threads, Sender<SealRequest>)> {
         let count = (settings.queue_bytes / BATCH_BYTES as u64).clamp(2, 65_536) as usize;
         let (source, sink) = circle(count, BATCH_BYTES);
@@ -207,11 +286,12 @@ impl Parts<'_> {
             shared: self.shared.clone(),
             keeper: self.keeper.clone(),
             requests,
+            progress: progress.clone(),
             state: State::default(),
         };
         let writer = named("writer", self.worker).spawn(move || writer.run(&sink))?;
         let capture = named("capture", self.worker).spawn(move || {
-            let result = capture.run(&source, &stop);
+            let result = capture.run(&source, &stop, &progress);
             // The main thread may have gone on already.
             let _ = events.send(Event::CaptureEnded);
             result
@@ -235,12 +315,43 @@ fn named(what: &str, worker: u16) -> thread::Builder {
 enum Event {
     Signal,
     CaptureEnded,
+    Failed(String),
 }
 
-fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
+/// Why a recorder ends.
+enum End {
+    Signal,
+    EndOfFile,
+    Failed(String),
+}
+
+impl End {
+    fn reason(&self) -> &str {
+        match self {
+            End::Signal => "signal",
+            End::EndOfFile => "end of the replayed file",
+            End::Failed(why) => why,
+        }
+    }
+}
+
+/// Takes what the supervisor says to the main thread.
+fn forward(failure: Receiver<String>, events: Sender<Event>) -> anyhow::Result<()> {
+    thread::Builder::new().name("failures".into()).spawn(move || {
+        for why in failure {
+            if events.send(Event::Failed(why)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn watch_signals(events: Sender<Event>, supervision: Supervision) -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("signals")?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
+            supervision.signalled();
             if events.send(Event::Signal).is_err() {
                 return;
             }
@@ -252,16 +363,23 @@ fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
 const CLOCK_LOOK: Duration = Duration::from_secs(10);
 
 /// Watches the clock until a signal comes or every capture has ended.
-fn wait(happened: &Receiver<Event>, log: &Log, mut running: usize) -> &'static str {
+fn wait(happened: &Receiver<Event>, log: &Log, mut running: usize) -> End {
     let mut clock = watch_clock(None, log);
     loop {
         match happened.recv_timeout(CLOCK_LOOK) {
-            Ok(Event::Signal) => return "signal",
-            Ok(Event::CaptureEnded) if running <= 1 => return "end of the replayed file",
+            Ok(Event::Signal) => return End::Signal,
+            Ok(Event::Failed(why)) => return End::Failed(why),
+            Ok(Event::CaptureEnded) if running <= 1 => return End::EndOfFile,
             Ok(Event::CaptureEnded) => running -= 1,
             Err(_) => clock = watch_clock(Some(clock), log),
         }
     }
+}
+
+/// When the recorder was started, and since when it takes packets of each interface.
+struct Since {
+    started_ns: i64,
+    interfaces_ns: Vec<i64>,
 }
 
 fn write_first_facts(
@@ -270,8 +388,10 @@ fn write_first_facts(
     recording: &Recording,
     found: &Found,
     attacher: Option<&Attacher>,
+    since: &Since,
 ) {
-    log.write(Fact::Start(Start {
+    let write = |ts_ns, fact| log.write_all(&[Record { ts_ns, after_ns: None, fact }]);
+    let start = Fact::Start(Start {
         recorder_version: recording.versions.recorder.clone(),
         kernel: recording.versions.kernel.clone(),
         config_sha256: recording.config_sha256.clone(),
@@ -283,11 +403,17 @@ fn write_first_facts(
         filter: settings.filter.clone(),
         snaplen: settings.snaplen,
         replay: settings.read.as_ref().map(|file| file.display().to_string()),
-    }));
-    for of in recording.interfaces() {
+        after: found.tails.iter().map(|(worker, (seq, _))| (*worker, *seq)).collect(),
+    });
+    write(since.started_ns, start);
+    for (place, of) in recording.interfaces().into_iter().enumerate() {
         let why = attacher.map_or("replayed from a file".to_owned(), |attacher| attacher.why(&of.name));
         let (name, ifindex, state) = (of.name, of.ifindex, Targeting::Targeted);
-        log.write(Fact::Interface(InterfaceFact { name, ifindex, state, why }));
+        let ts_ns = since.interfaces_ns.get(place).copied().unwrap_or_else(now_ns);
+        write(ts_ns, Fact::Interface(InterfaceFact { name, ifindex, state, why }));
+    }
+    for orphan in &found.orphans {
+        log.write(Fact::Evicted(orphan.clone()));
     }
     for recovered in &found.recovered {
         log.write(Fact::Recovered(recovered.clone()));

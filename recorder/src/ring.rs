@@ -1,14 +1,16 @@
 //! The directory of a ring: its layout, its lock, what lies in it.
 //! In: a path. Out: paths of segments and logs in order. Only the holder of the lock may change anything in it.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shark_schema::identity::LOG_FOLDER;
 use shark_schema::segment::{Name, Series, Sidecar};
+
+use crate::segment::DAMAGED;
 
 /// `<ring>/ring.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,12 @@ pub enum RingError {
     Damaged { path: PathBuf, why: String },
     #[error("ring {0} is in use by another recorder; stop it or give this one its own --ring")]
     Locked(PathBuf),
+    #[error(
+        "{path} belongs to user {owner} and not to this one ({user}); give the recorder a directory of its own"
+    )]
+    Stranger { path: PathBuf, owner: u32, user: u32 },
+    #[error("{0} is no regular file; remove it, or give the recorder a directory of its own")]
+    NotAFile(PathBuf),
 }
 
 /// A ring on disk. Cheap to clone: it is a path and two names.
@@ -69,11 +77,24 @@ impl Ring {
         // That of plaintext is made by whoever records some.
         let folders = [Series::Packets.folder(), LOG_FOLDER, "pins"].map(|folder| root.join(folder));
         for dir in [root.to_path_buf()].into_iter().chain(folders) {
-            private_dir(&dir).map_err(|source| RingError::Io { path: dir, source })?;
+            private_dir(&dir).map_err(|source| RingError::Io { path: dir.clone(), source })?;
+            is_own(&dir)?;
+        }
+        // A later version may keep what this one would take for damage.
+        match Ring::open(root) {
+            Err(RingError::NotARing(_)) | Ok(_) => {}
+            Err(RingError::Damaged { path, why }) if why.contains("newer") => {
+                return Err(RingError::Damaged { path, why });
+            }
+            Err(error) => tracing::warn!("{error}; it is written anew"),
         }
         let path = root.join("lock");
-        let io = |source| RingError::Io { path: path.clone(), source };
-        let lock = File::create(&path).map_err(io)?;
+        let io = |source: io::Error| match source.raw_os_error() {
+            Some(libc::ELOOP) => RingError::NotAFile(path.clone()),
+            _ => RingError::Io { path: path.clone(), source },
+        };
+        let lock =
+            own_file(OpenOptions::new().write(true).create(true).truncate(false), &path).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(RingError::Locked(root.into())),
@@ -83,7 +104,10 @@ impl Ring {
         let path = root.join("ring.json");
         let mut text = serde_json::to_vec_pretty(&file).expect("strings serialise");
         text.push(b'\n');
-        replace(&path, &text).map_err(|source| RingError::Io { path, source })?;
+        // A disk that is full takes no new one, and need not where it says the same.
+        if fs::read(&path).ok().as_ref() != Some(&text) {
+            replace(&path, &text).map_err(|source| RingError::Io { path, source })?;
+        }
         Ok((Ring { root: root.into(), series: Series::Packets, file }, lock))
     }
 
@@ -140,6 +164,19 @@ impl Ring {
         Ok(names)
     }
 
+    /// Segments that have a sidecar here.
+    pub fn sidecars(&self) -> Result<Vec<Name>, RingError> {
+        let names = entries(&self.segments())?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
+    }
+
+    /// Files of the series that cannot be read and were put aside.
+    pub fn damaged(&self) -> Result<Vec<String>, RingError> {
+        let mut names = entries(&self.segments())?;
+        names.retain(|name| name.strip_suffix(DAMAGED).is_some_and(|name| name.parse::<Name>().is_ok()));
+        Ok(names)
+    }
+
     /// File names of the logs, oldest first.
     pub fn logs(&self) -> Result<Vec<String>, RingError> {
         let mut names = entries(&self.log())?;
@@ -166,17 +203,33 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
 /// Writes a small file so that it is there whole or not at all, also after a power failure.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
+    let mut file = own_file(OpenOptions::new().write(true).create(true).truncate(true), &temporary)?;
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)
 }
 
+/// Opens a file of the ring for writing: no link leads anywhere else, and only its owner may read it.
+fn own_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Whoever owns a folder may put links into it and take files away.
+fn is_own(dir: &Path) -> Result<(), RingError> {
+    let meta = fs::metadata(dir).map_err(|source| RingError::Io { path: dir.into(), source })?;
+    let (owner, user) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner == user { Ok(()) } else { Err(RingError::Stranger { path: dir.into(), owner, user }) }
+}
+
+/// Names of the regular files of a folder. Whatever else lies there is not ours, and left alone.
 fn entries(dir: &Path) -> Result<Vec<String>, RingError> {
     let io = |source| RingError::Io { path: dir.into(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
-        names.extend(entry.map_err(io)?.file_name().into_string());
+        let entry = entry.map_err(io)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            names.extend(entry.file_name().into_string());
+        }
     }
     Ok(names)
 }

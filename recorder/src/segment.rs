@@ -12,10 +12,10 @@ mod seal;
 mod thread;
 mod writer;
 
-pub use budget::{Budget, Eviction};
+pub use budget::{Budget, Eviction, Room};
 pub use keeper::{Shared, Task, start as start_keeper};
 pub use ledger::{Ledger, chain_hash};
-pub use recovery::{Found, RecoveryError, bucket_of, recover, reseal};
+pub use recovery::{DAMAGED, Found, RecoveryError, bucket_of, recover, reseal};
 pub use seal::{Sealed, put_in_place};
 pub use thread::{Recording, SealRequest, State, WriterThread};
 pub use writer::{Compression, Writer, hex};

@@ -16,13 +16,16 @@ pub use pins::{Interrupted, Pins, interrupted};
 pub use target::{Target, TargetError};
 pub use witness::FileList;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
-use shark_schema::manifest::{Ulid, Window, node_manifest_path};
+use shark_schema::manifest::{NodeManifest, Ulid, Window, node_manifest_path};
 
 use self::plan::Plan;
 use crate::ring::Ring;
-use crate::time::new_ulid;
+use crate::time::{new_ulid, show};
 
 /// What is asked for; noted beside the pins, so that it need not be said again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct Wanted {
     pub name: Option<String>,
     pub reason: Option<String>,
     pub requester: String,
+    /// A snapshot without a packet is wanted, too.
+    #[serde(default)]
+    pub allow_empty: bool,
 }
 
 /// Gives the URL.
@@ -79,6 +85,10 @@ async fn complete(
     resumed: bool,
 ) -> anyhow::Result<String> {
     if let Err(error) = copy(ring, id, wanted, target, &pins, resumed).await {
+        if error.is::<EmptyWindow>() {
+            pins.let_go();
+            return Err(error);
+        }
         let ring = ring.root().display();
         tracing::warn!("it is kept for a day: `sharkrec snapshot --ring {ring} --resume {id}` completes it");
         return Err(error);
@@ -86,6 +96,37 @@ async fn complete(
     pins.let_go();
     Ok(target.url())
 }
+
+/// A window that reaches beyond what the ring has is no mistake, but nobody should find that out later.
+fn say_what_is_missing(ring: &Ring, wanted: &Wanted, node: &NodeManifest) -> anyhow::Result<()> {
+    let Window { from_ns, to_ns } = wanted.window;
+    let Some(real) = node.real else {
+        let window = format!("{} to {}", show(from_ns), show(to_ns));
+        ensure!(wanted.allow_empty, EmptyWindow { ring: ring.root().to_owned(), window });
+        tracing::warn!("no packet of {window} is in the ring");
+        return Ok(());
+    };
+    if real.from_ns - from_ns > NOTABLE_NS {
+        let length = Duration::from_nanos(real.from_ns.abs_diff(from_ns));
+        tracing::warn!(
+            "the ring has no packet before {}: the first {:.0?} of the window are not in the snapshot",
+            show(real.from_ns),
+            Duration::from_secs(length.as_secs())
+        );
+    }
+    Ok(())
+}
+
+/// Nothing would be in the snapshot.
+#[derive(Debug, thiserror::Error)]
+#[error("the ring {} has no packet of {window}; give another --since, or --allow-empty to save its log alone", ring.display())]
+struct EmptyWindow {
+    ring: PathBuf,
+    window: String,
+}
+
+/// A window that begins less than this before the first packet is complete to a person.
+const NOTABLE_NS: i64 = 2_000_000_000;
 
 async fn copy(
     ring: &Ring,
@@ -99,6 +140,7 @@ async fn copy(
     let below = format!("nodes/{}", ring.file.node);
     let stored = if resumed { target.find(&path).await? } else { None };
     let plan = Plan::of(ring, id, wanted, pins, stored.clone()).await?;
+    say_what_is_missing(ring, wanted, &NodeManifest::from_bytes(&plan.node)?)?;
     if resumed {
         target.keep_only(&[&below, "cluster"], &plan.kept).await?;
     }

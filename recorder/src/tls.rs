@@ -106,6 +106,7 @@ pub fn prepare(
     let path = ring.segments();
     private_dir(&path).with_context(|| path.display().to_string())?;
     let mut found = recover(&ring, versions)?;
+    found.orphans.drain(..).for_each(|orphan| log.write(Fact::Evicted(orphan)));
     found.recovered.drain(..).for_each(|recovered| log.write(Fact::Recovered(recovered)));
     let told = Tls::start();
     let told = match told {
@@ -151,7 +152,7 @@ impl Prepared {
     pub fn start(self, stop: Arc<AtomicBool>) -> anyhow::Result<Running> {
         let Prepared { told, recording, shared, tail: (seq, prev_sidecar_sha256) } = self;
         let ring = recording.ring.clone();
-        let (keeper, _) = start_keeper(&ring, shared.clone());
+        let (keeper, _) = start_keeper(&ring, shared.clone(), Arc::default());
         // A batch is stored whole or not at all: several must fit into the budget.
         let budget = shared.budget(|budget| budget.limit());
         let batch_bytes = usize::try_from(budget / 16).unwrap_or(BATCH_BYTES).min(BATCH_BYTES);
@@ -166,6 +167,7 @@ impl Prepared {
             shared: shared.clone(),
             keeper: keeper.clone(),
             requests: waiting,
+            progress: Arc::default(),
             state: State::default(),
         };
         let libraries = Known::default();

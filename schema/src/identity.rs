@@ -49,6 +49,8 @@ pub struct Record {
 pub enum Fact {
     Start(Start),
     Stop(Stop),
+    Progress(Progress),
+    Stalled(Stalled),
     Interface(InterfaceFact),
     Evicted(Evicted),
     Clock(Clock),
@@ -79,12 +81,40 @@ pub struct Start {
     /// The capture file that is replayed: its packets are of another time than this log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,
+    /// By worker, the highest number of a segment of the recorders before. Logs of earlier versions do not have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<(u16, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
     pub reason: String,
     pub totals: Counters,
+    /// Everything that reached the sockets until then is written or counted as lost. Logs of earlier versions do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_until_ns: Option<i64>,
+}
+
+/// How far a worker has come: everything that reached its sockets until then is in a file or counted as lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub worker: u16,
+    pub recorded_until_ns: i64,
+    /// The number of its newest segment.
+    pub seq: u64,
+}
+
+/// A thread of the recorder stopped making progress, or makes progress again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// "capture-0", "writer-1", "keeper", "devices".
+    pub thread: String,
+    /// When it was last seen to make progress.
+    pub since_ns: i64,
+    /// It makes progress again.
+    pub over: bool,
+    /// For people.
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +213,9 @@ pub struct Recovered {
     pub packets: u64,
     /// Bytes behind the last whole packet, which were given up.
     pub torn_bytes: u64,
+    /// The name under which the file is kept, since nothing in it can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<String>,
 }
 
 /// Events that nobody saw. Of sockets and processes: rows may be missing, or lack an end. Of tls: plaintext is missing.
@@ -251,9 +284,11 @@ pub fn read_line(number: u64, line: &str) -> Result<Option<Record>, LogError> {
     }
 }
 
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 19] = [
     "start",
     "stop",
+    "progress",
+    "stalled",
     "interface",
     "evicted",
     "clock",

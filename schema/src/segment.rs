@@ -16,7 +16,8 @@ pub use encode::{
 };
 pub use name::{Name, NameError, PLAINTEXT_WORKER, Series};
 pub use sidecar::{
-    Bucket, CloseReason, Counters, PodRef, SHARED_SOCKET, Sidecar, SidecarError, SidecarInterface, Versions,
+    Bucket, CloseReason, Counters, Loss, LostBy, MOST_LOSSES, PodRef, SHARED_SOCKET, Sidecar, SidecarError,
+    SidecarInterface, Versions,
 };
 pub use slice::Blocks;
 

@@ -12,7 +12,6 @@ use jiff::tz::TimeZone;
 
 use self::plaintext::PlaintextCoverage;
 use crate::asked::Asked;
-use crate::rounds::BUCKET_NS;
 use crate::session::{Answer, QueryError, Session};
 use crate::times::{Stretch, shown};
 
@@ -40,10 +39,21 @@ pub struct NodeCoverage {
     pub captured: i64,
     /// Packets lost; `None` where nothing tells.
     pub lost: Option<i64>,
-    /// Stretches nothing was recorded in, and why.
-    pub blind: Vec<(Stretch, String)>,
+    /// Stretches of which packets are missing, in the order of time.
+    pub blind: Vec<Missing>,
     /// Interfaces nobody asked to record.
     pub not_targeted: Vec<String>,
+}
+
+/// A stretch of which packets are missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// When, to the nanosecond.
+    pub stretch: Stretch,
+    /// As the column `state` has it: `lossy` where others of the time were recorded, else nothing was.
+    pub state: String,
+    /// The reason, in words.
+    pub why: String,
 }
 
 impl Coverage {
@@ -56,11 +66,10 @@ impl Coverage {
             coverage.plaintext.retain(|of| of.is_targeted() || asked.tls);
         }
         let whole =
-            rows(session, "SELECT min(bucket), max(bucket) FROM coverage WHERE state <> 'not_targeted'")
+            rows(session, "SELECT min(from_ts), max(to_ts) FROM coverage WHERE state <> 'not_targeted'")
                 .await?;
         for batch in &whole {
-            coverage.recorded =
-                Stretch { from_ns: time(batch, 0, 0), to_ns: time(batch, 1, 0).map(bucket_end) };
+            coverage.recorded = Stretch { from_ns: time(batch, 0, 0), to_ns: time(batch, 1, 0) };
         }
         let inside = inside(asked.stretch);
         let totals = format!(
@@ -79,14 +88,14 @@ impl Coverage {
             }
         }
         let blind = format!(
-            "SELECT node, state, bucket FROM coverage WHERE {inside} \
-             AND state NOT IN ('ok', 'lossy', 'not_targeted') GROUP BY 1, 2, 3 ORDER BY 1, 3, 2"
+            "SELECT node, state, why, from_ts, to_ts FROM coverage WHERE {inside} \
+             AND why IS NOT NULL AND state <> 'not_targeted' GROUP BY ALL ORDER BY 1, 4, 5, 2, 3"
         );
         for batch in rows(session, &blind).await? {
             for row in 0..batch.num_rows() {
-                if let Some(start_ns) = time(&batch, 2, row) {
-                    coverage.node(&text(&batch, 0, row)).add_blind(start_ns, text(&batch, 1, row));
-                }
+                let stretch = Stretch { from_ns: time(&batch, 3, row), to_ns: time(&batch, 4, row) };
+                let (state, why) = (text(&batch, 1, row), text(&batch, 2, row));
+                coverage.node(&text(&batch, 0, row)).add_blind(Missing { stretch, state, why });
             }
         }
         let untargeted = format!(
@@ -151,7 +160,7 @@ impl Coverage {
         let (lost, blind): (Int64Array, Int64Array) =
             (nodes().map(|node| node.lost).collect(), nodes().map(NodeCoverage::blind_seconds).collect());
         let why = nodes().map(|node| {
-            let mut why: Vec<&str> = node.blind.iter().map(|(_, why)| why.as_str()).collect();
+            let mut why: Vec<&str> = node.blind.iter().map(|of| of.state.as_str()).collect();
             why.dedup();
             (!why.is_empty()).then(|| why.join(" "))
         });
@@ -204,20 +213,29 @@ impl Coverage {
 }
 
 impl NodeCoverage {
-    fn add_blind(&mut self, start_ns: i64, why: String) {
-        let end_ns = bucket_end(start_ns);
-        match self.blind.last_mut() {
-            Some((last, reason)) if *reason == why && last.to_ns == Some(start_ns) => {
-                last.to_ns = Some(end_ns)
-            }
-            _ => self.blind.push((Stretch { from_ns: Some(start_ns), to_ns: Some(end_ns) }, why)),
+    /// The table has one row a bucket: those that follow each other are one stretch.
+    fn add_blind(&mut self, of: Missing) {
+        let goes_on = |last: &&mut Missing| {
+            (&last.state, &last.why, last.stretch.to_ns) == (&of.state, &of.why, of.stretch.from_ns)
+        };
+        match self.blind.iter_mut().rev().find(goes_on) {
+            Some(last) => last.stretch.to_ns = of.stretch.to_ns,
+            None => self.blind.push(of),
         }
     }
 
     /// Seconds in which nothing was recorded.
     pub fn blind_seconds(&self) -> i64 {
-        let length = |stretch: &Stretch| stretch.to_ns.unwrap_or(0) - stretch.from_ns.unwrap_or(0);
-        self.blind.iter().map(|(stretch, _)| length(stretch) / 1_000_000_000).sum()
+        let nothing = self.blind.iter().filter(|of| of.state != LOSSY);
+        let mut until_ns = i64::MIN;
+        let mut length_ns = 0;
+        for of in nothing {
+            let (from_ns, to_ns) =
+                (of.stretch.from_ns.unwrap_or(until_ns), of.stretch.to_ns.unwrap_or(until_ns));
+            length_ns += (to_ns - from_ns.max(until_ns)).max(0);
+            until_ns = until_ns.max(to_ns);
+        }
+        length_ns / 1_000_000_000
     }
 
     fn line(&self, stretch: &dyn Fn(Stretch) -> String) -> String {
@@ -230,8 +248,8 @@ impl NodeCoverage {
             }
             None => {}
         }
-        for (time, why) in self.blind.iter().take(BLIND_SHOWN) {
-            parts.push(format!("{} {}", why.replace('_', " "), stretch(*time)));
+        for of in self.blind.iter().take(BLIND_SHOWN) {
+            parts.push(format!("{} {} ({})", of.state.replace('_', " "), stretch(of.stretch), of.why));
         }
         if self.blind.len() > BLIND_SHOWN {
             parts.push(format!(
@@ -252,23 +270,20 @@ impl NodeCoverage {
 }
 
 const BLIND_SHOWN: usize = 3;
+/// Some of the packets were lost, and counted.
+const LOSSY: &str = "lossy";
 const INTERFACES_SHOWN: usize = 6;
 
-/// Buckets that have a part in it.
+/// Rows that are about any part of it.
 fn inside(stretch: Stretch) -> String {
     let mut conditions = vec!["state <> 'not_targeted'".to_string()];
     if let Some(from_ns) = stretch.from_ns {
-        conditions
-            .push(format!("bucket > arrow_cast({}, 'Timestamp(ns)')", from_ns.saturating_sub(BUCKET_NS)));
+        conditions.push(format!("to_ts >= arrow_cast({from_ns}, 'Timestamp(ns)')"));
     }
     if let Some(to_ns) = stretch.to_ns {
-        conditions.push(format!("bucket <= arrow_cast({to_ns}, 'Timestamp(ns)')"));
+        conditions.push(format!("from_ts <= arrow_cast({to_ns}, 'Timestamp(ns)')"));
     }
     conditions.join(" AND ")
-}
-
-fn bucket_end(start_ns: i64) -> i64 {
-    start_ns.saturating_add(BUCKET_NS)
 }
 
 /// Rows of one statement.

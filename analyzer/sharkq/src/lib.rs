@@ -2,6 +2,7 @@
 //! read-only.
 
 pub mod asked;
+pub mod blind;
 pub mod cache;
 pub mod capture;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod identity;
 pub mod index;
 pub mod info;
 pub mod kfl;
+pub mod packet_coverage;
 pub mod pcap;
 pub mod place;
 pub mod print;

@@ -96,6 +96,12 @@ pub struct FileStats {
     pub window: Option<(i64, i64)>,
     /// Packets in each 10 s of UTC.
     pub buckets: BTreeMap<i64, u64>,
+    /// Packets read, also those outside of the window that is asked for.
+    #[serde(default)]
+    pub read: u64,
+    /// How the file ended before its end.
+    #[serde(default)]
+    pub damage: Option<String>,
 }
 
 /// Seconds of UTC that coverage counts by.
@@ -213,6 +219,7 @@ impl<'a> Rounds<'a> {
                 Ok(reader) => series.reader = Some((file, reader)),
                 Err(error) => {
                     let what = error.to_string();
+                    self.stats[file].damage = Some(what.clone());
                     self.damage.push(Damage::Corrupt { file: name, offset: 0, what, frames: 0 });
                 }
             }
@@ -224,6 +231,7 @@ impl<'a> Rounds<'a> {
             Ok(Some(mut piece)) => {
                 let names = reader.interfaces();
                 let info = &self.files[file];
+                self.stats[file].read += piece.frames.len() as u64;
                 if let Some(window) = info.window {
                     piece.frames.retain(|frame| (window.from_ns..=window.to_ns).contains(&frame.ts_ns));
                 }
@@ -235,6 +243,7 @@ impl<'a> Rounds<'a> {
             }
             Ok(None) => series.reader = None,
             Err(damage) => {
+                self.stats[file].damage = Some(damage.to_string());
                 self.damage.push(damage);
                 self.series[at].reader = None;
             }

@@ -44,12 +44,31 @@ pub struct Sources {
     pub snapshots: Vec<Snapshot>,
     /// Facts of the logs, in the order of their files; objects that a file only says again are left out.
     pub facts: Vec<(LogHeader, Record)>,
+    /// The files they were read from, in the order of their numbers.
+    pub fact_files: Vec<FactFile>,
     /// Log files of sockets and processes, in the order in which they were written; they are read when an index is made.
     pub logs: Vec<LogFile>,
     /// What a person should know before trusting an answer.
     pub warnings: Vec<String>,
     /// An index, if that is what was named.
     pub index: Option<std::path::PathBuf>,
+}
+
+/// A log file of facts.
+pub struct FactFile {
+    /// Its first line.
+    pub header: LogHeader,
+    /// Its number among those of its writer.
+    pub seq: u64,
+    /// Time of the last fact in it.
+    pub last_ns: i64,
+}
+
+impl FactFile {
+    /// A recorder of this node wrote it.
+    pub fn is_of(&self, node: &str) -> bool {
+        self.header.writer == "recorder" && self.header.node == node
+    }
 }
 
 /// A log file of sockets or processes.
@@ -281,13 +300,14 @@ impl Sources {
             // A file that is being made whole has another beside it.
             .filter(|(name, ..)| !name.ends_with(".recovering"))
             .collect();
-        logs.sort_unstable();
+        // Numbers order them, whatever the clock was; files of the witness have times only.
+        logs.sort_unstable_by_key(|(name, ..)| (log_number(name), *name));
         let mut objects = HashMap::new();
         for (name, path, size) in logs {
             let place = folder.join(path);
             let of = |table: &Table| name.contains(&format!(".{}.arrows", table.name));
             if name.contains(".facts.ndjson") {
-                self.add_log(&place, &mut objects)?;
+                self.add_log(&place, log_number(name), &mut objects)?;
             } else if let Some(table) =
                 [&sockets::TABLE, &processes::TABLE].into_iter().find(|table| of(table))
             {
@@ -309,7 +329,7 @@ impl Sources {
     }
 
     /// A log file; one that is still being written ends where it ends.
-    fn add_log(&mut self, place: &Folder, objects: &mut Objects) -> Result<(), SourceError> {
+    fn add_log(&mut self, place: &Folder, seq: u64, objects: &mut Objects) -> Result<(), SourceError> {
         let Some(bytes) = place.read()? else { return Ok(()) };
         let text = if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) { decode_torn(&bytes) } else { bytes };
         let text = String::from_utf8_lossy(&text);
@@ -318,10 +338,14 @@ impl Sources {
             self.warnings.push(format!("{} is not a log file and was left out", place.name()));
             return Ok(());
         };
+        let mut last_ns = header.started_ns;
         for (number, line) in lines.enumerate() {
             match identity::read_line(number as u64 + 2, line) {
                 Ok(Some(record)) if self.is_said_again(&record, objects) => {}
-                Ok(Some(record)) => self.facts.push((header.clone(), record)),
+                Ok(Some(record)) => {
+                    last_ns = last_ns.max(record.ts_ns);
+                    self.facts.push((header.clone(), record));
+                }
                 Ok(None) => {}
                 Err(error) if number + 2 < text.lines().count() => {
                     self.warnings.push(format!("{}: {error}", place.name()));
@@ -329,8 +353,15 @@ impl Sources {
                 Err(_) => {}
             }
         }
+        self.fact_files.push(FactFile { header, seq, last_ns });
         Ok(())
     }
+}
+
+/// The number in the name of a log file, `<start-ns>-<seq>.…`.
+fn log_number(name: &str) -> u64 {
+    let number = name.split('-').nth(1).and_then(|rest| rest.split('.').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Where the last word about each object lies among the facts, by kind and uid.

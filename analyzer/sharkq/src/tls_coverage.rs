@@ -181,6 +181,7 @@ mod tests {
             filter: None,
             snaplen: 1,
             replay: replay.map(str::to_owned),
+            after: Vec::new(),
         })
     }
 

@@ -22,6 +22,7 @@ pub const ARPHRD_ETHER: u16 = 1;
 pub const ARPHRD_LOOPBACK: u16 = 772;
 
 /// The frames of a block.
+#[derive(Clone)]
 pub struct Frames<'a> {
     block: &'a [u8],
     at: usize,
@@ -33,6 +34,11 @@ impl<'a> Frames<'a> {
         let left = u32_at(block, 12).unwrap_or(0);
         let at = u32_at(block, 16).unwrap_or(0) as usize;
         Frames { block, at, left }
+    }
+
+    /// Stamp of the first packet.
+    pub fn first_ns(&self) -> Option<i64> {
+        self.clone().next().map(|(_, frame)| frame.ts_ns)
     }
 
     /// The kernel has lost packets, before those of this block, and its statistics tell how many.

@@ -2,7 +2,7 @@
 //! In: frames as the kernel or a file gives them. Out: encoded packets; without a free buffer, a count.
 //! This is the hot path: no allocation, no lock, no system call.
 
-use shark_schema::segment::{BUCKET_NS, PacketHead, packet_spliced};
+use shark_schema::segment::{BUCKET_NS, Loss, LostBy, PacketHead, packet_spliced};
 
 use super::socket::KernelCounters;
 use crate::batch::{Batch, Losses, Source, Tally};
@@ -49,6 +49,10 @@ pub struct Lane {
     members: Vec<Member>,
     /// Not told to the reader of the file yet, by `epb_dropcount`.
     unseen_drops: u64,
+    /// When packets were lost, not told to the writer yet.
+    stretches: Vec<Loss>,
+    /// The last of them goes on: no packet was taken in since.
+    is_losing: bool,
     /// The last attempt to get a buffer failed; tried again after the next hand-over.
     starved: bool,
 }
@@ -78,6 +82,8 @@ impl Lane {
             current: None,
             members: Vec::new(),
             unseen_drops: 0,
+            stretches: Vec::new(),
+            is_losing: false,
             starved: false,
         }
     }
@@ -124,6 +130,7 @@ impl Lane {
             self.lose(place, frame);
             return true;
         };
+        self.is_losing = false;
         let tally = member.tally_in(batch);
         tally.packets += 1;
         tally.wire_bytes += u64::from(original_len);
@@ -149,6 +156,20 @@ impl Lane {
         member.losses.user_dropped += 1;
         member.losses.overload_bytes += u64::from(frame.original_len) + frame.splice.parts().1.len() as u64;
         self.unseen_drops += 1;
+        match self.stretches.last_mut().filter(|last| self.is_losing && last.cause == LostBy::Queue) {
+            Some(last) => {
+                last.packets += 1;
+                last.from_ns = last.from_ns.min(frame.ts_ns);
+                last.to_ns = last.to_ns.max(frame.ts_ns);
+            }
+            None => self.lost_between(frame.ts_ns, frame.ts_ns, 1, LostBy::Queue),
+        }
+        self.is_losing = true;
+    }
+
+    /// Says when packets were lost that are counted apart from this.
+    pub fn lost_between(&mut self, from_ns: i64, to_ns: i64, packets: u64, cause: LostBy) {
+        self.stretches.push(Loss { from_ns, to_ns, packets, cause });
     }
 
     /// Tells the lane that the kernel lost packets before the next one.
@@ -178,12 +199,14 @@ impl Lane {
             }
             member.tally = None;
         }
+        batch.losses.append(&mut self.stretches);
         source.send(batch)
     }
 
     /// Whether the writer has been given everything; losses wait where there was no free buffer for them.
     pub fn is_told(&self) -> bool {
-        self.current.is_none() && self.members.iter().all(|member| member.losses == member.nothing())
+        let is_told = |member: &Member| member.losses == member.nothing();
+        self.current.is_none() && self.stretches.is_empty() && self.members.iter().all(is_told)
     }
 
     /// Gives the writer the last there is. Nothing comes after it, so it waits for a buffer.

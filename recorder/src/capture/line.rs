@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use shark_bpf::any_socket::AnySocket;
-use shark_schema::segment::SHARED_SOCKET;
+use shark_schema::segment::{LostBy, SHARED_SOCKET};
 
 use super::block::Frames;
 use super::filter::Filter;
@@ -29,6 +29,17 @@ pub struct Line {
     taken: u64,
     received: u64,
     dropped: u64,
+    /// Stamp of the last packet that was read.
+    last_ns: Option<i64>,
+    /// Drops whose place among the packets is not reached yet.
+    unplaced: Option<Unplaced>,
+}
+
+/// The kernel drops packets while none of its blocks is free. Those that it counted before any later block was finished were lost
+/// behind the blocks that were finished by then.
+struct Unplaced {
+    packets: u64,
+    blocks_before: u32,
 }
 
 /// The interfaces behind a shared socket, and their places in the lane.
@@ -78,7 +89,7 @@ impl Line {
         let mut lane = Lane::new(options.snaplen, false);
         let place = lane.add(id);
         lane.ask(place);
-        Ok(Line { socket, lane, roster: None, gone: None, taken: 0, received: 0, dropped: 0 })
+        Ok(Line::new(socket, lane, None))
     }
 
     /// Opens a socket of all interfaces; the filter says which of them pass.
@@ -94,15 +105,12 @@ impl Line {
         let failed = |source| CaptureError::Socket { interface: "any".to_owned(), what: "counters", source };
         socket.reset().map_err(failed)?;
         filter.attach(socket.borrow()).map_err(CaptureError::Bpf)?;
-        Ok(Line {
-            socket,
-            lane,
-            roster: Some(Roster::default()),
-            gone: None,
-            taken: 0,
-            received: 0,
-            dropped: 0,
-        })
+        Ok(Line::new(socket, lane, Some(Roster::default())))
+    }
+
+    fn new(socket: Socket, lane: Lane, roster: Option<Roster>) -> Line {
+        let (last_ns, unplaced) = (None, None);
+        Line { socket, lane, roster, gone: None, taken: 0, received: 0, dropped: 0, last_ns, unplaced }
     }
 
     pub fn start(&mut self, filter: &Filter) -> Result<(), CaptureError> {
@@ -143,15 +151,29 @@ impl Line {
     pub(super) fn read(&mut self, source: &Source) -> bool {
         let Some(block) = self.socket.ready() else { return false };
         let mut frames = Frames::new(block);
+        let mut dropped = 0;
         if frames.losing() {
             // The loss came before this block: its first packet tells.
             let counters = self.socket.counters().unwrap_or_default();
             self.received += counters.received;
             self.dropped += counters.dropped;
+            dropped = counters.dropped;
             self.lane.kernel_lost(&counters);
+        }
+        let is_here = |unplaced: &Unplaced| dropped > 0 || frames.losing() || unplaced.blocks_before == 0;
+        match self.unplaced.take() {
+            Some(unplaced) if is_here(&unplaced) => dropped += unplaced.packets,
+            Some(Unplaced { packets, blocks_before }) => {
+                self.unplaced = Some(Unplaced { packets, blocks_before: blocks_before - 1 });
+            }
+            None => {}
+        }
+        if let (1.., Some(first_ns)) = (dropped, frames.first_ns()) {
+            self.lane.lost_between(self.last_ns.unwrap_or(first_ns), first_ns, dropped, LostBy::Kernel);
         }
         for (ifindex, frame) in &mut frames {
             self.taken += 1;
+            self.last_ns = Some(frame.ts_ns);
             match self.roster.as_mut().map_or(Some(0), |roster| roster.place(ifindex)) {
                 Some(place) => drop(self.lane.push(source, place, &frame)),
                 None => self.lane.lose(SOCKET, &frame),
@@ -175,6 +197,16 @@ impl Line {
         self.received += counters.received;
         self.dropped += counters.dropped;
         self.lane.kernel_lost(&counters);
+        if counters.dropped > 0 {
+            let earlier = self.unplaced.take().map_or(0, |unplaced| unplaced.packets);
+            let packets = earlier + counters.dropped;
+            self.unplaced = Some(Unplaced { packets, blocks_before: self.socket.ready_blocks() });
+        }
+    }
+
+    /// Packets taken out of the ring, and those that the kernel dropped, since the beginning.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.taken, self.dropped)
     }
 
     pub(super) fn stop(&mut self) {
@@ -186,6 +218,10 @@ impl Line {
     /// The last count; what does not add up is said.
     pub(super) fn settle(&mut self, source: &Source) {
         self.ask();
+        if let Some(Unplaced { packets, .. }) = self.unplaced.take() {
+            let now_ns = now_ns();
+            self.lane.lost_between(self.last_ns.unwrap_or(now_ns), now_ns, packets, LostBy::Kernel);
+        }
         self.lane.settle(source, now_ns());
         if self.received != self.taken + self.dropped {
             tracing::error!(

@@ -13,6 +13,8 @@ use super::filter::Filter;
 use super::line::Line;
 use super::socket::{CaptureError, Device};
 use crate::batch::Source;
+use crate::supervisor::WorkerProgress;
+use crate::time::now_ns;
 
 #[derive(Debug, Clone)]
 pub struct RingOptions {
@@ -34,6 +36,8 @@ const STATISTICS: Duration = Duration::from_secs(1);
 pub struct Ring {
     lines: Vec<Line>,
     news: Receiver<News>,
+    /// Packets taken from and dropped by sockets of devices that are gone.
+    before: (u64, u64),
 }
 
 /// What a running ring is told of interfaces.
@@ -51,7 +55,7 @@ impl Ring {
     /// A ring without a socket; each interface brings its own.
     pub fn empty() -> (Ring, Sender<News>) {
         let (sender, news) = channel();
-        (Ring { lines: Vec::new(), news }, sender)
+        (Ring { lines: Vec::new(), news, before: (0, 0) }, sender)
     }
 
     /// A ring with one socket behind a filter that decides which interfaces pass.
@@ -62,15 +66,18 @@ impl Ring {
     ) -> Result<(Ring, Sender<News>), CaptureError> {
         let (sender, news) = channel();
         let line = Line::open_any(options, fanout, filter)?;
-        Ok((Ring { lines: vec![line], news }, sender))
+        Ok((Ring { lines: vec![line], news, before: (0, 0) }, sender))
     }
 
     /// Runs until `stop` is set; everything captured before is handed over.
-    pub fn run(mut self, source: &Source, stop: &AtomicBool) {
+    pub fn run(mut self, source: &Source, stop: &AtomicBool, progress: &WorkerProgress) {
         let mut counted = Instant::now();
         while !stop.load(Ordering::Relaxed) {
+            progress.capture.beat();
             self.hear(source);
+            let before_ns = now_ns();
             let busy = self.turn(source);
+            self.report(progress, before_ns);
             if counted.elapsed() >= STATISTICS {
                 counted = Instant::now();
                 for line in &mut self.lines {
@@ -82,7 +89,20 @@ impl Ring {
                 self.wait();
             }
         }
-        self.finish(source);
+        self.finish(source, progress);
+        progress.capture.end();
+    }
+
+    /// Where no block waits any more, what came a block's time before the turn was handed over.
+    fn report(&self, progress: &WorkerProgress, before_ns: i64) {
+        let totals = self.lines.iter().map(Line::totals);
+        let (taken, dropped) = totals.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        progress.taken.store(taken + self.before.0, Ordering::Relaxed);
+        progress.kernel_dropped.store(dropped + self.before.1, Ordering::Relaxed);
+        if self.lines.iter().all(|line| !line.is_ready()) {
+            let until_ns = before_ns - LAST_BLOCK.as_nanos() as i64;
+            progress.captured_until_ns.store(until_ns, Ordering::Release);
+        }
     }
 
     fn hear(&mut self, source: &Source) {
@@ -115,7 +135,12 @@ impl Ring {
                 return true;
             }
             while line.read(source) {}
-            !line.count(source)
+            let is_told = line.count(source);
+            if is_told {
+                let (taken, dropped) = line.totals();
+                self.before = (self.before.0 + taken, self.before.1 + dropped);
+            }
+            !is_told
         });
     }
 
@@ -154,12 +179,16 @@ impl Ring {
     }
 
     /// Closes the door, empties the rings, and settles the account.
-    fn finish(&mut self, source: &Source) {
+    fn finish(&mut self, source: &Source, progress: &WorkerProgress) {
+        let closed_ns = now_ns();
         self.lines.iter_mut().for_each(Line::stop);
         let end = Instant::now() + LAST_BLOCK;
         while self.turn(source) || Instant::now() < end {
+            progress.capture.beat();
             std::thread::sleep(Duration::from_millis(5));
         }
         self.lines.iter_mut().for_each(|line| line.settle(source));
+        self.report(progress, closed_ns);
+        progress.captured_until_ns.store(closed_ns, Ordering::Release);
     }
 }

@@ -206,6 +206,15 @@ impl Socket {
         })
     }
 
+    /// Blocks that the kernel has finished and that were not given back yet.
+    pub fn ready_blocks(&self) -> u32 {
+        let is_ready = |ahead: &u32| {
+            let at = (self.next + ahead) % self.size.blocks;
+            self.status_of(at).load(Ordering::Acquire) & STATUS_USER != 0
+        };
+        (0..self.size.blocks).take_while(is_ready).count() as u32
+    }
+
     pub fn release(&mut self) {
         self.status().store(STATUS_KERNEL, Ordering::Release);
         self.next = (self.next + 1) % self.size.blocks;
@@ -254,9 +263,16 @@ impl Socket {
 
     #[inline]
     fn status(&self) -> &AtomicU32 {
-        // SAFETY: a block starts at a page boundary, its status word lies 8 bytes in (tpacket_hdr_v1), aligned; kernel and
-        // program access it only atomically.
-        unsafe { AtomicU32::from_ptr(self.map.add(self.offset() + STATUS_OFFSET).cast()) }
+        self.status_of(self.next)
+    }
+
+    /// The status word of a block; numbers go round in the ring.
+    #[inline]
+    fn status_of(&self, block: u32) -> &AtomicU32 {
+        let offset = (block % self.size.blocks) as usize * self.size.block_bytes as usize;
+        // SAFETY: the mapping holds `blocks` blocks; each starts at a page boundary, its status word lies 8 bytes in
+        // (tpacket_hdr_v1), aligned; kernel and program access it only atomically.
+        unsafe { AtomicU32::from_ptr(self.map.add(offset + STATUS_OFFSET).cast()) }
     }
 }
 

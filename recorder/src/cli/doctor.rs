@@ -17,6 +17,7 @@ use crate::capture::{Device, Filter, Line, News, Ring, RingOptions};
 use crate::config::host_name;
 use crate::ring::private_dir;
 use crate::snapshot::Target;
+use crate::supervisor::WorkerProgress;
 use crate::time::{new_ulid, now_ns};
 use crate::tls;
 use crate::witness::check;
@@ -156,7 +157,7 @@ fn all_seen(rings: Vec<Ring>) -> anyhow::Result<()> {
             let (source, sink) = circle(64, 1 << 20);
             sinks.push(sink);
             let stop = &stop;
-            scope.spawn(move || ring.run(&source, stop));
+            scope.spawn(move || ring.run(&source, stop, &WorkerProgress::default()));
         }
         let sent = send(&marker);
         thread::sleep(Duration::from_millis(300));

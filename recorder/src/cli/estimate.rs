@@ -70,7 +70,7 @@ impl Arguments {
 }
 
 fn traffic(interface: &str) -> anyhow::Result<DeviceCounters> {
-    let counters = devices::counters().context("/proc/self/net/dev")?;
+    let counters = devices::counters().context("rtnetlink")?;
     let missing = || format!("interface '{interface}' does not exist here; `ip link` lists those that do");
     counters.get(interface).copied().with_context(missing)
 }

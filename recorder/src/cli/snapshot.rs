@@ -44,6 +44,9 @@ pub struct Arguments {
     /// Why it was taken
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Take it also where the ring has no packet of the window
+    #[arg(long)]
+    allow_empty: bool,
     /// Complete a snapshot that was interrupted, as it was asked for then; the rest is needed only where the ring has let it go
     #[arg(long, value_name = "ID")]
     resume: Option<Ulid>,
@@ -75,7 +78,8 @@ impl Arguments {
         });
         let witness = self.witness.map(absolute).transpose()?;
         let (name, reason, requester) = (self.name, self.reason, requester());
-        Ok(Wanted { window, to: absolute(to)?, witness, name, reason, requester })
+        let (to, allow_empty) = (absolute(to)?, self.allow_empty);
+        Ok(Wanted { window, to, witness, name, reason, requester, allow_empty })
     }
 
     fn window(&self) -> anyhow::Result<Option<Window>> {

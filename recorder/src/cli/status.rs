@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use shark_schema::identity::OffCause;
 
-use crate::api::{self, Status};
+use crate::api::{self, Health, Status};
 use crate::ring::Ring;
 use crate::snapshot::Interrupted;
 use crate::time::show;
@@ -13,7 +13,7 @@ use crate::units::show_bytes;
 
 /// Show what is recorded and what was lost, by cause
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  sharkrec status --ring /var/lib/sharkrec --format json | jq .totals")]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Directory of the ring
     #[arg(long, env = "SHARKREC_RING", value_name = "DIR")]
@@ -21,6 +21,13 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
+
+const EXAMPLES: &str = "Examples:
+  sharkrec status --ring /var/lib/sharkrec --format json | jq .totals
+  sharkrec status --ring /var/lib/sharkrec >/dev/null || echo 'not recording'
+
+Exit codes: 0 recording, 1 not recording (no recorder runs, it does not answer, or one of its threads stands still),
+4 recording, but the disk refuses data";
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
@@ -41,15 +48,23 @@ impl Arguments {
             Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?,
             Format::Table => table(&mut out, &status)?,
         }
-        Ok(())
+        out.flush()?;
+        match status.health() {
+            Health::Recording => Ok(()),
+            Health::DiskRefuses => std::process::exit(DISK_REFUSES),
+            Health::NotRecording(_) => std::process::exit(NOT_RECORDING),
+        }
     }
 }
 
+const NOT_RECORDING: i32 = 1;
+const DISK_REFUSES: i32 = 4;
+
 fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
-    let state = match (status.alive, status.pid) {
-        (true, Some(pid)) => format!("recording (pid {pid})"),
-        (true, None) => "in use, but its recorder does not answer".to_owned(),
-        (false, _) => "no recorder is running".to_owned(),
+    let state = match (status.health(), status.pid) {
+        (Health::NotRecording(why), Some(pid)) => format!("NOT RECORDING (pid {pid}): {why}"),
+        (Health::NotRecording(why), None) => why,
+        (_, pid) => format!("recording (pid {})", pid.unwrap_or_default()),
     };
     writeln!(out, "node      {}", status.node)?;
     writeln!(out, "state     {state}")?;
@@ -61,6 +76,13 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
     }
     if status.disk_refuses == Some(true) {
         writeln!(out, "disk      refuses data: packets are dropped and counted")?;
+    }
+    for of in &status.workers {
+        let until = of.recorded_until_ns.map_or("nothing yet".to_owned(), |ns| format!("until {}", show(ns)));
+        writeln!(out, "worker    {}: recorded {until}, {} packets taken", of.worker, of.taken)?;
+    }
+    for of in status.threads.iter().filter(|of| of.stalled) {
+        writeln!(out, "thread    {} makes no progress since {} ms", of.name, of.silent_ms)?;
     }
     if let Some(tls) = &status.tls {
         let limit = tls.limit_bytes.map_or(String::new(), |limit| format!(" of {}", show_bytes(limit)));

@@ -7,7 +7,8 @@ use std::io;
 
 use shark_schema::identity::{CountersFact, Fact};
 use shark_schema::segment::{
-    self, Bucket, CloseReason, Counters, FORMAT_VERSION, InterfaceNote, SectionNote, Sidecar,
+    self, Bucket, CloseReason, Counters, FORMAT_VERSION, InterfaceNote, Loss, LostBy, MOST_LOSSES,
+    SectionNote, Sidecar,
 };
 
 use super::ledger::Ledger;
@@ -50,6 +51,7 @@ impl WriterThread {
 
     /// What was lost before a batch.
     pub(super) fn lost(&mut self, batch: &Batch) {
+        batch.losses.iter().for_each(|loss| self.lost_during(*loss));
         for Tally { interface, losses, .. } in &batch.tallies {
             let mut counters = Ledger::default();
             for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
@@ -59,7 +61,30 @@ impl WriterThread {
         }
     }
 
+    /// Notes when packets were lost. Stretches without a stored packet between them are one.
+    fn lost_during(&mut self, loss: Loss) {
+        let losses = &mut self.state.losses;
+        let is_full = losses.len() >= MOST_LOSSES;
+        let goes_on = |last: &&mut Loss| is_full || (!self.state.stored_since && last.cause == loss.cause);
+        match losses.last_mut().filter(goes_on) {
+            Some(last) => {
+                last.from_ns = last.from_ns.min(loss.from_ns);
+                last.to_ns = last.to_ns.max(loss.to_ns);
+                last.packets += loss.packets;
+            }
+            None => losses.push(loss),
+        }
+        self.state.stored_since = false;
+    }
+
     pub(super) fn count(&mut self, batch: &Batch, stored: bool) {
+        match (batch.min_ns(), batch.max_ns()) {
+            (Some(from_ns), Some(to_ns)) if !stored => {
+                let packets = batch.tallies.iter().map(|tally| tally.packets).sum();
+                self.lost_during(Loss { from_ns, to_ns, packets, cause: LostBy::Disk });
+            }
+            _ => self.state.stored_since = true,
+        }
         for tally in batch.tallies.iter().filter(|tally| tally.packets > 0) {
             if !self.state.changed.contains(&tally.interface) {
                 self.state.changed.push(tally.interface);
@@ -86,7 +111,7 @@ impl WriterThread {
         // Where a device was made anew, the last interface of its name is the one that lives.
         let names = self.recording.interfaces().into_iter().map(|of| (of.name, of.id));
         for (name, id) in names.collect::<BTreeMap<_, _>>() {
-            let Some(total) = counters.get(&name).map(|of| of.rx_dropped) else {
+            let Some(total) = counters.get(&name).map(|of| of.rx_missed) else {
                 continue;
             };
             let before = self.state.nic.insert(id, total).unwrap_or(total);
@@ -99,6 +124,7 @@ impl WriterThread {
 
     /// Counters go into the log also where nothing was captured: that is what makes silence mean something.
     pub(super) fn report_counters(&mut self) {
+        self.log_progress();
         let ledger = std::mem::take(&mut self.state.since_fact);
         let interfaces = self.recording.interfaces();
         let mut buckets = ledger.buckets();
@@ -145,6 +171,7 @@ impl WriterThread {
             interfaces,
             totals,
             buckets: ledger.buckets(),
+            losses: std::mem::take(&mut self.state.losses),
             sha256,
             prev_sidecar_sha256: self.prev_sidecar_sha256.clone(),
             sealed_at_ns: now_ns(),

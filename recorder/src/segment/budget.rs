@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use shark_schema::identity::Evicted;
 use shark_schema::segment::{Name, Sidecar};
 
 use super::ledger::chain_hash;
 use super::pinned::Pinned;
+use super::recovery::DAMAGED;
 use super::seal::Sealed;
 use crate::ring::Ring;
 
@@ -22,8 +23,8 @@ const LOG_RESERVE_BYTES: u64 = 256 << 10;
 pub struct Budget {
     ring: Ring,
     limit: u64,
-    /// Bytes of each sealed segment with its sidecar, in order of eviction: by time of sealing, then by name.
-    kept: BTreeMap<(i64, Name), u64>,
+    /// Bytes of each sealed segment with its sidecar, and when it was sealed, by worker and number.
+    kept: BTreeMap<Name, (i64, u64)>,
     /// Bytes of `kept`.
     sealed: u64,
     /// Bytes of segments that are open, or on their way to being sealed.
@@ -31,6 +32,8 @@ pub struct Budget {
     log: u64,
     /// Files that a snapshot still holds: their bytes are free only when it lets go.
     pinned: Pinned,
+    /// Files that cannot be read: the first to go.
+    damaged: Vec<(String, u64)>,
 }
 
 impl Budget {
@@ -44,7 +47,12 @@ impl Budget {
             open: BTreeMap::new(),
             log: 0,
             pinned: Pinned::new(ring),
+            damaged: Vec::new(),
         };
+        for name in ring.damaged()? {
+            let bytes = size(ring.segments().join(&name));
+            budget.damaged.push((name, bytes));
+        }
         for name in ring.list()?.into_iter().filter(|name| !name.open) {
             let sealed_at = ring.sidecar(name).map_or(name.first_ns, |(sidecar, _)| sidecar.sealed_at_ns);
             budget.sealed(name, sealed_at);
@@ -53,12 +61,39 @@ impl Budget {
         Ok(budget)
     }
 
+    /// Gives up the oldest segments until a recorder can start: on a full disk it could not even make its files.
+    pub fn make_room_to_start(ring: &Ring, limit: u64) -> Result<Vec<Eviction>, crate::ring::RingError> {
+        let mut gone = Vec::new();
+        if Room::of(ring.root()).is_some_and(|room| room.is_too_little_to_start()) {
+            let mut budget = Budget::scan(ring, limit)?;
+            while Room::of(ring.root()).is_some_and(|room| room.is_too_little_to_start()) {
+                let Some(eviction) = budget.evict("the disk was full at the start") else { break };
+                gone.push(eviction);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Keeps some of the disk free for others: below that, a ring grows no more. It never gives up more than it is to write.
+    pub fn leave_free(&mut self, bytes: u64) -> Vec<Eviction> {
+        let mut gone = Vec::new();
+        let Some(room) = Room::of(self.ring.root()) else { return gone };
+        let mut freed = 0;
+        while room.free_bytes + freed < room.floor_bytes + bytes && freed < bytes {
+            let Some(eviction) = self.evict("little of the disk is free") else { break };
+            freed += eviction.bytes_stored.max(1);
+            gone.push(eviction);
+        }
+        gone
+    }
+
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
     pub fn used(&self) -> u64 {
-        self.sealed + self.log + self.open.values().sum::<u64>() + self.pinned.bytes()
+        let damaged = self.damaged.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        self.sealed + self.log + self.open.values().sum::<u64>() + self.pinned.bytes() + damaged
     }
 
     pub fn segments(&self) -> usize {
@@ -70,7 +105,7 @@ impl Budget {
         let dir = self.ring.segments();
         let bytes = size(dir.join(name.sealed().to_string())) + size(dir.join(name.sidecar()));
         self.sealed += bytes;
-        self.kept.insert((sealed_at_ns, name.sealed()), bytes);
+        self.kept.insert(name.sealed(), (sealed_at_ns, bytes));
         self.open.remove(&name.sealed());
     }
 
@@ -102,9 +137,28 @@ impl Budget {
         (true, gone)
     }
 
+    /// Numbers say which segment of a worker is the oldest. Of several workers it is the one that was sealed first; a clock that was
+    /// ahead once made none of the later ones older than those before.
+    fn oldest(&self) -> Option<Name> {
+        let mut fronts: Vec<(i64, Name)> = Vec::new();
+        for (name, (sealed_at_ns, _)) in &self.kept {
+            match fronts.last_mut() {
+                Some((at_ns, front)) if front.worker == name.worker => *at_ns = (*at_ns).min(*sealed_at_ns),
+                _ => fronts.push((*sealed_at_ns, *name)),
+            }
+        }
+        fronts.into_iter().min().map(|(_, name)| name)
+    }
+
     /// Removes the oldest segment; None when there is none.
     pub fn evict(&mut self, why: &str) -> Option<Eviction> {
-        let ((_, name), bytes) = self.kept.pop_first()?;
+        if let Some((file, bytes)) = self.damaged.pop() {
+            let name: Name = file.strip_suffix(DAMAGED)?.parse().ok()?;
+            let _ = fs::remove_file(self.ring.segments().join(&file));
+            return Some(eviction(name, None, bytes, why));
+        }
+        let name = self.oldest()?;
+        let (_, bytes) = self.kept.remove(&name)?;
         self.sealed -= bytes;
         let sidecar = self.ring.sidecar(name).ok();
         let dir = self.ring.segments();
@@ -116,7 +170,7 @@ impl Budget {
             }
         }
         self.pinned.hold(name);
-        Some(fact(name, sidecar, bytes, why))
+        Some(eviction(name, sidecar, bytes, why))
     }
 
     /// The file of a segment was removed by somebody else before it was sealed.
@@ -126,7 +180,7 @@ impl Budget {
         // It may have come before its segment was found missing.
         let _ = fs::remove_file(self.ring.segments().join(name.sidecar()));
         let sidecar = (segment.sidecar.clone(), segment.sidecar_bytes.clone());
-        fact(name, Some(sidecar), 0, "somebody removed its file")
+        eviction(name, Some(sidecar), 0, "somebody removed its file")
     }
 
     /// Those of a snapshot that died may take half of everything.
@@ -135,11 +189,50 @@ impl Budget {
     }
 }
 
+/// What a file system has left.
+pub struct Room {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+    /// What is left free for others.
+    floor_bytes: u64,
+    /// None where the file system does not count them.
+    free_files: Option<u64>,
+}
+
+/// A file system is kept from filling up to its last 2 %, or 256 MiB.
+const FLOOR_PERCENT: u64 = 2;
+const MOST_FLOOR_BYTES: u64 = 256 << 20;
+/// What a recorder needs to make its first files.
+const START_BYTES: u64 = 1 << 20;
+const START_FILES: u64 = 32;
+
+impl Room {
+    /// None where the file system does not say.
+    pub fn of(path: &Path) -> Option<Room> {
+        let stat = rustix::fs::statvfs(path).ok()?;
+        // What is reserved for the super-user is there for it.
+        let is_root = rustix::process::geteuid().is_root();
+        let blocks = if is_root { stat.f_bfree } else { stat.f_bavail };
+        let total_bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
+        Some(Room {
+            free_bytes: blocks.saturating_mul(stat.f_frsize),
+            total_bytes,
+            floor_bytes: (total_bytes / 100 * FLOOR_PERCENT).min(MOST_FLOOR_BYTES),
+            free_files: (stat.f_files > 0).then_some(if is_root { stat.f_ffree } else { stat.f_favail }),
+        })
+    }
+
+    fn is_too_little_to_start(&self) -> bool {
+        self.free_bytes < START_BYTES || self.free_files.is_some_and(|files| files < START_FILES)
+    }
+}
+
 fn size(path: PathBuf) -> u64 {
     fs::metadata(path).map_or(0, |meta| meta.len())
 }
 
-fn fact(name: Name, sidecar: Option<(Sidecar, Vec<u8>)>, bytes: u64, why: &str) -> Eviction {
+/// The fact that a segment is gone.
+pub fn eviction(name: Name, sidecar: Option<(Sidecar, Vec<u8>)>, bytes: u64, why: &str) -> Eviction {
     let (sidecar, text) = sidecar.unzip();
     Evicted {
         segment: name.to_string(),

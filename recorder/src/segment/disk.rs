@@ -38,6 +38,8 @@ impl WriterThread {
                 thread::sleep(Duration::from_millis(10));
                 fits = grow();
             }
+            let evicted = self.shared.budget(|budget| budget.leave_free(open.writer.pending() as u64));
+            self.shared.report(evicted);
             if !fits {
                 return Err(io::Error::new(
                     io::ErrorKind::QuotaExceeded,

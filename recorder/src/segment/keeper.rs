@@ -19,6 +19,7 @@ use super::writer::is_removed;
 use crate::log::Log;
 use crate::ring::Ring;
 use crate::stats::Stats;
+use crate::supervisor::Heartbeat;
 
 pub enum Task {
     Sync(File),
@@ -49,9 +50,10 @@ impl Shared {
 }
 
 /// Ends, after finishing its tasks, when the last sender is gone.
-pub fn start(ring: &Ring, shared: Shared) -> (Sender<Task>, JoinHandle<()>) {
+pub fn start(ring: &Ring, shared: Shared, heartbeat: Arc<Heartbeat>) -> (Sender<Task>, JoinHandle<()>) {
     let (sender, tasks) = channel();
-    let keeper = Keeper { dir: ring.segments(), keeps_log: ring.series() == Series::Packets, shared };
+    let keeps_log = ring.series() == Series::Packets;
+    let keeper = Keeper { dir: ring.segments(), keeps_log, shared, heartbeat };
     let thread = thread::Builder::new().name("keeper".into()).spawn(move || keeper.run(&tasks));
     (sender, thread.expect("a thread can be started"))
 }
@@ -65,11 +67,13 @@ struct Keeper {
     /// The log is counted once, beside the packets.
     keeps_log: bool,
     shared: Shared,
+    heartbeat: Arc<Heartbeat>,
 }
 
 impl Keeper {
     fn run(&self, tasks: &Receiver<Task>) {
         loop {
+            self.heartbeat.beat();
             match tasks.recv_timeout(TICK) {
                 Ok(Task::Sync(file)) => {
                     if let Err(error) = file.sync_data() {
@@ -79,13 +83,14 @@ impl Keeper {
                 Ok(Task::Seal(sealed)) => self.seal(&sealed),
                 Ok(Task::Done(reply)) => drop(reply.send(())),
                 Err(RecvTimeoutError::Timeout) => self.tick(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return self.heartbeat.end(),
             }
         }
     }
 
     fn seal(&self, sealed: &Sealed) {
         for _ in 0..MOST_TRIES {
+            self.heartbeat.beat();
             let Err(error) = put_in_place(&self.dir, sealed) else { break };
             tracing::warn!("{}: cannot seal {}: {error}", self.dir.display(), sealed.name);
             if is_removed(&sealed.file) {

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use shark_schema::identity::Recovered;
 use shark_schema::segment::{
-    BUCKET_NS, Block, CloseReason, FORMAT_VERSION, InterfaceNote, Name, Next, Packet, Reader, SHARED_SOCKET,
-    SectionNote, Sidecar, SidecarInterface, Statistics, Versions,
+    BUCKET_NS, Block, CloseReason, FORMAT_VERSION, InterfaceNote, Loss, LostBy, MOST_LOSSES, Name, Next,
+    Packet, Reader, SHARED_SOCKET, SectionNote, Sidecar, SidecarInterface, Statistics, Versions,
 };
 
+use super::budget::{Eviction, eviction};
 use super::ledger::{Ledger, chain_hash};
 use super::seal::{Sealed, put_in_place};
 use super::writer::{Compression, Writer, hex};
@@ -34,13 +35,15 @@ pub struct Found {
     /// By worker: the last sequence number used, and the hash of the last sidecar.
     pub tails: BTreeMap<u16, (u64, Option<String>)>,
     pub recovered: Vec<Recovered>,
+    /// Sidecars whose segment was removed, as the facts that say so.
+    pub orphans: Vec<Eviction>,
 }
 
 /// Repairs a ring nobody is writing to. Needs the lock.
 pub fn recover(ring: &Ring, versions: &Versions) -> Result<Found, RecoveryError> {
     let dir = ring.segments();
     remove_leftovers(&dir)?;
-    let mut found = Found::default();
+    let mut found = Found { orphans: remove_orphans(ring)?, ..Found::default() };
     for name in ring.list()? {
         let prev = found.tails.get(&name.worker).and_then(|(_, hash)| hash.clone());
         let whole =
@@ -48,16 +51,36 @@ pub fn recover(ring: &Ring, versions: &Versions) -> Result<Found, RecoveryError>
         let hash = match whole {
             Some((_, bytes)) => Some(chain_hash(&bytes)),
             None => match repair(ring, name, prev.clone(), versions)? {
-                Some((fact, hash)) => {
+                Repaired::Sealed(fact, hash) => {
                     found.recovered.push(fact);
                     Some(hash)
                 }
-                None => prev,
+                Repaired::PutAside(fact) | Repaired::Left(fact) | Repaired::Empty(fact) => {
+                    found.recovered.push(fact);
+                    prev
+                }
             },
         };
         found.tails.insert(name.worker, (name.seq, hash));
     }
     Ok(found)
+}
+
+/// A sidecar without its segment: an eviction was interrupted between the two files, or somebody removed the segment.
+fn remove_orphans(ring: &Ring) -> Result<Vec<Eviction>, RecoveryError> {
+    let segments = ring.list()?;
+    let dir = ring.segments();
+    let mut orphans = Vec::new();
+    for name in ring.sidecars()? {
+        if segments.iter().any(|of| of.sealed() == name) {
+            continue;
+        }
+        let sidecar = ring.sidecar(name).ok();
+        let path = dir.join(name.sidecar());
+        fs::remove_file(&path).map_err(|source| RecoveryError::Io { path, source })?;
+        orphans.push(eviction(name, sidecar, 0, "its file was gone when the recorder started"));
+    }
+    Ok(orphans)
 }
 
 /// A crash between sidecar and name: the content is complete, only the name is missing.
@@ -74,32 +97,77 @@ fn finish_rename(dir: &Path, name: Name, sidecar: &Sidecar) -> bool {
 fn remove_leftovers(dir: &Path) -> Result<(), RecoveryError> {
     let io = |source| RecoveryError::Io { path: dir.into(), source };
     for entry in fs::read_dir(dir).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|e| e == "tmp" || e == "recovering") {
+        let entry = entry.map_err(io)?;
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let stem = name.strip_suffix(".tmp").or(name.strip_suffix(".recovering"));
+        let is_ours = stem.is_some_and(|stem| stem.parse::<Name>().is_ok());
+        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             fs::remove_file(&path).map_err(|source| RecoveryError::Io { path, source })?;
         }
     }
     Ok(())
 }
 
-/// None when the file held no packet: there is nothing to keep.
+/// What became of a file that was not sealed.
+enum Repaired {
+    Sealed(Recovered, String),
+    /// It cannot be read; it is kept under another name.
+    PutAside(Recovered),
+    /// It held no packet yet: there is nothing to keep.
+    Empty(Recovered),
+    /// The disk has no room for its copy: it stays as it is, for the next start.
+    Left(Recovered),
+}
+
 fn repair(
     ring: &Ring,
     name: Name,
     prev: Option<String>,
     versions: &Versions,
-) -> Result<Option<(Recovered, String)>, RecoveryError> {
+) -> Result<Repaired, RecoveryError> {
     let dir = ring.segments();
     let old = dir.join(name.to_string());
     let io = |source| RecoveryError::Io { path: old.clone(), source };
-    let resealed = reseal(&old, name, &dir, ring, prev, versions).map_err(io)?;
-    let Some((sealed, torn_bytes)) = resealed else {
-        fs::remove_file(&old).map_err(io)?;
-        return Ok(None);
+    let fact = |packets, torn_bytes, aside| {
+        let segment = name.sealed().to_string();
+        Recovered { segment, packets, torn_bytes, aside }
     };
-    put_in_place(&dir, &sealed).map_err(io)?;
-    let fact = Recovered { segment: name.sealed().to_string(), packets: sealed.sidecar.packets, torn_bytes };
-    Ok(Some((fact, chain_hash(&sealed.sidecar_bytes))))
+    let resealed = match reseal(&old, name, &dir, ring, prev, versions) {
+        Ok(resealed) => resealed,
+        Err(error) if is_full(&error) => {
+            tracing::warn!("{}: {error}; it is recovered at the next start", old.display());
+            return Ok(Repaired::Left(fact(0, 0, None)));
+        }
+        Err(error) => return Err(io(error)),
+    };
+    let size = fs::metadata(&old).map_or(0, |meta| meta.len());
+    match resealed {
+        Some((sealed, torn_bytes)) => {
+            put_in_place(&dir, &sealed).map_err(io)?;
+            let hash = chain_hash(&sealed.sidecar_bytes);
+            Ok(Repaired::Sealed(fact(sealed.sidecar.packets, torn_bytes, None), hash))
+        }
+        // A recorder that died before the first packet leaves at most the blocks in front of it.
+        None if name.open && size < MOST_EMPTY_BYTES => {
+            fs::remove_file(&old).map_err(io)?;
+            Ok(Repaired::Empty(fact(0, 0, None)))
+        }
+        None => {
+            let aside = format!("{name}{DAMAGED}");
+            fs::rename(&old, dir.join(&aside)).map_err(io)?;
+            tracing::warn!("{} holds no readable packet; it is kept as {aside}", old.display());
+            Ok(Repaired::PutAside(fact(0, size, Some(aside))))
+        }
+    }
+}
+
+/// What a segment without any packet takes at most.
+const MOST_EMPTY_BYTES: u64 = 16 << 10;
+/// Behind the name of a segment that cannot be read.
+pub const DAMAGED: &str = ".damaged";
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Writes the whole packets of `path` as a finished file into `to`, leaving the original as it is. Also gives the decoded
@@ -146,12 +214,25 @@ struct Copy {
     packets: u64,
     /// Losses the packets tell of, by `epb_dropcount`.
     told: u64,
+    losses: Vec<Loss>,
+    /// Stamp of the packet before.
+    last_ns: Option<i64>,
 }
 
 impl Copy {
     fn new(writer: Writer) -> Copy {
         let (reader, ledger) = (Reader::new(), Ledger::default());
-        Copy { writer, reader, ledger, note: None, statistics: BTreeMap::new(), packets: 0, told: 0 }
+        Copy {
+            writer,
+            reader,
+            ledger,
+            note: None,
+            statistics: BTreeMap::new(),
+            packets: 0,
+            told: 0,
+            losses: Vec::new(),
+            last_ns: None,
+        }
     }
 
     /// Gives the number of decoded bytes behind the last whole block.
@@ -204,6 +285,10 @@ impl Copy {
         let cut = wire.saturating_sub(packet.data.len() as u64);
         self.packets += 1;
         self.told += packet.dropped;
+        if packet.dropped > 0 {
+            self.lost_before(ts_ns, packet.dropped);
+        }
+        self.last_ns = Some(ts_ns);
         let tally = Tally {
             packets: 1,
             wire_bytes: wire,
@@ -214,6 +299,16 @@ impl Copy {
             ..Tally::new(packet.interface)
         };
         self.ledger.written(bucket_of(ts_ns), &tally);
+    }
+
+    fn lost_before(&mut self, to_ns: i64, packets: u64) {
+        let from_ns = self.last_ns.unwrap_or(to_ns);
+        let is_full = self.losses.len() >= MOST_LOSSES;
+        match self.losses.last_mut().filter(|_| is_full) {
+            Some(last) => (last.to_ns, last.packets) = (last.to_ns.max(to_ns), last.packets + packets),
+            // The block does not say where it was lost.
+            None => self.losses.push(Loss { from_ns, to_ns, packets, cause: LostBy::Unknown }),
+        }
     }
 
     /// The last statistics block is all that survived of an interface's losses. Those of a socket that interfaces share are
@@ -260,6 +355,7 @@ impl Copy {
             interfaces,
             totals: self.ledger.totals(),
             buckets: self.ledger.buckets(),
+            losses: std::mem::take(&mut self.losses),
             sha256,
             prev_sidecar_sha256: prev,
             sealed_at_ns: crate::time::now_ns(),

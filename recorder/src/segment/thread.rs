@@ -9,13 +9,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use shark_schema::segment::{self, CloseReason, Name, SidecarInterface, Versions};
+use shark_schema::identity::{Fact, Progress};
+use shark_schema::segment::{self, CloseReason, Loss, Name, SidecarInterface, Versions};
 
 use super::keeper::{Shared, Task};
 use super::ledger::{Ledger, chain_hash};
 use super::writer::{Compression, Writer};
 use crate::batch::{Batch, Sink};
 use crate::ring::Ring;
+use crate::supervisor::WorkerProgress;
 use crate::time::{new_ulid, now_ns};
 
 const FLUSH: Duration = Duration::from_millis(500);
@@ -50,6 +52,14 @@ impl Recording {
         self.interfaces.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    /// The next segments call the device of this index by another name.
+    pub fn rename(&self, ifindex: u32, name: &str) {
+        let mut all = self.interfaces.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(of) = all.iter_mut().rfind(|of| of.ifindex == Some(ifindex)) {
+            name.clone_into(&mut of.name);
+        }
+    }
+
     /// Adds an interface; gives its id.
     pub fn add(&self, mut interface: SidecarInterface) -> u32 {
         let mut all = self.interfaces.lock().unwrap_or_else(|e| e.into_inner());
@@ -70,6 +80,7 @@ pub struct WriterThread {
     pub shared: Shared,
     pub keeper: Sender<Task>,
     pub requests: Receiver<SealRequest>,
+    pub progress: Arc<WorkerProgress>,
     pub state: State,
 }
 
@@ -80,6 +91,12 @@ pub struct State {
     /// Since the last counters fact.
     pub(super) since_fact: Ledger,
     pub(super) nic: BTreeMap<u32, u64>,
+    /// When packets were lost that the next sidecar counts.
+    pub(super) losses: Vec<Loss>,
+    /// A batch was stored since the last of them.
+    pub(super) stored_since: bool,
+    /// Everything that reached the sockets until then was taken in here, or counted as lost.
+    settled_ns: i64,
     pub(super) refused: bool,
     /// Interfaces with packets or losses since the last flush.
     pub(super) changed: Vec<u32>,
@@ -96,6 +113,9 @@ impl Default for State {
             ledger: Ledger::default(),
             since_fact: Ledger::default(),
             nic: BTreeMap::new(),
+            losses: Vec::new(),
+            stored_since: false,
+            settled_ns: 0,
             refused: false,
             changed: Vec::new(),
             step: 0,
@@ -125,25 +145,68 @@ impl WriterThread {
     pub fn run(mut self, sink: &Sink) {
         self.count_device_drops();
         loop {
+            self.progress.writer.beat();
+            let captured_ns = self.captured_until_ns();
             match sink.receive(Duration::from_millis(100)) {
                 Ok(batch) => {
                     self.take(&batch);
                     sink.give_back(batch);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                // What was handed over before is here: the queue is empty.
+                Err(RecvTimeoutError::Timeout) => self.state.settled_ns = captured_ns,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.answer(sink);
             self.tick(sink.fill_percent());
         }
+        self.state.settled_ns = self.captured_until_ns();
         self.count_device_drops();
-        self.report_counters();
+        self.open_for_the_last_counters();
         self.seal(CloseReason::Stop);
+        self.report_counters();
+        self.progress.writer.end();
+    }
+
+    /// Where the last packets filled a segment, what was counted after them needs one of its own: only sidecars are sealed.
+    fn open_for_the_last_counters(&mut self) {
+        let counted = self.state.ledger.totals();
+        let is_counted =
+            counted.offered > 0 || counted.kernel_received > Some(0) || counted.nic_dropped > Some(0);
+        if self.state.open.is_some() || !is_counted {
+            return;
+        }
+        match self.open(now_ns()) {
+            Ok(open) => self.state.open = Some(open),
+            Err(error) => self.disk_refuses(&error),
+        }
+    }
+
+    fn captured_until_ns(&self) -> i64 {
+        self.progress.captured_until_ns.load(Ordering::Acquire)
+    }
+
+    /// Says how far it has come, once nothing waits for the disk.
+    pub(super) fn report_progress(&mut self) {
+        let is_pending = self.state.open.as_ref().is_some_and(|open| open.writer.pending() > 0);
+        if !self.state.refused && !is_pending && self.state.settled_ns != 0 {
+            self.progress.recorded_until_ns.store(self.state.settled_ns, Ordering::Release);
+        }
+    }
+
+    /// Writes into the log how far it has come.
+    pub(super) fn log_progress(&mut self) {
+        self.report_progress();
+        let recorded_until_ns = self.progress.recorded_until_ns.load(Ordering::Acquire);
+        if recorded_until_ns != 0 {
+            let (worker, seq) = (self.worker, self.seq);
+            self.shared.log.write(Fact::Progress(Progress { worker, recorded_until_ns, seq }));
+        }
     }
 
     fn take(&mut self, batch: &Batch) {
         self.lost(batch);
-        let Some(min_ns) = batch.min_ns() else { return };
+        let (Some(min_ns), Some(max_ns)) = (batch.min_ns(), batch.max_ns()) else { return };
+        self.state.settled_ns = max_ns;
         match self.store(batch, min_ns) {
             Ok(()) => self.count(batch, true),
             Err(error) => {
@@ -194,7 +257,16 @@ impl WriterThread {
         let seq = self.seq + 1;
         let name = Name { worker: self.worker, seq, first_ns, compressed: compression.is_zstd(), open: true };
         let path = self.recording.ring.segments().join(name.to_string());
-        let mut writer = Writer::create(&path, compression)?;
+        let mut writer = match Writer::create(&path, compression) {
+            // Of a file system that has no room for one more file, a segment that goes leaves two.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let evicted = self.shared.budget(|budget| budget.evict("the disk takes no more files"));
+                let Some(evicted) = evicted else { return Err(error) };
+                self.shared.report([evicted]);
+                Writer::create(&path, compression)?
+            }
+            created => created?,
+        };
         self.seq = seq;
         let id = new_ulid()?.to_string();
         let mut head = Vec::with_capacity(1024);
@@ -216,12 +288,15 @@ impl WriterThread {
 
     fn answer(&mut self, sink: &Sink) {
         while let Ok(reply) = self.requests.try_recv() {
+            let captured_ns = self.captured_until_ns();
             // What was captured before the request belongs into the sealed segment.
             while let Ok(batch) = sink.receive(Duration::ZERO) {
                 self.take(&batch);
                 sink.give_back(batch);
             }
+            self.state.settled_ns = captured_ns.max(self.state.settled_ns);
             let name = self.seal(CloseReason::Snapshot);
+            self.log_progress();
             // Nobody waits any more after a timeout; the seal stands all the same.
             let _ = reply.send(name);
         }
@@ -237,7 +312,7 @@ impl WriterThread {
             self.report_counters();
         }
         self.adapt(fill_percent, now);
-        let Some(open) = &mut self.state.open else { return };
+        let Some(open) = &mut self.state.open else { return self.report_progress() };
         if now - open.flushed < FLUSH {
             return;
         }
@@ -260,8 +335,11 @@ impl WriterThread {
         let ended = if self.state.refused { Ok(()) } else { self.end_block() };
         if let Err(error) = ended.and_then(|()| self.write_out()) {
             self.disk_refuses(&error);
-        } else if sync {
-            self.sync();
+        } else {
+            self.report_progress();
+            if sync {
+                self.sync();
+            }
         }
     }
 
@@ -297,7 +375,8 @@ impl WriterThread {
             ..10 if self.state.step > 0 && since >= CALM => self.state.step - 1,
             _ => return,
         };
-        if !self.recording.compress {
+        // A replay waits for the writer: its queue is always full.
+        if !self.recording.compress || !self.recording.live {
             return;
         }
         let more = step > self.state.step;

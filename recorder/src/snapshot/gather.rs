@@ -267,7 +267,16 @@ fn link(from: &Path, to: &Path, files: &[String]) -> anyhow::Result<bool> {
             // Evicted, but held since an attempt before.
             Err(error) if error.kind() == io::ErrorKind::NotFound && target.exists() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            // Another file system, or one without hard links.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::CrossesDevices
+                        | io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::Unsupported
+                        | io::ErrorKind::TooManyLinks
+                ) =>
+            {
                 fs::copy(from.join(file), &target).with_context(|| target.display().to_string())?;
             }
             Err(error) => return Err(error).with_context(|| format!("pinning {}", target.display())),

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use shark_schema::manifest::{
-    MANIFEST_VERSION, Manifest, ManifestError, Missing, NodeManifest, Object, ObjectKind, Ulid,
-    node_manifest_path,
+    MANIFEST_VERSION, Manifest, ManifestError, Missing, NodeManifest, Object, Ulid, node_manifest_path,
 };
 
 use super::{Gathered, Item, Pins, Wanted, manifest, witness};
@@ -97,9 +96,6 @@ fn gather(ring: &Ring, id: &Ulid, wanted: &Wanted, pins: &Pins) -> anyhow::Resul
     tracing::info!("snapshot {id}: {} objects, {} bytes", gathered.items.len(), gathered.bytes());
     for missing in &gathered.missing {
         tracing::warn!("{}: {}", missing.what, missing.why);
-    }
-    if !gathered.items.iter().any(|item| item.object.kind == ObjectKind::Segment) {
-        tracing::warn!("no segment of the ring has a packet in that window");
     }
     Ok(manifest::of_node(ring, id, wanted, &gathered, sealed.is_some()).to_bytes())
 }

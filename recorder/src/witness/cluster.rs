@@ -64,7 +64,11 @@ pub fn witness(settings: Settings) -> anyhow::Result<()> {
     }
     wait(&log)?;
     watching.stop();
-    log.write(Fact::Stop(Stop { reason: "signal".to_owned(), totals: Counters::default() }));
+    log.write(Fact::Stop(Stop {
+        reason: "signal".to_owned(),
+        totals: Counters::default(),
+        recorded_until_ns: None,
+    }));
     log.rotate().with_context(|| ring.log().display().to_string())?;
     let _ = std::fs::remove_file(ring.socket());
     Ok(())
@@ -130,5 +134,6 @@ fn start_fact(config_sha256: String, ring_bytes: u64) -> Start {
         filter: None,
         snaplen: 0,
         replay: None,
+        after: Vec::new(),
     }
 }

@@ -10,7 +10,7 @@ use shark_schema::identity::Fact;
 use shark_schema::tables::{processes, sockets};
 
 use crate::net::Net;
-use crate::process::{Recorder, sharkrec_ok};
+use crate::process::{Recorder, status_with};
 use crate::reading::{facts, number, packets, sidecars, totals};
 use crate::witness::last_rows;
 
@@ -69,7 +69,8 @@ fn killed_ten_times_under_load() {
     assert_eq!(facts.iter().filter(|of| matches!(of.fact, Fact::Recovered(_))).count(), 10);
     assert!(!last_rows(&log, &processes::TABLE, "proc_id").is_empty());
     assert!(!last_rows(&log, &sockets::TABLE, "sock_id").is_empty());
-    sharkrec_ok(&["status", "--ring", ring.to_str().unwrap()]);
+    let status = status_with(1, &ring, &[]);
+    assert!(status.contains("state     no recorder is running"), "{status}");
 }
 
 #[test]

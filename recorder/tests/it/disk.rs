@@ -9,7 +9,7 @@ use std::time::Duration;
 use shark_schema::identity::Fact;
 
 use crate::net::Net;
-use crate::process::{Recorder, sharkrec_fails, sharkrec_ok};
+use crate::process::{Recorder, sharkrec_fails, sharkrec_ok, status_with};
 use crate::reading::{evicted, facts, numbers, packets, totals};
 use crate::snapshot::verify;
 
@@ -34,7 +34,7 @@ fn a_full_disk_evicts_then_counts_then_recovers() {
         while std::io::Write::write(&mut file, &[2; 4096]).is_ok_and(|n| n > 0) {}
         sent += net.send(sent, 1_500, 1_000, 6_000).join().unwrap();
     }
-    let status = sharkrec_ok(&["status", "--ring", ring.to_str().unwrap(), "--format", "json"]);
+    let status = status_with(4, &ring, &["--format", "json"]);
     assert!(status.contains("\"disk_refuses\": true"), "{status}");
     fs::remove_file(&other).unwrap();
     fs::remove_file(disk.0.join("other")).unwrap();

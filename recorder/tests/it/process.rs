@@ -103,6 +103,14 @@ pub fn sharkrec_ok(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// What `status` prints of a ring, which must end with this exit code.
+pub fn status_with(code: i32, ring: &Path, more: &[&str]) -> String {
+    let output = sharkrec(&[&["status", "--ring", ring.to_str().expect("a path")], more].concat());
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(code), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
 /// Exit code and standard error of a run that must fail, which must say so in one line.
 pub fn sharkrec_fails(arguments: &[&str]) -> (i32, String) {
     let output = sharkrec(arguments);

@@ -13,7 +13,7 @@ use shark_schema::manifest::{Manifest, NodeManifest};
 use sharkrec::ring::Ring;
 
 use crate::net::Net;
-use crate::process::{PROGRAM, Recorder, sharkrec, sharkrec_fails, sharkrec_ok};
+use crate::process::{PROGRAM, Recorder, sharkrec, sharkrec_fails, status_with};
 use crate::reading::{bytes, facts, names, number, numbers, packets, packets_of};
 use crate::s3::{SECRET, Server};
 use crate::snapshot::verify;
@@ -83,7 +83,7 @@ fn the_witness_is_gone_when_it_is_completed() {
     command.arg("snapshot").args(scene.wanted(to.to_str().unwrap(), &url));
     let id = scene.killed(&mut command, &to, Planned).expect("it waits for the witness");
     drop(silent);
-    let status = sharkrec_ok(&["status", "--ring", scene.ring.to_str().unwrap()]);
+    let status = status_with(0, &scene.ring, &[]);
     let line = format!("(checkout) was interrupted: `sharkrec snapshot --resume {id}` completes it");
     assert!(status.contains(&line), "{status}");
     let output = sharkrec(&["snapshot", "--ring", scene.ring.to_str().unwrap(), "--resume", &id]);

@@ -75,11 +75,19 @@ fn a_packet_of_two_seconds_ago_is_inside_alive_and_dead() {
     let segments = take();
     assert_eq!(numbers(&packets(&segments)).len(), 200);
     assert_eq!(disk_bytes(&ring), before, "a dead recorder's ring is only read");
-    // Outside the window there is nothing, and that is said.
+    // Outside the window there is nothing: no snapshot, and no pins that wait for one.
     let arguments = ["snapshot", "--ring", ring_text, "--since", "2h", "--until", "1h", "--to", to_text];
-    let output = sharkrec(&arguments);
+    let (code, error) = sharkrec_fails(&arguments);
+    assert_eq!(code, 1);
+    assert!(error.contains("has no packet of") && error.contains("--allow-empty"), "{error}");
+    assert_eq!(std::fs::read_dir(ring.join("pins")).unwrap().count(), 0);
+    let output = sharkrec(&[&arguments[..], &["--allow-empty"]].concat());
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no segment of the ring"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no packet of"));
+    // A window that begins before the ring does is told of.
+    let output = sharkrec(&["snapshot", "--ring", ring_text, "--since", "2h", "--to", to_text]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the ring has no packet before"));
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub struct Sidecar {
     /// Sum over interfaces and buckets.
     pub totals: Counters,
     pub buckets: Vec<Bucket>,
+    /// When the packets that `totals` counts as lost were lost, in the order of time. At most [`MOST_LOSSES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<Loss>,
     /// Of the stored bytes, lower-case hex.
     pub sha256: String,
     /// Hash of the file bytes of the sidecar sealed before by the same worker; None for the first of a ring.
@@ -100,6 +103,46 @@ pub struct Bucket {
     pub start_ns: i64,
     pub interface: u32,
     pub counters: Counters,
+}
+
+/// A sidecar tells of no more losses one by one; the last of them then reaches over all that came later.
+pub const MOST_LOSSES: usize = 256;
+
+/// A stretch of time in which packets were lost; none was lost outside of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Stamp of the first lost packet, or of the last packet before it where lost packets were not seen.
+    pub from_ns: i64,
+    /// Stamp of the last lost packet, or of the first packet after it.
+    pub to_ns: i64,
+    pub packets: u64,
+    pub cause: LostBy,
+}
+
+/// Where packets were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostBy {
+    /// The packet socket buffer was full.
+    Kernel,
+    /// The queue to the writer was full.
+    Queue,
+    /// The disk refused.
+    Disk,
+    /// One that a later version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl LostBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LostBy::Kernel => "the packet socket buffer was full",
+            LostBy::Queue => "the queue to the writer was full",
+            LostBy::Disk => "the disk refused",
+            LostBy::Unknown => "lost",
+        }
+    }
 }
 
 /// Differences, never running totals. `offered = written + kernel_dropped + user_dropped + disk_dropped`, exactly.

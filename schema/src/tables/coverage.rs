@@ -3,7 +3,8 @@
 use crate::table;
 
 table! {
-    /// One row per node, interface and 10 s bucket, also when nothing was captured: lets an empty answer mean something.
+    /// What was recorded and what was not: a row for each node, interface and 10 s bucket with what was counted, also where nothing
+    /// came, and one for each part of a bucket of which packets are missing. An empty answer means something only with it.
     plain "coverage", CoverageRow, CoverageBlock, sort ["node", "bucket"] {
         /// Snapshot.
         snapshot_id: Text,
@@ -13,8 +14,14 @@ table! {
         iface: Text [pcapng = "if_name"],
         /// Bucket start.
         bucket: Time [tz = "UTC", zeek = "capture_loss"],
-        /// ok, lossy, gap, not_targeted, node_down, rotated_out, recorder_restart.
+        /// Begin of the part of the bucket that the row is about.
+        from_ts: Time [tz = "UTC"],
+        /// Its end.
+        to_ts: Time [tz = "UTC"],
+        /// ok, lossy, gap, not_targeted, rotated_out, recorder_restart.
         state: Text,
+        /// Why packets are missing.
+        why: Text,
         /// Packets offered.
         received: Int64 [unit = "pkts", zeek = "pkts_link"],
         /// Packets written.

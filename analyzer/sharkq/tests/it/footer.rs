@@ -190,7 +190,8 @@ fn what_is_gone_from_within_the_steps_of_the_counters_is_told() {
     gone(1, last.as_str().expect("a name"));
     assert!(!footer(0).contains("rotated out"));
     gone(2, "00-00000900-1767323398000000000.pcapng.zst");
-    let told = "rotated out 2026-01-02 03:09:50 UTC to 2026-01-02 03:10:00 UTC";
+    let told =
+        "rotated out 2026-01-02 03:09:58 UTC to 2026-01-02 03:09:58.000 UTC (somebody removed its file)";
     let lines = footer(4);
     assert!(lines.contains(told), "{lines}");
 }

@@ -2,6 +2,7 @@
 //! One binary, since each one that links the query engine is large.
 //! A test that lacks a tool or a right says so on standard error and passes.
 
+mod absence;
 mod bundled;
 mod captures;
 mod cluster;

@@ -1,0 +1,322 @@
+//! The ledger of absence: packets that their sender numbered, and a recorder that is stopped, killed, frozen, robbed of its threads,
+//! without disk, or of a renamed interface. What `sharkq coverage` calls blind is what is missing, to a packet at each end.
+//! Nothing runs on afterwards, and the namespace is gone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::captures;
+use crate::desk::Desk;
+use crate::programs::{built, finished, is_permitted, printed, within};
+
+/// Packets a second, and bytes of each.
+const RATE: u64 = 400;
+const SIZE: u64 = 1_000;
+const PERIOD_NS: i64 = 1_000_000_000 / RATE as i64;
+
+/// A namespace with a wire in it, on whose one end a sender numbers packets.
+struct Wire {
+    namespace: String,
+    sender: Option<Child>,
+    log: PathBuf,
+}
+
+impl Wire {
+    fn new(desk: &Desk, name: &str) -> Wire {
+        let namespace = format!("absence{}{name}", std::process::id());
+        let run = |text: &str| {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            finished(within(20, "ip").args(words));
+        };
+        run(&format!("netns add {namespace}"));
+        let inside = format!("-n {namespace}");
+        run(&format!("{inside} link add v0 type veth peer name v1"));
+        run(&format!("{inside} addr add 10.99.0.1/24 dev v0"));
+        let quiet = "for f in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 >$f; done";
+        finished(within(20, "ip").args(["netns", "exec", &namespace, "sh", "-c", quiet]));
+        run(&format!("{inside} link set v0 up"));
+        run(&format!("{inside} link set v1 up"));
+        // Nobody has this address, so that no answer mixes in.
+        run(&format!("{inside} neigh add 10.99.0.9 lladdr 02:00:00:00:00:99 dev v0"));
+        let log = desk.at("sent");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/absence/send.py");
+        let mut sender = Command::new("ip");
+        sender.args(["netns", "exec", &namespace, "python3", script, "10.99.0.9"]);
+        sender.args([RATE.to_string(), SIZE.to_string()]).arg(&log);
+        let sender = sender.stdin(Stdio::piped()).spawn().expect("the sender starts");
+        Wire { namespace, sender: Some(sender), log }
+    }
+
+    /// Ends the sender; when each number was sent.
+    fn sent(&mut self) -> Vec<i64> {
+        let mut sender = self.sender.take().expect("it runs");
+        drop(sender.stdin.take());
+        assert!(sender.wait().expect("it ends").success());
+        let log = std::fs::read_to_string(&self.log).expect("a log");
+        log.lines().map(|line| line.parse().expect("a number")).collect()
+    }
+
+    fn link(&self, words: &[&str]) -> bool {
+        let mut ip = within(20, "ip");
+        ip.args(["-n", &self.namespace, "link"]).args(words).stderr(Stdio::null());
+        ip.status().expect("it starts").success()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(mut sender) = self.sender.take() {
+            let _ = sender.kill();
+            let _ = sender.wait();
+        }
+        let _ = within(20, "ip").args(["netns", "del", &self.namespace]).status();
+    }
+}
+
+/// A recorder in the namespace of a wire; killed when dropped.
+struct Recorder {
+    child: Child,
+    ring: PathBuf,
+}
+
+impl Recorder {
+    fn start(wire: &Wire, ring: &Path, more: &[&str]) -> Recorder {
+        let _ = std::fs::remove_file(ring.join("control.sock"));
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", wire.namespace)).arg(built("sharkrec"));
+        command.args(["record", "--iface", "v1", "--no-sockets", "--capture-buffer", "512KiB", "--ring"]);
+        let child = command.arg(ring).args(more).stderr(Stdio::null()).spawn().expect("it starts");
+        let recorder = Recorder { child, ring: ring.to_owned() };
+        let end = Instant::now() + Duration::from_secs(10);
+        while recorder.status().0 != 0 {
+            assert!(Instant::now() < end, "the recorder did not start: {:?}", recorder.status());
+            sleep(Duration::from_millis(20));
+        }
+        recorder
+    }
+
+    fn status(&self) -> (i32, String) {
+        let output = within(20, built("sharkrec")).args(["status", "--ring"]).arg(&self.ring).output();
+        let output = output.expect("it starts");
+        (output.status.code().expect("it ends"), String::from_utf8(output.stdout).expect("text"))
+    }
+
+    fn signal(&self, name: &str) {
+        let text = format!("kill -{name} {}", self.child.id());
+        finished(within(5, "sh").args(["-c", &text]));
+    }
+
+    fn thread(&self, name: &str, what: &[&str]) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/absence/thread.py");
+        finished(within(60, "python3").arg(script).args([&self.child.id().to_string(), name]).args(what));
+    }
+
+    /// The exit code of a process that ends by itself, and how long it took.
+    fn ends(mut self) -> (Option<i32>, Duration) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return (status.code(), start.elapsed());
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "it goes on: {:?}", self.status());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(self) {
+        self.signal("TERM");
+        assert_eq!(self.ends().0, Some(0));
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What is missing of the numbers, and what is said to be.
+struct Ledger {
+    /// When each number was sent.
+    sent: Vec<i64>,
+    /// Stamps of those that are in the source.
+    seen: BTreeMap<u64, i64>,
+    /// As the table `coverage` has it: from, to, state, why.
+    blind: Vec<(i64, i64, String, String)>,
+}
+
+impl Ledger {
+    fn of(desk: &Desk, source: &Path, sent: Vec<i64>) -> Ledger {
+        let file = desk.at("all.pcapng");
+        let _ = std::fs::remove_file(&file);
+        finished(desk.sharkq().arg("pcap").arg(source).args(["udp", "-w"]).arg(&file));
+        let number = |packet: captures::Packet| {
+            let bytes = packet.data.get(42..50)?.try_into().ok()?;
+            Some((u64::from_be_bytes(bytes), packet.time.as_nanos() as i64))
+        };
+        let seen = captures::read(&file).into_iter().filter_map(number).collect();
+        let sql = "SELECT arrow_cast(from_ts, 'Int64') AS f, arrow_cast(to_ts, 'Int64') AS t, state, why FROM coverage
+            WHERE why IS NOT NULL AND state <> 'not_targeted' ORDER BY 1";
+        let time = |row: &Value, name: &str| row[name].as_i64().expect("a time");
+        let text = |row: &Value, name: &str| row[name].as_str().expect("a text").to_owned();
+        let rows = desk.rows(source, sql);
+        let blind =
+            rows.iter().map(|row| (time(row, "f"), time(row, "t"), text(row, "state"), text(row, "why")));
+        Ledger { sent, seen, blind: blind.collect() }
+    }
+
+    /// Runs of numbers that are missing between the first and the last that is there.
+    fn missing(&self) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let (first, last) = (self.seen.first_key_value(), self.seen.last_key_value());
+        let (Some((first, _)), Some((last, _))) = (first, last) else { return runs };
+        for number in (*first..*last).filter(|number| !self.seen.contains_key(number)) {
+            match runs.last_mut() {
+                Some((_, end)) if *end + 1 == number => *end = number,
+                _ => runs.push((number, number)),
+            }
+        }
+        runs
+    }
+
+    /// Blind stretches, joined where one ends in the next.
+    fn stretches(&self) -> Vec<(i64, i64)> {
+        let mut stretches: Vec<(i64, i64)> = Vec::new();
+        for (from_ns, to_ns, ..) in &self.blind {
+            match stretches.last_mut() {
+                Some((_, end)) if *from_ns <= *end => *end = (*end).max(*to_ns),
+                _ => stretches.push((*from_ns, *to_ns)),
+            }
+        }
+        stretches
+    }
+
+    /// What is missing is blind, and what is blind is missing, to within one packet at each end.
+    fn balances(&self, what: &str) {
+        let told = || format!("{what}: missing {:?}, blind {:?}", self.missing(), self.blind);
+        let at = |number: u64| self.sent[number as usize];
+        let missing = self.missing();
+        for (first, last) in &missing {
+            let covers = |(from_ns, to_ns): &(i64, i64)| {
+                *from_ns <= at(*first) + PERIOD_NS && *to_ns >= at(*last) - PERIOD_NS
+            };
+            assert!(self.stretches().iter().any(covers), "{first} to {last} are not told of; {}", told());
+        }
+        for (from_ns, to_ns) in self.stretches() {
+            let inside = |ns: &&i64| (from_ns + 1..to_ns).contains(*ns);
+            let seen: Vec<&i64> = self.seen.values().filter(inside).collect();
+            assert!(seen.len() <= 2, "{} packets of {from_ns} to {to_ns} are there; {}", seen.len(), told());
+            let is_in = |(first, last): &(u64, u64)| at(*first) < to_ns && at(*last) > from_ns;
+            let empty_ns = 3 * PERIOD_NS;
+            assert!(
+                missing.iter().any(is_in) || to_ns - from_ns <= empty_ns,
+                "nothing is missing; {}",
+                told()
+            );
+        }
+    }
+}
+
+/// The answer to a question about a stretch of time: is it called complete?
+fn is_complete(desk: &Desk, source: &Path, from_ns: i64, to_ns: i64) -> bool {
+    let sql = format!(
+        "SELECT count(*) FROM flows WHERE ts >= arrow_cast({from_ns}, 'Timestamp(ns)') AND ts <= arrow_cast({to_ns}, 'Timestamp(ns)')"
+    );
+    let output =
+        desk.sharkq().arg("sql").arg(source).args(["--strict", "-c", &sql]).output().expect("it starts");
+    let error = String::from_utf8(output.stderr).expect("text");
+    match output.status.code() {
+        Some(0) => assert!(error.starts_with("coverage: complete"), "{error}"),
+        Some(4) => assert!(error.starts_with("coverage: INCOMPLETE"), "{error}"),
+        other => panic!("{other:?}: {error}"),
+    }
+    output.status.success()
+}
+
+/// Each run of missing numbers makes a question about it incomplete; a second in which none is missing is complete.
+fn strict_holds(desk: &Desk, source: &Path, ledger: &Ledger) {
+    let missing = ledger.missing();
+    for (first, last) in &missing {
+        let (from_ns, to_ns) = (ledger.sent[*first as usize], ledger.sent[*last as usize]);
+        assert!(!is_complete(desk, source, from_ns - 1_000_000, to_ns + 1_000_000), "{first} to {last}");
+    }
+    let (first, _) = ledger.seen.first_key_value().expect("packets");
+    let whole = *first + RATE / 2;
+    let is_whole = missing.iter().all(|(first, _)| *first > whole + RATE);
+    assert!(is_whole, "the recorder ran for a second and a half before anything happened");
+    let at = |number: u64| ledger.sent[number as usize];
+    assert!(is_complete(desk, source, at(whole), at(whole + RATE / 2)));
+    // Before the first packet that was let in, and after the last, nothing was recorded.
+    assert!(!is_complete(desk, source, at(*first) - 2_000_000_000, at(*first)));
+    let (last, _) = ledger.seen.last_key_value().expect("packets");
+    assert!(!is_complete(desk, source, at(*last), at(*last) + 2_000_000_000));
+}
+
+fn seconds(number: f64) {
+    sleep(Duration::from_secs_f64(number));
+}
+
+#[test]
+fn what_is_blind_is_what_is_missing_while_the_recorder_is_stopped_killed_frozen_and_robbed_of_its_threads() {
+    if !is_permitted() {
+        return;
+    }
+    let desk = Desk::new();
+    let mut wire = Wire::new(&desk, "a");
+    let ring = desk.at("ring");
+    seconds(0.5);
+    let recorder = Recorder::start(&wire, &ring, &[]);
+    seconds(3.0);
+    recorder.stop();
+    seconds(1.5);
+    let recorder = Recorder::start(&wire, &ring, &[]);
+    seconds(2.0);
+    recorder.signal("KILL");
+    recorder.ends();
+    seconds(1.5);
+    // It stands still until the packet socket buffer is full.
+    let recorder = Recorder::start(&wire, &ring, &[]);
+    seconds(1.5);
+    recorder.signal("STOP");
+    seconds(4.0);
+    recorder.signal("CONT");
+    seconds(2.0);
+    assert_eq!(recorder.status().0, 0, "{}", recorder.status().1);
+    let mut recorder = recorder;
+    for name in ["capture-0", "writer-0", "keeper", "devices"] {
+        recorder.thread(name, &["end"]);
+        let (code, took) = recorder.ends();
+        assert_eq!(code, Some(1), "{name}");
+        assert!(took < Duration::from_secs(6), "{name}: {took:?}");
+        recorder = Recorder::start(&wire, &ring, &[]);
+        seconds(1.0);
+    }
+    // A capture thread that stands still cannot be waited for.
+    recorder.thread("capture-0", &["stop", "6"]);
+    assert_eq!(recorder.ends().0, Some(1));
+    let recorder = Recorder::start(&wire, &ring, &[]);
+    seconds(1.0);
+    if wire.link(&["set", "v1", "name", "w1"]) {
+        seconds(1.0);
+        assert_eq!(recorder.status().0, 0);
+    }
+    let mut take = within(60, built("sharkrec"));
+    take.args(["snapshot", "--since", "10m", "--ring"]).arg(&ring).arg("--to").arg(desk.at("snapshots"));
+    let url = printed(&mut take);
+    let snapshot = PathBuf::from(url.trim().trim_start_matches("file://"));
+    recorder.stop();
+    seconds(0.2);
+    let sent = wire.sent();
+    for (source, name) in [(&ring, "ring"), (&snapshot, "snapshot")] {
+        let ledger = Ledger::of(&desk, source, sent.clone());
+        assert!(ledger.missing().len() >= 8, "{name}: {:?}", ledger.missing());
+        ledger.balances(name);
+        strict_holds(&desk, source, &ledger);
+    }
+}
