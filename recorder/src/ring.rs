@@ -6,21 +6,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use shark_schema::identity::LOG_FOLDER;
-use shark_schema::segment::{Name, Series, Sidecar};
+use shark_schema::segment::{Name, RING_FILE, RING_FORMAT, RingFile, Series, Sidecar};
 
 use crate::segment::DAMAGED;
-
-/// `<ring>/ring.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RingFile {
-    pub format: u32,
-    pub node: String,
-    pub cluster: String,
-}
-
-const RING_FORMAT: u32 = 1;
 
 /// Among the pins of a snapshot: what it is to be. Pins that nobody uses are kept for whoever resumes it only beside this.
 pub const WANTED: &str = "wanted.json";
@@ -33,6 +22,8 @@ pub enum RingError {
     NotARing(PathBuf),
     #[error("{path}: {why}")]
     Damaged { path: PathBuf, why: String },
+    #[error("{path}: format {format} is newer than this program; use a newer one")]
+    Newer { path: PathBuf, format: u32 },
     #[error("ring {0} is in use by another recorder; stop it or give this one its own --ring")]
     Locked(PathBuf),
     #[error(
@@ -54,7 +45,7 @@ pub struct Ring {
 impl Ring {
     /// Opens a ring that exists, for reading.
     pub fn open(root: &Path) -> Result<Ring, RingError> {
-        let path = root.join("ring.json");
+        let path = root.join(RING_FILE);
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound && root.is_dir() => {
@@ -67,7 +58,7 @@ impl Ring {
         let damaged = |why: String| RingError::Damaged { path: path.clone(), why };
         let file: RingFile = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
         if file.format > RING_FORMAT {
-            return Err(damaged(format!("format {} is newer than this program", file.format)));
+            return Err(RingError::Newer { path, format: file.format });
         }
         Ok(Ring { root: root.into(), series: Series::Packets, file })
     }
@@ -83,9 +74,7 @@ impl Ring {
         // A later version may keep what this one would take for damage.
         match Ring::open(root) {
             Err(RingError::NotARing(_)) | Ok(_) => {}
-            Err(RingError::Damaged { path, why }) if why.contains("newer") => {
-                return Err(RingError::Damaged { path, why });
-            }
+            Err(newer @ RingError::Newer { .. }) => return Err(newer),
             Err(error) => tracing::warn!("{error}; it is written anew"),
         }
         let path = root.join("lock");
@@ -101,7 +90,7 @@ impl Ring {
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         let file = RingFile { format: RING_FORMAT, node: node.into(), cluster: cluster.into() };
-        let path = root.join("ring.json");
+        let path = root.join(RING_FILE);
         let mut text = serde_json::to_vec_pretty(&file).expect("strings serialise");
         text.push(b'\n');
         // A disk that is full takes no new one, and need not where it says the same.

@@ -25,6 +25,7 @@ use shark_schema::manifest::{NodeManifest, Ulid, Window, node_manifest_path};
 
 use self::plan::Plan;
 use crate::ring::Ring;
+use crate::segment::chain_hash;
 use crate::time::{new_ulid, show};
 
 /// What is asked for; noted beside the pins, so that it need not be said again.
@@ -152,6 +153,8 @@ async fn copy(
         }
     }
     target.put_all("", &plan.of_cluster(pins)?).await?;
+    let sha256 = chain_hash(&plan.top);
     target.create("manifest.json", plan.top).await?;
+    tracing::info!("manifest.json has SHA-256 {sha256}; `sharkq verify --sha256` compares it");
     Ok(())
 }

@@ -6,6 +6,7 @@ mod blocks;
 mod clock;
 mod encode;
 mod name;
+mod ring;
 mod sidecar;
 mod slice;
 
@@ -15,6 +16,7 @@ pub use encode::{
     statistics,
 };
 pub use name::{Name, NameError, PLAINTEXT_WORKER, Series};
+pub use ring::{RING_FILE, RING_FORMAT, RingFile};
 pub use sidecar::{
     Bucket, CloseReason, Counters, Loss, LostBy, MOST_LOSSES, PodRef, SHARED_SOCKET, Sidecar, SidecarError,
     SidecarInterface, Versions,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::RecordBatch;
 use shark_schema::identity::{Fact, Targeting};
 use shark_schema::manifest::Window;
-use shark_schema::segment::{Counters, Name};
+use shark_schema::segment::Counters;
 use shark_schema::table::Block;
 use shark_schema::tables::coverage::{self, CoverageBlock, CoverageRow};
 
@@ -82,7 +82,7 @@ fn counted(sources: &Sources, stats: &[FileStats]) -> Buckets {
                 counters.offered += packets;
                 counters.written += packets;
             }
-            if file.info.name.parse::<Name>().is_ok_and(|name| name.open) {
+            if file.is_open() {
                 open.insert(node);
             }
             continue;

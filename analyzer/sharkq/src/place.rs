@@ -125,9 +125,23 @@ impl Folder {
         Ok(files)
     }
 
+    /// Paths of what is neither a file nor a folder: links, pipes, devices. Only a local folder can have such.
+    pub fn strangers(&self) -> Result<Vec<String>, PlaceError> {
+        let Folder::Local(path) = self else { return Ok(Vec::new()) };
+        let mut strangers = Vec::new();
+        walk_strangers(path, "", &mut strangers).map_err(|error| self.file_error(&error))?;
+        strangers.sort();
+        Ok(strangers)
+    }
+
     /// All bytes of a small file; `None` if it does not exist.
     pub fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
         match self {
+            // A pipe that nobody writes to would be waited for, for ever.
+            Folder::Local(path) if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) => {
+                let why = "it is no regular file".to_string();
+                Err(PlaceError::File { path: self.name(), why })
+            }
             Folder::Local(path) => match std::fs::read(path) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -280,6 +294,24 @@ fn walk(folder: &Path, below: &str, files: &mut Vec<(String, u64)>) -> io::Resul
     }
     Ok(())
 }
+
+fn walk_strangers(folder: &Path, below: &str, strangers: &mut Vec<String>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let below = if below.is_empty() { name } else { format!("{below}/{name}") };
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            walk_strangers(&entry.path(), &below, strangers)?;
+        } else if !kind.is_file() && below != CONTROL_SOCKET {
+            strangers.push(below);
+        }
+    }
+    Ok(())
+}
+
+/// A recorder that runs has it in its ring.
+const CONTROL_SOCKET: &str = "control.sock";
 
 /// Waits for a request; callers are never on a thread of the runtime.
 fn block_on<F: Future>(runtime: &Handle, future: F) -> F::Output {

@@ -242,6 +242,8 @@ impl<'a> Rounds<'a> {
                 series.piece = (!piece.frames.is_empty()).then(|| (file, Arc::new(piece), interfaces));
             }
             Ok(None) => series.reader = None,
+            // A segment that is being written ends anywhere.
+            Err(damage) if damage.is_torn() && self.files[file].is_open() => self.series[at].reader = None,
             Err(damage) => {
                 self.stats[file].damage = Some(damage.to_string());
                 self.damage.push(damage);

@@ -2,11 +2,12 @@
 //! segment, a ring, a snapshot (also an incomplete one) or an index; several at once. Opened read-only.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader, Read};
 
 use shark_dissect::rows::SegmentInfo;
-use shark_schema::identity::{self, LOG_FOLDER, LogHeader, Record};
+use shark_schema::identity::{self, LOG_FOLDER, LogError, LogHeader, Record};
 use shark_schema::manifest::{Manifest, NodeManifest, Window};
-use shark_schema::segment::{Name, Series, Sidecar};
+use shark_schema::segment::{Name, RING_FILE, RING_FORMAT, RingFile, Series, Sidecar};
 use shark_schema::table::Table;
 use shark_schema::tables::{processes, sockets};
 use tokio::runtime::Handle;
@@ -100,6 +101,11 @@ pub struct CaptureFile {
 }
 
 impl CaptureFile {
+    /// It is a segment that was not sealed yet.
+    pub fn is_open(&self) -> bool {
+        self.info.name.parse::<Name>().is_ok_and(|name| name.open)
+    }
+
     /// Its packets were made of what programs told of their TLS.
     pub fn is_plaintext(&self) -> bool {
         self.info.name.parse::<Name>().is_ok_and(Name::is_plaintext)
@@ -237,7 +243,25 @@ impl Sources {
     }
 
     fn add_ring(&mut self, folder: &Folder, files: &[(String, u64)]) -> Result<(), SourceError> {
-        self.add_node(folder, "", files, "", None, None)
+        let node = self.node_of_ring(folder)?;
+        self.add_node(folder, "", files, &node, None, None)
+    }
+
+    /// The name of its node, which a segment without a sidecar does not tell.
+    fn node_of_ring(&mut self, folder: &Folder) -> Result<String, SourceError> {
+        let Some(bytes) = folder.join(RING_FILE).read()? else { return Ok(String::new()) };
+        let broken =
+            |why: String| SourceError::Broken { file: format!("{}/{RING_FILE}", folder.name()), why };
+        match serde_json::from_slice::<RingFile>(&bytes) {
+            Ok(ring) if ring.format > RING_FORMAT => {
+                Err(broken(format!("format {} is newer than this program; use a newer sharkq", ring.format)))
+            }
+            Ok(ring) => Ok(ring.node),
+            Err(error) => {
+                self.warnings.push(format!("{}/{RING_FILE}: {error}", folder.name()));
+                Ok(String::new())
+            }
+        }
     }
 
     fn add_node(
@@ -330,31 +354,89 @@ impl Sources {
 
     /// A log file; one that is still being written ends where it ends.
     fn add_log(&mut self, place: &Folder, seq: u64, objects: &mut Objects) -> Result<(), SourceError> {
-        let Some(bytes) = place.read()? else { return Ok(()) };
-        let text = if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) { decode_torn(&bytes) } else { bytes };
-        let text = String::from_utf8_lossy(&text);
-        let mut lines = text.lines();
-        let Some(header) = lines.next().and_then(|line| identity::read_header(line).ok()) else {
+        let Some(FactLog { header, records, damage }) = read_facts(place)? else {
             self.warnings.push(format!("{} is not a log file and was left out", place.name()));
             return Ok(());
         };
+        self.warnings.extend(damage.into_iter().map(|error| format!("{}: {error}", place.name())));
         let mut last_ns = header.started_ns;
-        for (number, line) in lines.enumerate() {
-            match identity::read_line(number as u64 + 2, line) {
-                Ok(Some(record)) if self.is_said_again(&record, objects) => {}
-                Ok(Some(record)) => {
-                    last_ns = last_ns.max(record.ts_ns);
-                    self.facts.push((header.clone(), record));
-                }
-                Ok(None) => {}
-                Err(error) if number + 2 < text.lines().count() => {
-                    self.warnings.push(format!("{}: {error}", place.name()));
-                }
-                Err(_) => {}
+        for record in records {
+            last_ns = last_ns.max(record.ts_ns);
+            if !self.is_said_again(&record, objects) {
+                self.facts.push((header.clone(), record));
             }
         }
         self.fact_files.push(FactFile { header, seq, last_ns });
         Ok(())
+    }
+}
+
+/// What a log file of facts says.
+pub struct FactLog {
+    /// Its first line.
+    pub header: LogHeader,
+    /// The facts, in their order.
+    pub records: Vec<Record>,
+    /// Lines that are none.
+    pub damage: Vec<LogError>,
+}
+
+/// Reads a log file of facts; one that is still being written ends where it ends. `None` where it is none.
+/// Whatever its bytes unpack to, memory is bounded: a line, a file and its errors have limits.
+pub fn read_facts(place: &Folder) -> Result<Option<FactLog>, PlaceError> {
+    let Some(bytes) = place.read()? else { return Ok(None) };
+    let unpacked: Box<dyn Read + '_> = match zstd::stream::read::Decoder::new(bytes.as_slice()) {
+        Ok(decoder) if bytes.starts_with(&ZSTD_MAGIC) => Box::new(decoder),
+        _ => Box::new(bytes.as_slice()),
+    };
+    let mut lines = Lines { from: BufReader::new(unpacked.take(MOST_LOG_BYTES)), bytes: 0 };
+    let Some(header) = lines.next().and_then(|line| identity::read_header(&line).ok()) else {
+        return Ok(None);
+    };
+    let mut log = FactLog { header, records: Vec::new(), damage: Vec::new() };
+    let mut torn = None;
+    for (number, line) in (2..).zip(&mut lines) {
+        // The last line may be torn: an error counts once another line follows.
+        log.damage.extend(torn.take().filter(|_| log.damage.len() < MOST_LOG_ERRORS));
+        match identity::read_line(number, &line) {
+            Ok(record) => log.records.extend(record),
+            Err(error) => torn = Some(error),
+        }
+    }
+    if lines.bytes >= MOST_LOG_BYTES {
+        log.damage.push(LogError::Line {
+            line: 0,
+            why: "it unpacks to more than a log has; the rest is left out".into(),
+        });
+    }
+    Ok(Some(log))
+}
+
+/// First bytes of a zstd frame (RFC 8878 3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// What is read of a log file, unpacked. Recorders begin another long before.
+const MOST_LOG_BYTES: u64 = 256 << 20;
+/// The longest fact.
+const MOST_LINE_BYTES: u64 = 4 << 20;
+/// Errors told of one file.
+const MOST_LOG_ERRORS: usize = 8;
+
+/// Lines of a log. The end of a torn frame, and a line that is too long, end it.
+struct Lines<R> {
+    from: BufReader<R>,
+    bytes: u64,
+}
+
+impl<R: Read> Iterator for Lines<R> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        let read = self.from.by_ref().take(MOST_LINE_BYTES).read_until(b'\n', &mut line);
+        self.bytes += line.len() as u64;
+        let is_whole = line.ends_with(b"\n") || (line.len() as u64) < MOST_LINE_BYTES;
+        (read.is_ok() && !line.is_empty() && is_whole)
+            .then(|| String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
     }
 }
 
@@ -390,14 +472,4 @@ fn node_names(files: &[(String, u64)]) -> Vec<String> {
         .collect();
     names.dedup();
     names
-}
-
-/// What can be decoded of a zstd file whose end may be missing.
-fn decode_torn(bytes: &[u8]) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Ok(mut decoder) = zstd::stream::read::Decoder::new(bytes) {
-        // An error here is the missing end: what came before it stays in `text`.
-        let _ = std::io::Read::read_to_end(&mut decoder, &mut text);
-    }
-    text
 }

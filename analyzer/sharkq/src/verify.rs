@@ -1,10 +1,14 @@
-//! Evidence: recomputes every hash of a snapshot or a ring and names what was altered, is missing or was added.
-//! Reads everything, changes nothing.
+//! Evidence: recomputes every hash of a snapshot or a ring, compares everything that is said twice, and names what was altered, is
+//! missing or was added. Reads everything, changes nothing.
+//! Whoever can rewrite a whole snapshot can make it agree with itself: only the hash of its top manifest, kept elsewhere, tells.
 
-use std::collections::BTreeMap;
+mod counts;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use sha2::{Digest, Sha256};
+use shark_schema::identity::{Fact, LOG_FOLDER, Record};
 use shark_schema::manifest::{Manifest, NodeManifest, node_manifest_path};
 use shark_schema::segment::{Name, Series, Sidecar};
 
@@ -20,6 +24,8 @@ pub struct Report {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// SHA-256 of the top manifest of a snapshot, to be compared with what `sharkrec snapshot` printed.
+    pub manifest_sha256: Option<String>,
     /// What is wrong, worst first seen.
     pub problems: Vec<Problem>,
 }
@@ -38,6 +44,18 @@ pub struct Problem {
 impl Report {
     fn problem(&mut self, object: &str, kind: &'static str, detail: impl Into<String>) {
         self.problems.push(Problem { object: object.into(), kind, detail: detail.into() });
+    }
+
+    /// The hash that somebody kept elsewhere.
+    pub fn expect(&mut self, sha256: &str) {
+        match &self.manifest_sha256 {
+            Some(found) if found.eq_ignore_ascii_case(sha256) => {}
+            Some(found) => {
+                let detail = format!("its SHA-256 is {found}, expected was {sha256}");
+                self.problem("manifest.json", "altered", detail);
+            }
+            None => self.problem("manifest.json", "missing", "its SHA-256 was to be compared"),
+        }
     }
 
     /// Hashes an object and compares.
@@ -79,16 +97,22 @@ pub fn verify(folder: &Folder) -> anyhow::Result<Report> {
             "{} has no sidecar beside it: there is nothing to verify it against",
             folder.name()
         );
-        chain(&mut report, &parent, "", &BTreeMap::from([(name, 0)]))?;
+        chain(&mut report, &parent, "", &BTreeMap::from([(name, 0)]), &BTreeSet::new())?;
         return Ok(report);
     }
     let files: BTreeMap<String, u64> = folder.list()?.into_iter().collect();
+    for path in folder.strangers()? {
+        report.problem(&path, "added", "it is no regular file, and was not read");
+    }
     if files.keys().any(|path| path.starts_with("nodes/") || path == "manifest.json") {
         snapshot(&mut report, folder, &files)?;
     } else if files.keys().any(|path| path.starts_with(&below(Series::Packets))) {
+        let facts = facts(folder, &format!("{LOG_FOLDER}/"), &files)?;
+        let excused = evicted(&facts);
         for series in Series::ALL {
-            chain(&mut report, folder, &below(series), &files)?;
+            chain(&mut report, folder, &below(series), &files, &excused)?;
         }
+        logs_are_readable(&mut report, folder, &files)?;
     } else {
         anyhow::bail!("{} is neither a snapshot nor a ring: there is nothing to verify", folder.name());
     }
@@ -106,13 +130,16 @@ fn snapshot(report: &mut Report, folder: &Folder, files: &BTreeMap<String, u64>)
             );
             None
         }
-        Some(bytes) => match Manifest::from_bytes(&bytes) {
-            Ok(manifest) => Some(manifest),
-            Err(error) => {
-                report.problem("manifest.json", "altered", error.to_string());
-                None
+        Some(bytes) => {
+            report.manifest_sha256 = Some(hex(&Sha256::digest(&bytes)));
+            match Manifest::from_bytes(&bytes) {
+                Ok(manifest) => Some(manifest),
+                Err(error) => {
+                    report.problem("manifest.json", "altered", error.to_string());
+                    None
+                }
             }
-        },
+        }
     };
     for entry in manifest.iter().flat_map(|manifest| &manifest.nodes) {
         let path = node_manifest_path(&entry.node);
@@ -147,7 +174,11 @@ fn snapshot(report: &mut Report, folder: &Folder, files: &BTreeMap<String, u64>)
         {
             report.problem(path, "added", "the top manifest does not list it");
         }
+        if let Some(entry) = manifest.iter().flat_map(|of| &of.nodes).find(|entry| entry.node == node.node) {
+            counts::entry(report, entry, &node);
+        }
         let base = path.trim_end_matches("manifest.json");
+        counts::sidecars(report, path, &node, &counts::read_sidecars(folder, base, files)?);
         for object in &node.objects {
             let path = format!("{base}{}", object.path);
             if files.contains_key(&path) {
@@ -157,8 +188,13 @@ fn snapshot(report: &mut Report, folder: &Folder, files: &BTreeMap<String, u64>)
             }
             listed.push(path);
         }
+        let facts = facts(folder, &format!("{base}{LOG_FOLDER}/"), files)?;
+        let mut excused = evicted(&facts);
+        let told =
+            node.missing.iter().filter_map(|of| of.what.strip_prefix("segment ")?.parse::<Name>().ok());
+        excused.extend(told);
         for series in Series::ALL {
-            chain_links(report, folder, &format!("{base}{}", below(series)), files)?;
+            chain_links(report, folder, &format!("{base}{}", below(series)), files, &excused)?;
         }
     }
     for path in files.keys().filter(|path| !listed.contains(path)) {
@@ -178,6 +214,7 @@ fn chain(
     folder: &Folder,
     below: &str,
     files: &BTreeMap<String, u64>,
+    excused: &BTreeSet<Name>,
 ) -> anyhow::Result<()> {
     for (name, path) in sealed(below, files) {
         let Some(sidecar) = read_sidecar(folder, below, name)? else {
@@ -195,18 +232,33 @@ fn chain(
             report.problem(segment, "missing", "only its sidecar is there");
         }
     }
-    chain_links(report, folder, below, files)
+    chain_links(report, folder, below, files, excused)
 }
 
-/// Each sidecar names the hash of the one before it.
+/// Each sidecar names the hash of the one before it, and no number is left out that nothing excuses.
 fn chain_links(
     report: &mut Report,
     folder: &Folder,
     below: &str,
     files: &BTreeMap<String, u64>,
+    excused: &BTreeSet<Name>,
 ) -> anyhow::Result<()> {
     let mut before: Option<(Name, String)> = None;
-    for (name, _) in sealed(below, files) {
+    let mut last: Option<Name> = None;
+    for (name, path) in sealed(below, files) {
+        if let Some(last) = last.filter(|last| last.worker == name.worker && last.seq + 1 < name.seq) {
+            let is_between =
+                |of: &&Name| of.worker == name.worker && (last.seq + 1..name.seq).contains(&of.seq);
+            let between =
+                excused.iter().filter(is_between).map(|of| of.seq).collect::<BTreeSet<_>>().len() as u64;
+            let missing = name.seq - last.seq - 1 - between;
+            if missing > 0 {
+                let detail =
+                    format!("{missing} segments between {last} and it are not there, and nothing says why");
+                report.problem(&path, "missing", detail);
+            }
+        }
+        last = Some(name);
         let Some(bytes) = folder.join(&format!("{below}{}", name.sidecar())).read()? else {
             continue;
         };
@@ -222,6 +274,45 @@ fn chain_links(
             report.problem(&format!("{below}{}", name.sidecar()), "broken_chain", detail);
         }
         before = Some((name, hex(&Sha256::digest(&bytes))));
+    }
+    Ok(())
+}
+
+/// Segments that the ring gave up, and those that held no packet when their recorder died.
+fn evicted(facts: &[Record]) -> BTreeSet<Name> {
+    let names = facts.iter().filter_map(|record| match &record.fact {
+        Fact::Evicted(of) => of.segment.parse().ok(),
+        Fact::Recovered(of) if of.packets == 0 => of.segment.parse().ok(),
+        _ => None,
+    });
+    names.collect()
+}
+
+fn facts(folder: &Folder, below: &str, files: &BTreeMap<String, u64>) -> Result<Vec<Record>, PlaceError> {
+    let logs = files.keys().filter(|path| path.starts_with(below) && path.contains(".facts.ndjson"));
+    let mut facts = Vec::new();
+    for path in logs {
+        if let Some(log) = crate::source::read_facts(&folder.join(path))? {
+            facts.extend(log.records);
+        }
+    }
+    Ok(facts)
+}
+
+/// No hash of a ring's logs is kept anywhere, but each closed file carries a check sum.
+fn logs_are_readable(
+    report: &mut Report,
+    folder: &Folder,
+    files: &BTreeMap<String, u64>,
+) -> anyhow::Result<()> {
+    let closed = |path: &&String| path.starts_with(&format!("{LOG_FOLDER}/")) && path.ends_with(".zst");
+    for path in files.keys().filter(closed) {
+        let mut decoder = zstd::stream::read::Decoder::new(folder.join(path).reader()?)?;
+        match std::io::copy(&mut decoder, &mut std::io::sink()) {
+            Ok(_) => report.objects += 1,
+            Err(error) => report.problem(path, "altered", format!("it cannot be decoded: {error}")),
+        }
+        report.bytes += files.get(path).copied().unwrap_or_default();
     }
     Ok(())
 }

@@ -11,6 +11,9 @@ pub struct Args {
     /// Snapshots, rings or segments
     #[arg(value_name = "SRC", required = true)]
     sources: Vec<String>,
+    /// SHA-256 that manifest.json must have, as `sharkrec snapshot` printed it
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
     /// Print JSON
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
     format: String,
@@ -21,7 +24,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let runtime = runtime()?;
     let mut reports = Vec::new();
     for source in &args.sources {
-        reports.push(verify(&Folder::open(source, runtime.handle())?)?);
+        let mut report = verify(&Folder::open(source, runtime.handle())?)?;
+        if let Some(expected) = &args.sha256 {
+            report.expect(expected);
+        }
+        reports.push(report);
     }
     write_to(None, |out| {
         if args.format == "json" {
@@ -32,10 +39,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             for problem in &report.problems {
                 writeln!(out, "{}: {}/{}: {}", problem.kind, report.source, problem.object, problem.detail)?;
             }
-            let Report { source, objects, bytes, problems } = report;
+            let Report { source, objects, bytes, problems, manifest_sha256 } = report;
             let verdict =
                 if problems.is_empty() { "ok".to_string() } else { format!("{} problems", problems.len()) };
             writeln!(out, "{source}: {verdict}, {objects} objects and {bytes} bytes hashed")?;
+            if let Some(sha256) = manifest_sha256 {
+                writeln!(out, "{source}: manifest.json has SHA-256 {sha256}")?;
+            }
         }
         Ok(())
     })?;

@@ -58,6 +58,102 @@ fn a_changed_count_in_the_top_manifest_does_not_pass() {
     );
 }
 
+/// Of what the top manifest says about a node each number is compared with the manifest of the node, and that with the sidecars.
+#[test]
+fn every_number_that_is_said_twice_is_compared() {
+    let desk = Desk::new();
+    let whole = snapshot(&desk);
+    let changed = |change: &dyn Fn(&mut Value)| {
+        tampered(&desk, &whole, |copy| {
+            let path = copy.join("manifest.json");
+            let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            change(&mut manifest["nodes"][0]);
+            fs::write(&path, manifest.to_string()).unwrap();
+        })
+    };
+    let altered = (5, vec![("altered".to_owned(), "manifest.json".to_owned())]);
+    for number in ["packets", "segments", "bytes_stored"] {
+        assert_eq!(changed(&|node| node[number] = 7.into()), altered, "{number}");
+    }
+    assert_eq!(changed(&|node| node["loss"]["kernel_dropped"] = 7.into()), altered);
+    assert_eq!(changed(&|node| node["wanted"]["from_ns"] = 7.into()), altered);
+    assert_eq!(changed(&|node| node["real"]["to_ns"] = 7.into()), altered);
+    // The manifest of the node as well, with its hash in the top manifest as it should be.
+    let seen = tampered(&desk, &whole, |copy| {
+        let node = below(copy).into_iter().find(|path| path.ends_with("/manifest.json")).unwrap();
+        let mut manifest: Value = serde_json::from_slice(&fs::read(copy.join(&node)).unwrap()).unwrap();
+        manifest["packets"] = 7.into();
+        let bytes = manifest.to_string();
+        fs::write(copy.join(&node), &bytes).unwrap();
+        let top = copy.join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&top).unwrap()).unwrap();
+        let entry = &mut manifest["nodes"][0];
+        (entry["packets"], entry["size"]) = (7.into(), bytes.len().into());
+        entry["sha256"] = sha256(bytes.as_bytes()).into();
+        fs::write(&top, manifest.to_string()).unwrap();
+    });
+    assert_eq!(seen.0, 5);
+    assert!(seen.1.iter().any(|(kind, of)| kind == "altered" && of.ends_with("/manifest.json")), "{seen:?}");
+}
+
+/// Who rewrites everything is found out by the hash that `sharkrec snapshot` printed.
+#[test]
+fn the_hash_of_the_top_manifest_tells_what_nothing_else_can() {
+    let desk = Desk::new();
+    let whole = snapshot(&desk);
+    let ask = |source: &Path, sha256: &str| {
+        let output = desk.sharkq().arg("verify").arg(source).args(["--sha256", sha256]).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (_, text) = ask(&whole, "00");
+    let (_, sha256) = text.rsplit_once("manifest.json has SHA-256 ").expect("it is printed");
+    assert_eq!(ask(&whole, sha256.trim()).0, 0);
+    let copy = desk.at("copy");
+    for (field, value) in [("requester", "somebody@else"), ("reason", "nothing happened")] {
+        let seen = tampered(&desk, &whole, |copy| {
+            let path = copy.join("manifest.json");
+            let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            manifest[field] = value.into();
+            fs::write(&path, serde_json::to_string_pretty(&manifest).unwrap()).unwrap();
+        });
+        assert_eq!(seen.0, 0, "it agrees with itself: {seen:?}");
+        let (code, text) = ask(&copy, sha256.trim());
+        assert!(code == 5 && text.contains("expected was"), "{field}: {text}");
+    }
+}
+
+#[test]
+fn a_hole_in_the_numbers_is_a_problem_unless_something_says_why() {
+    let desk = Desk::new();
+    let ring = crate::footer::rotated(&desk);
+    assert_eq!(verdict(&desk, &ring), (0, vec![]), "what was evicted is told in the log");
+    let segments = below(&ring.join("segments"));
+    let inner = segments.iter().filter(|name| name.ends_with(".pcapng")).nth(4).expect("five segments");
+    fs::remove_file(ring.join("segments").join(inner)).unwrap();
+    fs::remove_file(ring.join("segments").join(format!("{inner}.json"))).unwrap();
+    let (code, problems) = verdict(&desk, &ring);
+    assert!(
+        code == 5 && problems.iter().all(|(kind, _)| kind == "missing") && problems.len() == 1,
+        "{problems:?}"
+    );
+    // Coverage says the same.
+    let lines = String::from_utf8(desk.sharkq().arg("coverage").arg(&ring).output().unwrap().stdout).unwrap();
+    assert!(lines.contains("gap 2026-01-02 03:0") && lines.contains("is missing)"), "{lines}");
+}
+
+#[test]
+fn links_and_pipes_are_strangers_and_a_damaged_log_is_found() {
+    let desk = Desk::new();
+    snapshot(&desk);
+    let ring = desk.at("ring");
+    std::os::unix::fs::symlink("/etc/passwd", ring.join("segments/link.pcapng")).unwrap();
+    assert_eq!(verdict(&desk, &ring), (5, vec![("added".into(), "segments/link.pcapng".into())]));
+    fs::remove_file(ring.join("segments/link.pcapng")).unwrap();
+    let log = below(&ring).into_iter().find(|path| path.ends_with(".facts.ndjson.zst")).unwrap();
+    flip_byte(&ring.join(&log));
+    assert_eq!(verdict(&desk, &ring), (5, vec![("altered".into(), log)]));
+}
+
 #[test]
 fn a_ring_is_checked_as_a_snapshot_is() {
     let desk = Desk::new();
@@ -75,6 +171,11 @@ fn a_ring_is_checked_as_a_snapshot_is() {
     // A segment by itself is checked against its sidecar.
     let (code, problems) = verdict(&desk, &ring.join(&segment));
     assert!(code == 5 && problems[0].0 == "altered", "{problems:?}");
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Changes one byte of one file of a copy, checks the copy.

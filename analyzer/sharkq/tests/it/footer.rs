@@ -15,7 +15,7 @@ use crate::programs::{FIXTURES, built, finished, printed, within};
 const START: Duration = Duration::from_secs(1_767_322_800);
 
 /// A packet of a kilobyte each 10 ms for ten minutes, of which the budget of the ring holds the last few.
-fn rotated(desk: &Desk) -> PathBuf {
+pub fn rotated(desk: &Desk) -> PathBuf {
     let mut frame = captures::read(&PathBuf::from(FIXTURES).join("http/python.pcapng"))
         .into_iter()
         .map(|packet| packet.data)
