@@ -90,11 +90,13 @@ impl Recorder {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", wire.namespace)).arg(built("sharkrec"));
         command.args(["record", "--iface", "v1", "--no-sockets", "--capture-buffer", "512KiB", "--ring"]);
-        let child = command.arg(ring).args(more).stderr(Stdio::null()).spawn().expect("it starts");
+        let said = std::fs::File::create(wire.log.with_extension("said")).expect("a file");
+        let child = command.arg(ring).args(more).stderr(said).spawn().expect("it starts");
         let recorder = Recorder { child, ring: ring.to_owned() };
         let end = Instant::now() + Duration::from_secs(10);
         while recorder.status().0 != 0 {
-            assert!(Instant::now() < end, "the recorder did not start: {:?}", recorder.status());
+            let said = || std::fs::read_to_string(wire.log.with_extension("said")).unwrap_or_default();
+            assert!(Instant::now() < end, "the recorder did not start: {}", said());
             sleep(Duration::from_millis(20));
         }
         recorder
@@ -199,7 +201,9 @@ impl Ledger {
 
     /// What is missing is blind, and what is blind is missing, to within one packet at each end.
     fn balances(&self, what: &str) {
-        let told = || format!("{what}: missing {:?}, blind {:?}", self.missing(), self.blind);
+        let first = self.seen.first_key_value();
+        let told =
+            || format!("{what}: first {first:?}, missing {:?}, blind {:?}", self.missing(), self.blind);
         let at = |number: u64| self.sent[number as usize];
         let missing = self.missing();
         for (first, last) in &missing {
@@ -214,11 +218,10 @@ impl Ledger {
             assert!(seen.len() <= 2, "{} packets of {from_ns} to {to_ns} are there; {}", seen.len(), told());
             let is_in = |(first, last): &(u64, u64)| at(*first) < to_ns && at(*last) > from_ns;
             let empty_ns = 3 * PERIOD_NS;
-            assert!(
-                missing.iter().any(is_in) || to_ns - from_ns <= empty_ns,
-                "nothing is missing; {}",
-                told()
-            );
+            // What the ring gave up was before the first packet that it still has.
+            let is_gone = first.is_some_and(|(_, first_ns)| to_ns <= *first_ns + PERIOD_NS);
+            let is_missing = missing.iter().any(is_in) || to_ns - from_ns <= empty_ns || is_gone;
+            assert!(is_missing, "nothing is missing; {}", told());
         }
     }
 }
@@ -318,5 +321,122 @@ fn what_is_blind_is_what_is_missing_while_the_recorder_is_stopped_killed_frozen_
         assert!(ledger.missing().len() >= 8, "{name}: {:?}", ledger.missing());
         ledger.balances(name);
         strict_holds(&desk, source, &ledger);
+    }
+}
+
+/// 32 MiB of ext4 in a file, mounted.
+struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+}
+
+impl Disk {
+    fn new(desk: &Desk) -> Disk {
+        let disk = Disk { image: desk.at("image"), mount: desk.at("disk") };
+        std::fs::create_dir(&disk.mount).expect("a folder");
+        let file = std::fs::File::create(&disk.image).expect("a file");
+        file.set_len(32 << 20).expect("its size");
+        finished(within(20, "mkfs.ext4").args(["-q", "-m", "0"]).arg(&disk.image));
+        disk.mount();
+        disk
+    }
+
+    fn mount(&self) {
+        let options = ["-o", "loop,errors=remount-ro"];
+        finished(within(20, "mount").args(options).arg(&self.image).arg(&self.mount));
+    }
+
+    fn freeze(&self, flag: &str) {
+        finished(within(20, "fsfreeze").arg(flag).arg(&self.mount));
+    }
+
+    /// Makes the kernel believe that the file system is damaged: from then on it is read-only.
+    fn fail(&self) {
+        let device = printed(within(5, "findmnt").args(["-n", "-o", "SOURCE"]).arg(&self.mount));
+        let name = device.trim().trim_start_matches("/dev/");
+        std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1")
+            .expect("ext4 lets itself be failed");
+    }
+
+    fn repair(&self) {
+        finished(within(20, "umount").arg(&self.mount));
+        // It repairs something, and says so by its exit code.
+        let _ = within(20, "e2fsck").args(["-f", "-y"]).arg(&self.image).stdout(Stdio::null()).status();
+        self.mount();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = within(20, "fsfreeze").arg("-u").arg(&self.mount).stderr(Stdio::null()).status();
+        let _ = within(20, "umount").arg("-l").arg(&self.mount).stderr(Stdio::null()).status();
+    }
+}
+
+#[test]
+fn what_is_blind_is_what_is_missing_while_the_disk_is_full_stands_still_and_is_read_only() {
+    if !is_permitted() {
+        return;
+    }
+    let desk = Desk::new();
+    // The sender has a copy of the mounts that there are when it starts, which would keep the disk busy.
+    let mut wire = Wire::new(&desk, "b");
+    let disk = Disk::new(&desk);
+    let ring = disk.mount.join("ring");
+    seconds(0.5);
+    let options = ["--queue", "2MiB", "--ring-size", "64MiB", "--segment-age", "2s", "--compression", "none"];
+    let recorder = Recorder::start(&wire, &ring, &options);
+    seconds(3.0);
+    // Somebody else takes all there is, as fast as the ring gives up.
+    let other = disk.mount.join("other");
+    let fill = |bytes: u64| {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&other).expect("a file");
+        let block = vec![1; 64 << 10];
+        let mut left = bytes;
+        while left > 0 && std::io::Write::write_all(&mut file, &block).is_ok() {
+            left = left.saturating_sub(block.len() as u64);
+        }
+    };
+    let filling = Instant::now();
+    let mut refused = false;
+    while filling.elapsed() < Duration::from_secs(4) {
+        fill(64 << 20);
+        refused |= recorder.status().0 == 4;
+        sleep(Duration::from_millis(100));
+    }
+    assert!(refused, "{}", recorder.status().1);
+    std::fs::remove_file(&other).expect("it is there");
+    seconds(2.5);
+    assert_eq!(recorder.status().0, 0, "it goes on: {}", recorder.status().1);
+    // Nothing answers for longer than the queue lasts.
+    disk.freeze("-f");
+    let frozen = Instant::now();
+    while recorder.status().0 == 0 {
+        assert!(frozen.elapsed() < Duration::from_secs(6), "nobody noticed: {}", recorder.status().1);
+        sleep(Duration::from_millis(100));
+    }
+    let (code, status) = recorder.status();
+    assert!(code == 1 && status.contains("NOT RECORDING"), "{status}");
+    seconds(1.0);
+    disk.freeze("-u");
+    seconds(2.5);
+    assert_eq!(recorder.status().0, 0, "it goes on: {}", recorder.status().1);
+    disk.fail();
+    seconds(2.0);
+    assert_eq!(recorder.status().0, 4, "{}", recorder.status().1);
+    recorder.signal("TERM");
+    recorder.ends();
+    disk.repair();
+    let recorder = Recorder::start(&wire, &ring, &options);
+    seconds(1.5);
+    recorder.stop();
+    seconds(0.2);
+    let sent = wire.sent();
+    let ledger = Ledger::of(&desk, &ring, sent);
+    assert!(ledger.missing().len() >= 3, "{:?}", ledger.missing());
+    ledger.balances("ring");
+    for (first, last) in ledger.missing() {
+        let (from_ns, to_ns) = (ledger.sent[first as usize], ledger.sent[last as usize]);
+        assert!(!is_complete(&desk, &ring, from_ns - 1_000_000, to_ns + 1_000_000), "{first} to {last}");
     }
 }
