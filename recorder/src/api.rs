@@ -20,7 +20,7 @@ use shark_schema::segment::Counters;
 
 use crate::ring::Ring;
 use crate::segment::{Recording, SealRequest, Shared, Task};
-use crate::snapshot::{Interrupted, interrupted};
+use crate::snapshot::{Interrupted, UnderWay, interrupted, under_way};
 use crate::supervisor::{Supervision, ThreadStatus, WorkerProgress};
 use crate::tls::{self, TlsStatus};
 use crate::witness::RotateRequest;
@@ -73,6 +73,9 @@ pub struct Status {
     /// Snapshots that died and can be resumed.
     #[serde(default)]
     pub interrupted: Vec<Interrupted>,
+    /// Snapshots that are being taken.
+    #[serde(default)]
+    pub under_way: Vec<UnderWay>,
     /// How far each worker is, as its own threads count it.
     #[serde(default)]
     pub workers: Vec<WorkerStatus>,
@@ -289,6 +292,7 @@ pub fn of_files(ring: &Ring) -> Status {
         kube: None,
         tls: TlsStatus::of_files(ring),
         interrupted: interrupted(ring),
+        under_way: under_way(ring),
         workers: Vec::new(),
         threads: Vec::new(),
     };

@@ -142,8 +142,9 @@ impl Inner {
 
     fn restore_objects(&mut self) -> io::Result<Option<i64>> {
         let closed = |name: &String| name.ends_with(".facts.ndjson.zst");
-        let mut names: Vec<String> =
-            fs::read_dir(&self.dir)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+        let files =
+            fs::read_dir(&self.dir)?.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_file()));
+        let mut names: Vec<String> = files.filter_map(|e| e.file_name().into_string().ok()).collect();
         names.retain(closed);
         let Some(newest) = names.iter().max() else { return Ok(None) };
         let file = zstd::stream::read::Decoder::new(fs::File::open(self.dir.join(newest))?)?;
@@ -189,7 +190,9 @@ impl Inner {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let start = name.split('-').next().and_then(|n| n.parse().ok());
-            if let (Some(start), Ok(meta)) = (start, entry.metadata()) {
+            // Whatever else lies here is not ours.
+            let meta = entry.metadata().ok().filter(|meta| meta.is_file());
+            if let (Some(start), Some(meta)) = (start, meta) {
                 series.entry(series_of(&name)).or_default().push((start, entry.path(), meta.len()));
             }
         }

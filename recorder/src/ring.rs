@@ -14,6 +14,12 @@ use crate::segment::DAMAGED;
 /// Among the pins of a snapshot: what it is to be. Pins that nobody uses are kept for whoever resumes it only beside this.
 pub const WANTED: &str = "wanted.json";
 
+/// Among the pins of a snapshot: the recorder needed the room that they took.
+pub const GIVEN_UP: &str = "given-up";
+
+/// Where snapshots go that nobody gave a place for.
+pub const LOCAL_SNAPSHOTS: &str = "snapshots";
+
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     #[error("{path}: {source}")]

@@ -12,7 +12,7 @@ mod upload;
 mod witness;
 
 pub use gather::{Gathered, Item};
-pub use pins::{Interrupted, Pins, interrupted};
+pub use pins::{Interrupted, Pins, UnderWay, interrupted, under_way};
 pub use target::{Target, TargetError};
 pub use witness::FileList;
 
@@ -24,9 +24,11 @@ use serde::{Deserialize, Serialize};
 use shark_schema::manifest::{NodeManifest, Ulid, Window, node_manifest_path};
 
 use self::plan::Plan;
-use crate::ring::Ring;
+use crate::api;
+use crate::ring::{GIVEN_UP, LOCAL_SNAPSHOTS, Ring};
 use crate::segment::chain_hash;
 use crate::time::{new_ulid, show};
+use crate::units::show_bytes;
 
 /// What is asked for; noted beside the pins, so that it need not be said again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,6 +52,10 @@ pub async fn take(ring: &Ring, wanted: &Wanted) -> anyhow::Result<String> {
     let target = Target::open(&wanted.to, &id.to_string())?;
     // A wrong key or a missing bucket shows before anything is sealed or pinned.
     target.check(false).await?;
+    let local = ring.root().join(LOCAL_SNAPSHOTS);
+    if std::path::Path::new(wanted.to.trim_start_matches("file://")).starts_with(&local) {
+        has_room(ring, &local)?;
+    }
     let pins = Pins::new(ring, &id.to_string())?;
     pins.note_wanted(wanted)?;
     complete(ring, &id, wanted, &target, pins, false).await
@@ -90,12 +96,43 @@ async fn complete(
             pins.let_go();
             return Err(error);
         }
+        if pins.dir.join(GIVEN_UP).exists() {
+            pins.let_go();
+            return Err(error.context(
+                "the ring needed the room that this snapshot held, which took too long; give a larger ring or a nearer target",
+            ));
+        }
         let ring = ring.root().display();
         tracing::warn!("it is kept for a day: `sharkrec snapshot --ring {ring} --resume {id}` completes it");
         return Err(error);
     }
     pins.let_go();
     Ok(target.url())
+}
+
+/// Snapshots that lie in the ring's folder share its disk, and the ring's budget knows nothing of them.
+fn has_room(ring: &Ring, local: &std::path::Path) -> anyhow::Result<()> {
+    let Some(limit) = api::ask_status(ring).and_then(|status| status.ring_limit_bytes) else { return Ok(()) };
+    let taken = bytes_below(local);
+    ensure!(
+        taken < limit / 2,
+        "the snapshots in {} take {}, half of the ring's {}: remove some, or give another place by --to",
+        local.display(),
+        show_bytes(taken),
+        show_bytes(limit)
+    );
+    Ok(())
+}
+
+/// Bytes of all files below a folder; none where there is no such folder.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => bytes_below(&entry.path()),
+        Ok(kind) if kind.is_file() => entry.metadata().map_or(0, |meta| meta.len()),
+        _ => 0,
+    };
+    entries.map(bytes).sum()
 }
 
 /// A window that reaches beyond what the ring has is no mistake, but nobody should find that out later.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use shark_schema::manifest::{Ulid, Window};
 
 use crate::config::host_name;
-use crate::ring::Ring;
+use crate::ring::{LOCAL_SNAPSHOTS, Ring};
 use crate::snapshot::{Wanted, resume, take};
 use crate::time::{now_ns, parse_moment};
 
@@ -72,7 +72,7 @@ impl Arguments {
 
     fn wanted(self, window: Window) -> anyhow::Result<Wanted> {
         let to = self.to.unwrap_or_else(|| {
-            let dir = self.ring.join("snapshots").display().to_string();
+            let dir = self.ring.join(LOCAL_SNAPSHOTS).display().to_string();
             tracing::warn!("no --to: the snapshot stays on this disk, in {dir}");
             dir
         });

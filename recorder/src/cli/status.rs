@@ -7,7 +7,7 @@ use shark_schema::identity::OffCause;
 
 use crate::api::{self, Health, Status};
 use crate::ring::Ring;
-use crate::snapshot::Interrupted;
+use crate::snapshot::{Interrupted, UnderWay};
 use crate::time::show;
 use crate::units::show_bytes;
 
@@ -100,6 +100,9 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
         let objects = watch.objects.map_or(String::new(), |objects| format!(", {objects} known"));
         let since = show(watch.since_ns);
         writeln!(out, "kube      {:<16} {state} since {since}{objects}: {}", watch.what, watch.why)?;
+    }
+    for UnderWay { id, to, bytes } in &status.under_way {
+        writeln!(out, "snapshot  {id} to {to} is under way and holds {}", show_bytes(*bytes))?;
     }
     for Interrupted { id, name, to } in &status.interrupted {
         let name = name.as_ref().map_or(String::new(), |name| format!(" ({name})"));

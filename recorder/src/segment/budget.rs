@@ -130,6 +130,7 @@ impl Budget {
                 Some(eviction) => gone.push(eviction),
                 None => {
                     self.pinned.refresh(0);
+                    self.pinned.bound(self.limit / 2);
                     return (self.used() <= most, gone);
                 }
             }
@@ -183,9 +184,10 @@ impl Budget {
         eviction(name, Some(sidecar), 0, "somebody removed its file")
     }
 
-    /// Those of a snapshot that died may take half of everything.
+    /// Snapshots may hold half of everything, first those that are under way.
     pub fn release_pins(&mut self) {
         self.pinned.refresh(self.limit / 2);
+        self.pinned.bound(self.limit / 2);
     }
 }
 
@@ -204,7 +206,7 @@ const FLOOR_PERCENT: u64 = 2;
 const MOST_FLOOR_BYTES: u64 = 256 << 20;
 /// What a recorder needs to make its first files.
 const START_BYTES: u64 = 1 << 20;
-const START_FILES: u64 = 32;
+const START_FILES: u64 = 10;
 
 impl Room {
     /// None where the file system does not say.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shark_schema::identity::Fact;
 use shark_schema::segment::Series;
@@ -72,8 +72,13 @@ struct Keeper {
 
 impl Keeper {
     fn run(&self, tasks: &Receiver<Task>) {
+        let mut ticked = Instant::now();
         loop {
             self.heartbeat.beat();
+            if ticked.elapsed() >= TICK {
+                self.tick();
+                ticked = Instant::now();
+            }
             match tasks.recv_timeout(TICK) {
                 Ok(Task::Sync(file)) => {
                     if let Err(error) = file.sync_data() {
@@ -82,7 +87,7 @@ impl Keeper {
                 }
                 Ok(Task::Seal(sealed)) => self.seal(&sealed),
                 Ok(Task::Done(reply)) => drop(reply.send(())),
-                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.heartbeat.end(),
             }
         }

@@ -1,6 +1,7 @@
 //! What snapshots hold of a ring: bytes that eviction does not free.
 //! In: the folders below `pins/`. Out: how much that is. Pins of a snapshot that died are kept for who resumes it, a day long and
-//! within bounds, so that they never cost the recording its budget; without a note of what was wanted they go at once.
+//! within bounds, so that they never cost the recording its budget; without a note of what was wanted they go at once. Those of a
+//! snapshot that is under way are left alone up to half of the budget: a target that hangs must not end the recording.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -10,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use shark_schema::segment::{Name, Series};
 
-use crate::ring::{Ring, WANTED};
+use crate::ring::{GIVEN_UP, Ring, WANTED};
 
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -46,6 +47,23 @@ impl Pinned {
             if age >= KEPT || self.bytes() > most {
                 torso.let_go();
                 self.count();
+            }
+        }
+    }
+
+    /// Lets go what snapshots hold that are under way, the oldest first, until all take no more than `most`. They find a note.
+    pub fn bound(&mut self, most: u64) {
+        if self.bytes() <= most {
+            return;
+        }
+        let mut dirs: Vec<PathBuf> = self.ring.pin_folders().collect();
+        // Their names are ULIDs, which sort by the time they were made.
+        dirs.sort();
+        for dir in dirs {
+            give_up(&dir);
+            self.count();
+            if self.bytes() <= most {
+                return;
             }
         }
     }
@@ -91,7 +109,13 @@ impl Torso {
     fn of(dir: &Path) -> Option<Torso> {
         // A snapshot holds the lock of its folder as long as it lives.
         let lock = File::open(dir.join("lock")).ok().filter(|file| file.try_lock().is_ok())?;
-        match fs::metadata(dir.join(WANTED)).and_then(|meta| meta.modified()) {
+        let wanted = fs::metadata(dir.join(WANTED)).and_then(|meta| meta.modified());
+        match wanted {
+            // Nothing is left to be resumed.
+            _ if dir.join(GIVEN_UP).exists() => {
+                remove(dir);
+                None
+            }
             Ok(since) => Some(Torso { since, dir: dir.to_owned(), _lock: lock }),
             Err(_) => {
                 remove(dir);
@@ -106,6 +130,21 @@ impl Torso {
             self.dir.display()
         );
         remove(&self.dir);
+    }
+}
+
+fn give_up(dir: &Path) {
+    tracing::warn!("{}: the snapshot took too long; the ring needs what it held", dir.display());
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_kept = |name: &std::ffi::OsStr| name == "lock" || name == WANTED;
+    for entry in files.filter(|entry| !is_kept(&entry.file_name())) {
+        if let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!("cannot remove {}: {error}", entry.path().display());
+        }
+    }
+    // Who takes the snapshot finds out why its files are gone.
+    if let Err(error) = File::create(dir.join(GIVEN_UP)) {
+        tracing::warn!("{}: {error}", dir.join(GIVEN_UP).display());
     }
 }
 
@@ -162,6 +201,11 @@ mod tests {
         assert_eq!(there(), ["alive", "newer"]);
         pinned.refresh(0);
         assert_eq!((there().len(), pinned.bytes()), (1, 1_010));
+        pinned.bound(1_010);
+        assert!(!ring.pins().join("alive").join(GIVEN_UP).exists());
+        pinned.bound(1_009);
+        assert_eq!((there().len(), pinned.bytes()), (1, 0), "its notes stay");
+        assert!(ring.pins().join("alive").join(GIVEN_UP).exists());
         drop(alive);
         pinned.refresh(0);
         assert_eq!((there().len(), pinned.bytes()), (0, 0));

@@ -106,6 +106,33 @@ pub fn interrupted(ring: &Ring) -> Vec<Interrupted> {
     all
 }
 
+/// A snapshot that is being taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderWay {
+    pub id: String,
+    pub to: String,
+    /// What it holds of the ring, also what the ring has as well.
+    pub bytes: u64,
+}
+
+/// Those that somebody is working on.
+pub fn under_way(ring: &Ring) -> Vec<UnderWay> {
+    let mut all = Vec::new();
+    for dir in ring.pin_folders() {
+        let wanted = fs::read(dir.join(WANTED)).ok();
+        let wanted: Option<Wanted> = wanted.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let is_idle = File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_ok());
+        if let Some(Wanted { to, .. }) = wanted.filter(|_| !is_idle) {
+            let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let files = fs::read_dir(&dir).into_iter().flatten().flatten();
+            let bytes = files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum();
+            all.push(UnderWay { id, to, bytes });
+        }
+    }
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    all
+}
+
 fn remove(dir: &Path) -> std::io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),

@@ -24,6 +24,7 @@ mod replay;
 mod resume;
 mod s3;
 mod snapshot;
+mod start;
 mod stores;
 mod tls;
 mod tls_programs;

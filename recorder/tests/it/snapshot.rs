@@ -8,11 +8,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use shark_schema::manifest::{Manifest, NodeManifest, ObjectKind, Window};
 use sharkrec::ring::Ring;
-use sharkrec::snapshot::{Gathered, Pins, Target};
+use sharkrec::snapshot::{Gathered, Pins, Target, Wanted};
 
 use crate::net::Net;
-use crate::process::{Recorder, sharkrec, sharkrec_fails, sharkrec_ok};
-use crate::reading::{disk_bytes, evicted, facts, number, numbers, packets};
+use crate::process::{Recorder, sharkrec, sharkrec_fails, sharkrec_ok, status_with};
+use crate::reading::{disk_bytes, evicted, facts, number, numbers, packets, totals};
 
 /// The folder a `file:` URL names.
 pub fn folder(url: &str) -> PathBuf {
@@ -152,6 +152,62 @@ fn eviction_takes_nothing_from_a_snapshot_and_breaks_no_budget() {
     pins.let_go();
     assert_eq!(fs::read_dir(ring.pins()).unwrap().count(), 0);
     net.send(sent, 100, 100, 0).join().unwrap();
+    recorder.stop();
+}
+
+#[test]
+fn a_snapshot_that_does_not_end_gives_way_to_the_recording() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("ring");
+    let recorder = Recorder::start(&net, &root, &["--ring-size", "8MiB", "--compression", "none"]);
+    let mut sent = net.send(0, 5_500, 1_000, 0).join().unwrap();
+    thread::sleep(Duration::from_millis(800));
+    let ring = Ring::open(&root).unwrap();
+    sharkrec::api::ask_seal(&ring).expect("it seals");
+    // More than half of the ring is held by somebody who is alive, and whose target hangs.
+    let pins = Pins::new(&ring, "01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+    let window = Window { from_ns: 0, to_ns: i64::MAX };
+    pins.note_wanted(&Wanted {
+        window,
+        to: "s3://far/away".into(),
+        witness: None,
+        name: None,
+        reason: None,
+        requester: "somebody".into(),
+        allow_empty: false,
+    })
+    .unwrap();
+    Gathered::pin(&ring, &pins, window, true).unwrap();
+    let status = status_with(0, &root, &[]);
+    assert!(
+        status.contains("01ARZ3NDEKTSV4RRFFQ69G5FAV to s3://far/away is under way and holds 5."),
+        "{status}"
+    );
+    sent += net.send(sent, 12_000, 1_000, 6_000).join().unwrap();
+    recorder.stop();
+    let counters = totals(&root.join("segments"));
+    assert_eq!((counters.disk_dropped, counters.user_dropped), (0, 0), "{counters:?}");
+    let seen = numbers(&packets(&root.join("segments")));
+    assert!((sent - 1_000..sent).all(|number| seen.contains_key(&number)), "the newest are there");
+    let held: Vec<_> = fs::read_dir(&pins.dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(held.iter().any(|name| name == "given-up"), "{held:?}");
+    assert!(held.iter().all(|name| !name.to_string_lossy().contains("pcapng")), "{held:?}");
+}
+
+#[test]
+fn snapshots_beside_the_ring_take_half_of_its_size_at_most() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("ring");
+    let recorder = Recorder::start(&net, &root, &["--ring-size", "4MiB", "--compression", "none"]);
+    net.send(0, 500, 1_000, 0).join().unwrap();
+    let take = ["snapshot", "--ring", root.to_str().unwrap(), "--since", "1m"];
+    sharkrec_ok(&take);
+    fs::write(root.join("snapshots/other"), vec![0; 2 << 20]).unwrap();
+    let (code, error) = sharkrec_fails(&take);
+    assert_eq!(code, 1);
+    assert!(error.contains("half of the ring's 4.0 MiB: remove some"), "{error}");
     recorder.stop();
 }
 
