@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
@@ -23,15 +24,34 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/an
 pub struct AnySocket {
     program: Ebpf,
     interfaces: HashMap<MapData, u32, Listed>,
-    own_marks: HashMap<MapData, u32, u32>,
+    own_marks: Arc<Mutex<OwnMarks>>,
+}
+
+/// The marks whose packets are left out, for whoever gives them out and takes them back.
+pub struct OwnMarks {
+    marks: HashMap<MapData, u32, u32>,
     left_out: Array<MapData, u64>,
+}
+
+impl OwnMarks {
+    /// Keeps packets out that a socket with this SO_MARK sends, and those of the other end of its TCP connection.
+    pub fn ignore(&mut self, mark: u32) -> Result<(), Full> {
+        self.marks.insert(mark, 1, 0).map_err(Full::from)
+    }
+
+    /// Lets new connections with this mark in again. One that is not known is fine.
+    pub fn forget(&mut self, mark: u32) {
+        let _ = self.marks.remove(&mark);
+    }
+
+    /// Packets kept out so far because of a mark.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.get(&0, 0).unwrap_or(0)
+    }
 }
 
 /// Bytes kept of a packet, and whether outgoing ones are left out: `struct listed` of the program.
 type Listed = [u32; 2];
-
-/// The mark that the uploads of every recorder carry.
-pub const OWN_MARK: u32 = 0x5ec0_71d3;
 
 /// Tries everything but the attachment, and leaves nothing behind.
 pub fn can_run() -> Result<(), Reason> {
@@ -48,10 +68,11 @@ impl AnySocket {
     pub fn load_object(object: &[u8]) -> Result<AnySocket, Reason> {
         let mut program = Ebpf::load(object).map_err(|error| Reason::of(&error))?;
         let interfaces = HashMap::try_from(map(&mut program, "interfaces")?).map_err(|e| Reason::of(&e))?;
-        let own_marks = HashMap::try_from(map(&mut program, "own_marks")?).map_err(|e| Reason::of(&e))?;
+        let marks = HashMap::try_from(map(&mut program, "own_marks")?).map_err(|e| Reason::of(&e))?;
         let left_out = Array::try_from(map(&mut program, "left_out")?).map_err(|e| Reason::of(&e))?;
         filter(&mut program)?.load().map_err(|error| Reason::of(&error))?;
-        Ok(AnySocket { program, interfaces, own_marks, left_out })
+        let own_marks = Arc::new(Mutex::new(OwnMarks { marks, left_out }));
+        Ok(AnySocket { program, interfaces, own_marks })
     }
 
     /// Puts the filter in place of whatever filter the socket has. Sockets may share it.
@@ -76,12 +97,17 @@ impl AnySocket {
 
     /// Keeps packets out that a socket with this SO_MARK sends, and those of the other end of its TCP connection.
     pub fn ignore_mark(&mut self, mark: u32) -> Result<(), Full> {
-        self.own_marks.insert(mark, 1, 0).map_err(Full::from)
+        self.own_marks.lock().unwrap_or_else(|e| e.into_inner()).ignore(mark)
     }
 
     /// Packets kept out so far because of a mark.
     pub fn left_out(&self) -> u64 {
-        self.left_out.get(&0, 0).unwrap_or(0)
+        self.own_marks.lock().unwrap_or_else(|e| e.into_inner()).left_out()
+    }
+
+    /// The marks, which may be changed while the filter runs.
+    pub fn own_marks(&self) -> Arc<Mutex<OwnMarks>> {
+        self.own_marks.clone()
     }
 }
 

@@ -8,14 +8,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use shark_bpf::any_socket::OwnMarks;
 use shark_schema::segment::Counters;
 
 use crate::ring::Ring;
@@ -31,6 +32,14 @@ use crate::witness::kube::{KubeStatus, Watching};
 enum Request {
     Status,
     Seal,
+    /// Connections that carry the mark it answers are left out, until the asker hangs up.
+    LeaveOut,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Marked {
+    /// None where no mark is left out.
+    mark: Option<u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,6 +141,10 @@ pub trait Answers: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// Everything known so far is in closed files when this returns.
     fn seal(&self) -> SealedNames;
+    /// Where marked packets can be left out, what gives the marks out.
+    fn own_marks(&self) -> Option<Arc<Mutex<OwnMarks>>> {
+        None
+    }
 }
 
 /// A recorder answers from this.
@@ -142,6 +155,8 @@ pub struct Served {
     /// One a worker.
     pub progress: Vec<Arc<WorkerProgress>>,
     pub supervision: Supervision,
+    /// None where nothing can be left out.
+    pub own_marks: Option<Arc<Mutex<OwnMarks>>>,
     pub keeper: Sender<Task>,
     /// None where processes and sockets are not witnessed.
     pub witness: Option<Sender<RotateRequest>>,
@@ -168,7 +183,7 @@ pub fn serve(ring: &Ring, served: Arc<impl Answers>) -> anyhow::Result<()> {
         .with_context(|| path.display().to_string())?;
     thread::Builder::new().name("control".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            if let Err(error) = answer(served.as_ref(), &stream) {
+            if let Err(error) = answer(served.as_ref(), stream) {
                 tracing::debug!("control socket: {error}");
             }
         }
@@ -176,7 +191,8 @@ pub fn serve(ring: &Ring, served: Arc<impl Answers>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answer(served: &impl Answers, stream: &UnixStream) -> io::Result<()> {
+fn answer(served: &impl Answers, held: UnixStream) -> io::Result<()> {
+    let stream = &held;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.set_write_timeout(Some(Duration::from_secs(1)))?;
     let mut line = String::new();
@@ -187,9 +203,47 @@ fn answer(served: &impl Answers, stream: &UnixStream) -> io::Result<()> {
             send(stream, &Accepted { accepted: true })?;
             send(stream, &served.seal())
         }
+        Ok(Request::LeaveOut) => leave_out(served.own_marks(), held),
         Err(error) => send(stream, &serde_json::json!({ "error": error.to_string() })),
     }
 }
+
+/// Gives a mark out that nobody else knows, and takes it back when the asker hangs up.
+fn leave_out(marks: Option<Arc<Mutex<OwnMarks>>>, stream: UnixStream) -> io::Result<()> {
+    static OUT: AtomicUsize = AtomicUsize::new(0);
+    let marks = marks.filter(|_| OUT.load(Ordering::Relaxed) < MOST_MARKS);
+    let Some(marks) = marks else { return send(&stream, &Marked { mark: None }) };
+    let mark = random_mark()?;
+    let with = |change: &dyn Fn(&mut OwnMarks)| change(&mut marks.lock().unwrap_or_else(|e| e.into_inner()));
+    with(&|marks| {
+        if let Err(full) = marks.ignore(mark) {
+            tracing::warn!("{full}");
+        }
+    });
+    if let Err(error) = send(&stream, &Marked { mark: Some(mark) }) {
+        with(&|marks| marks.forget(mark));
+        return Err(error);
+    }
+    OUT.fetch_add(1, Ordering::Relaxed);
+    let wait = move || {
+        let _ = stream.set_read_timeout(None);
+        // It says nothing more: this returns when it is closed, by a kill as well.
+        let _ = (&stream).read(&mut [0]);
+        marks.lock().unwrap_or_else(|e| e.into_inner()).forget(mark);
+        OUT.fetch_sub(1, Ordering::Relaxed);
+    };
+    thread::Builder::new().name("mark".into()).spawn(wait).map(drop)
+}
+
+/// Bits of a mark that kube-proxy (0x4000, 0x8000) and Cilium (0x0f00) give a meaning to stay unset.
+fn random_mark() -> io::Result<u32> {
+    let mut bytes = [0; 4];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok((u32::from_ne_bytes(bytes) & !0xcf00).max(1))
+}
+
+/// Marks that are out at a time.
+const MOST_MARKS: usize = 16;
 
 impl Answers for Served {
     fn seal(&self) -> SealedNames {
@@ -209,6 +263,10 @@ impl Answers for Served {
             tracing::warn!("log: {error}");
         }
         SealedNames { sealed }
+    }
+
+    fn own_marks(&self) -> Option<Arc<Mutex<OwnMarks>>> {
+        self.own_marks.clone()
     }
 
     fn status(&self) -> Status {
@@ -324,6 +382,21 @@ pub fn ask_status(ring: &Ring) -> Option<Status> {
     let stream = connect(ring, &Request::Status).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     receive(&mut BufReader::new(&stream)).ok()
+}
+
+/// A mark for the connections of a snapshot, which the recorder leaves out as long as this lives.
+#[derive(Debug)]
+pub struct LeftOut {
+    pub mark: u32,
+    _held: UnixStream,
+}
+
+/// Asks a running recorder for a mark. None when there is no recorder, or none that can leave anything out.
+pub fn ask_leave_out(ring: &Ring) -> Option<LeftOut> {
+    let stream = connect(ring, &Request::LeaveOut).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    let Marked { mark } = receive(&mut BufReader::new(&stream)).ok()?;
+    Some(LeftOut { mark: mark?, _held: stream })
 }
 
 /// Asks a running recorder to seal. None when it does not answer within a second.

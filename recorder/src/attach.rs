@@ -3,13 +3,13 @@
 //! A recorder whose only device is gone goes on waiting for it: it never stops silently.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use shark_bpf::any_socket::{AnySocket, OWN_MARK};
+use shark_bpf::any_socket::{AnySocket, OwnMarks};
 use shark_schema::identity::{Fact, InterfaceFact, Targeting};
 use shark_schema::segment::SidecarInterface;
 
@@ -93,6 +93,14 @@ impl Attacher {
         match &self.way {
             Way::Shared(_) => None,
             Way::Each(why) => Some(why),
+        }
+    }
+
+    /// The marks of uploads that are not to be recorded; None where every interface has sockets of its own.
+    pub fn own_marks(&self) -> Option<Arc<Mutex<OwnMarks>>> {
+        match &self.way {
+            Way::Shared(filter) => Some(filter.own_marks()),
+            Way::Each(_) => None,
         }
     }
 
@@ -258,9 +266,7 @@ fn filter(options: &RingOptions) -> Result<Box<AnySocket>, String> {
     if options.filter.text().is_some() {
         return Err("--filter needs a socket of its own for every interface".to_owned());
     }
-    let mut filter = AnySocket::load().map_err(|reason| reason.to_string())?;
-    filter.ignore_mark(OWN_MARK).map_err(|full| full.to_string())?;
-    Ok(Box::new(filter))
+    AnySocket::load().map(Box::new).map_err(|reason| reason.to_string())
 }
 
 /// A number for a fanout group that no other recorder of this namespace is likely to have.

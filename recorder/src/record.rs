@@ -53,7 +53,10 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         log,
         stats: Arc::new(Stats::new(interfaces.len())),
     };
-    let recording = Arc::new(recording(settings, &ring, interfaces, versions));
+    let own_marks = attacher.as_ref().and_then(Attacher::own_marks);
+    let recording =
+        Recording { own_marks: own_marks.clone(), ..recording(settings, &ring, interfaces, versions) };
+    let recording = Arc::new(recording);
     let kube = settings.kube.clone().map(|kube| kube.prepare(&shared.log));
     let since = Since { started_ns, interfaces_ns: since_ns };
     shared.report(evicted);
@@ -94,6 +97,7 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         requests: requests.clone(),
         progress: progress.clone(),
         supervision: supervision.clone(),
+        own_marks,
         keeper: keeper.clone(),
         witness: witness.clone(),
         kube: kube.clone(),
@@ -248,6 +252,7 @@ fn recording(
         config_sha256: settings.sha256(),
         versions,
         live: settings.read.is_none(),
+        own_marks: None,
     }
 }
 
@@ -424,7 +429,10 @@ fn write_first_facts(
         log.write(Fact::Feature(Feature { name: name.into(), on: why_not.is_none(), cause: None, why }));
     };
     feature("any_socket", "one socket a worker for all interfaces, behind a BPF filter");
-    feature("own_uploads_excluded", "connections that a snapshot marks are left out, in both directions");
+    feature(
+        "own_uploads_excluded",
+        "connections with the mark of a snapshot are left out and counted, while it is taken",
+    );
 }
 
 fn announce(settings: &Settings, recording: &Recording) {

@@ -49,6 +49,7 @@ pub struct Wanted {
 /// Gives the URL.
 pub async fn take(ring: &Ring, wanted: &Wanted) -> anyhow::Result<String> {
     let id = new_ulid().context("/dev/urandom")?;
+    let _left_out = leave_out(ring);
     let target = Target::open(&wanted.to, &id.to_string())?;
     // A wrong key or a missing bucket shows before anything is sealed or pinned.
     target.check(false).await?;
@@ -72,6 +73,7 @@ pub async fn resume(ring: &Ring, id: &Ulid, again: Option<Wanted>) -> anyhow::Re
             "--resume: nothing is noted in {dir} any more; say again what is wanted: --since, --to …"
         );
     };
+    let _left_out = leave_out(ring);
     let target = Target::open(&wanted.to, &id.to_string())?;
     if let Err(error) = target.check(true).await {
         if matches!(error, TargetError::Complete(_)) {
@@ -108,6 +110,13 @@ async fn complete(
     }
     pins.let_go();
     Ok(target.url())
+}
+
+/// What is uploaded from now on is not recorded, as long as the answer lives.
+fn leave_out(ring: &Ring) -> Option<api::LeftOut> {
+    let left_out = api::ask_leave_out(ring);
+    upload::mark(left_out.as_ref().map_or(0, |of| of.mark));
+    left_out
 }
 
 /// Snapshots that lie in the ring's folder share its disk, and the ring's budget knows nothing of them.

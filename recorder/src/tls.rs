@@ -135,6 +135,7 @@ pub fn prepare(
         config_sha256: settings.sha256(),
         versions: versions.clone(),
         live: true,
+        own_marks: None,
     });
     let tail = found.tails.remove(&PLAINTEXT_WORKER).unwrap_or_default();
     Ok(Some(Prepared { told, recording, shared, tail }))

@@ -8,7 +8,7 @@ use std::io;
 use shark_schema::identity::{CountersFact, Fact};
 use shark_schema::segment::{
     self, Bucket, CloseReason, Counters, FORMAT_VERSION, InterfaceNote, Loss, LostBy, MOST_LOSSES,
-    SectionNote, Sidecar,
+    SHARED_SOCKET, SectionNote, Sidecar,
 };
 
 use super::ledger::Ledger;
@@ -105,6 +105,7 @@ impl WriterThread {
         if self.worker != 0 {
             return;
         }
+        self.count_left_out();
         let Some(counters) = self.recording.live.then(devices::counters).and_then(Result::ok) else {
             return;
         };
@@ -119,6 +120,19 @@ impl WriterThread {
             let more = total.saturating_sub(before);
             self.state.ledger.nic_dropped(id, bucket_of(now_ns()), more);
             self.state.since_fact.nic_dropped(id, bucket_of(now_ns()), more);
+        }
+    }
+
+    fn count_left_out(&mut self) {
+        let Some(marks) = &self.recording.own_marks else { return };
+        let total = marks.lock().unwrap_or_else(|e| e.into_inner()).left_out();
+        let more = total.saturating_sub(std::mem::replace(&mut self.state.left_out, total));
+        if more > 0 {
+            let mut counters = Ledger::default();
+            for ledger in [&mut self.state.ledger, &mut self.state.since_fact, &mut counters] {
+                ledger.left_out(bucket_of(now_ns()), more);
+            }
+            self.shared.stats.add(SHARED_SOCKET, &counters.totals());
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
-use shark_schema::segment::{Bucket, Counters, Statistics};
+use shark_schema::segment::{Bucket, Counters, SHARED_SOCKET, Statistics};
 
 use super::writer::hex;
 use crate::batch::{Losses, Tally};
@@ -58,6 +58,11 @@ impl Ledger {
     /// Drops of the device itself, which no socket ever saw; they are not part of `offered`.
     pub fn nic_dropped(&mut self, interface: u32, bucket_ns: i64, count: u64) {
         add(&mut self.buckets.entry((bucket_ns, interface)).or_default().nic_dropped, Some(count));
+    }
+
+    /// Packets that were left out because a snapshot had marked them; they are not part of `offered`.
+    pub fn left_out(&mut self, bucket_ns: i64, count: u64) {
+        add(&mut self.buckets.entry((bucket_ns, SHARED_SOCKET)).or_default().filtered, Some(count));
     }
 
     fn entry(&mut self, bucket_ns: i64, tally: &Tally) -> &mut Counters {

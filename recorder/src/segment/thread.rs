@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use shark_bpf::any_socket::OwnMarks;
 use shark_schema::identity::{Fact, Progress};
 use shark_schema::segment::{self, CloseReason, Loss, Name, SidecarInterface, Versions};
 
@@ -45,6 +46,8 @@ pub struct Recording {
     pub versions: Versions,
     /// Interfaces are devices of this machine, not of a file.
     pub live: bool,
+    /// The marks of uploads that are left out, with a count of their packets.
+    pub own_marks: Option<Arc<Mutex<OwnMarks>>>,
 }
 
 impl Recording {
@@ -91,6 +94,8 @@ pub struct State {
     /// Since the last counters fact.
     pub(super) since_fact: Ledger,
     pub(super) nic: BTreeMap<u32, u64>,
+    /// Packets of marked uploads that were left out so far.
+    pub(super) left_out: u64,
     /// When packets were lost that the next sidecar counts.
     pub(super) losses: Vec<Loss>,
     /// A batch was stored since the last of them.
@@ -113,6 +118,7 @@ impl Default for State {
             ledger: Ledger::default(),
             since_fact: Ledger::default(),
             nic: BTreeMap::new(),
+            left_out: 0,
             losses: Vec::new(),
             stored_since: false,
             settled_ns: 0,
@@ -170,8 +176,10 @@ impl WriterThread {
     /// Where the last packets filled a segment, what was counted after them needs one of its own: only sidecars are sealed.
     fn open_for_the_last_counters(&mut self) {
         let counted = self.state.ledger.totals();
-        let is_counted =
-            counted.offered > 0 || counted.kernel_received > Some(0) || counted.nic_dropped > Some(0);
+        let is_counted = counted.offered > 0
+            || counted.kernel_received > Some(0)
+            || counted.nic_dropped > Some(0)
+            || counted.filtered > Some(0);
         if self.state.open.is_some() || !is_counted {
             return;
         }

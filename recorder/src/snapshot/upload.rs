@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +22,6 @@ use object_store::client::{
     HttpResponseBody, HttpService, ReqwestConnector,
 };
 use object_store::{ClientConfigKey, ClientOptions};
-use shark_bpf::any_socket::OWN_MARK;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -114,6 +114,14 @@ fn error(error: hyper_util::client::legacy::Error) -> HttpError {
     HttpError::new(kind, error)
 }
 
+/// The mark of this process's connections, given out by the recorder; 0 for none.
+static MARK: AtomicU32 = AtomicU32::new(0);
+
+/// Marks the connections that are opened from now on.
+pub fn mark(mark: u32) {
+    MARK.store(mark, Ordering::Relaxed);
+}
+
 /// Opens connections with the mark.
 #[derive(Debug, Clone)]
 struct Marked;
@@ -148,7 +156,10 @@ impl tower_service::Service<Uri> for Marked {
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Err(error) = SockRef::from(&socket).set_mark(OWN_MARK) {
+    let mark = MARK.load(Ordering::Relaxed);
+    if mark != 0
+        && let Err(error) = SockRef::from(&socket).set_mark(mark)
+    {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             tracing::warn!(

@@ -4,8 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use shark_schema::identity::Fact;
+use sharkrec::ring::Ring;
 
-use crate::net::{Net, ip, run, send_numbers};
+use crate::net::{MARKER, NOBODY, Net, ip, run, send_numbers};
 use crate::process::{Recorder, sharkrec_ok};
 use crate::reading::{facts, names, number, numbers, packets, sidecars, totals};
 
@@ -29,6 +30,42 @@ fn every_packet_once_at_any_rate() {
     assert_eq!(counters.written, packets(&segments).len() as u64);
     assert_eq!(counters.kernel_received, Some(counters.offered));
     assert!(names(&segments).len() > 3, "sealed by size");
+}
+
+#[test]
+fn a_mark_that_no_snapshot_was_given_leaves_nothing_out() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    // A mark does not travel to another namespace: it is recorded where it is sent.
+    let there = Net { sender: net.receiver.clone(), receiver: net.sender.clone() };
+    let there = std::mem::ManuallyDrop::new(there);
+    let recorder = Recorder::start_bare(&there, &ring, &["--iface", "v0"]);
+    // It was taken back when its asker hung up.
+    let taken_back = sharkrec::api::ask_leave_out(&Ring::open(&ring).unwrap()).expect("a mark").mark;
+    thread::sleep(Duration::from_millis(200));
+    let given = sharkrec::api::ask_leave_out(&Ring::open(&ring).unwrap()).expect("a mark");
+    assert_ne!(given.mark, taken_back);
+    let marks = [0x5ec0_71d3, taken_back, given.mark];
+    net.in_sender(move || {
+        for (first, mark) in (0..).step_by(100).zip(marks) {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket2::SockRef::from(&socket).set_mark(mark).unwrap();
+            for number in first..first + 100u64 {
+                let mut payload = MARKER.to_vec();
+                payload.extend(number.to_be_bytes());
+                socket.send_to(&payload, format!("{NOBODY}:4000")).unwrap();
+            }
+        }
+    })
+    .join()
+    .unwrap();
+    thread::sleep(Duration::from_millis(300));
+    recorder.stop();
+    let seen: Vec<u64> = numbers(&packets(&ring.join("segments"))).into_keys().collect();
+    assert_eq!(seen, (0..200).collect::<Vec<_>>(), "only what has the mark of now is left out");
+    let counters = totals(&ring.join("segments"));
+    assert_eq!((counters.filtered, counters.lost()), (Some(100), 0), "{counters:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use shark_schema::identity::{Fact, Feature};
 use crate::net::Net;
 use crate::nginx::Nginx;
 use crate::process::{PROGRAM, Recorder};
-use crate::reading::{facts, numbers, packets};
+use crate::reading::{facts, numbers, packets, totals};
 use crate::snapshot::verify;
 
 const KEY: &str = "AKTEST";
@@ -114,6 +114,8 @@ fn an_upload_over_a_recorded_interface_is_not_recorded() {
     let (uploaded, recorded) = server.upload(Recorder::start_bare(&net, &ring, &arguments), &net, &ring);
     assert!(uploaded > 100 << 20, "{uploaded} bytes were uploaded");
     assert_eq!(recorded, 0, "packets of the upload");
+    let left_out = totals(&ring.join("segments")).filtered;
+    assert!(left_out > Some(uploaded >> 16), "{left_out:?} packets of it were left out, and counted");
     assert_eq!(feature(&ring, "own_uploads_excluded").map(|of| of.on), Some(true));
     assert_eq!(feature(&ring, "any_socket").map(|of| of.on), Some(true));
 }
