@@ -183,6 +183,9 @@ pub trait Dissector: Send + 'static {
     /// In the middle of a conversation it is not known which request an answer is for, as after a gap: clients do not wait for
     /// answers before they ask again, or not every answer can be found there.
     const LOSSY_START: bool = false;
+    /// Clients wait for an answer before they ask again: a capture that begins with a request, while nothing else is under way, has
+    /// its place.
+    const TAKES_TURNS: bool = false;
     /// No two requests that are under way on a connection have the same key: behind a gap it still tells what is answered.
     const IS_KEY_UNIQUE: bool = true;
     /// A message, owning what its row needs.

@@ -649,6 +649,10 @@ impl<D: Dissector> Conversation for Talk<D> {
         if D::OVER == Over::Udp {
             self.expire_datagrams(cx, mark.ts_ns);
         }
+        if D::TAKES_TURNS && quiet && self.last.is_none() && D::resync(bytes) == Some(0) {
+            self.lossy = false;
+            self.sides.iter_mut().for_each(|side| side.resync = false);
+        }
         let asks = self.client == Some(direction);
         if asks && !self.open.is_empty() && self.last.is_some_and(|(last, _)| last != direction) {
             self.streams = true;

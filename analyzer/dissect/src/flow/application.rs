@@ -75,7 +75,7 @@ impl Flow {
                     self.gapped = true;
                     self.app = App::Undecided(None);
                 }
-                Event::Data(bytes, mark) => self.decide(scope, held, direction, bytes, mark),
+                Event::Data(bytes, mark) => self.decide(scope, held, direction, (bytes, mark), quiet),
             },
         }
     }
@@ -123,8 +123,8 @@ impl Flow {
         scope: &mut Scope<'_>,
         held: Option<Box<Held>>,
         direction: Direction,
-        bytes: &[u8],
-        mark: Mark,
+        (bytes, mark): (&[u8], Mark),
+        quiet: bool,
     ) {
         let mut held = held.unwrap_or_default();
         let tries = if self.key.protocol == 6 && self.aligned { 1 } else { TRIES };
@@ -151,7 +151,7 @@ impl Flow {
                     self.proxied[direction as usize] += len as u64;
                     match rest.is_empty() {
                         true => self.app = App::Undecided(Some(held)),
-                        false => self.decide(scope, Some(held), direction, &rest, newest),
+                        false => self.decide(scope, Some(held), direction, (&rest, newest), false),
                     }
                     return;
                 }
@@ -197,7 +197,8 @@ impl Flow {
             if !other.is_empty() {
                 self.hand(scope, direction.opposite(), Event::Data(&other, other_mark), false);
             }
-            self.hand(scope, direction, Event::Data(bytes, mark), false);
+            let quiet = quiet && joined.is_none() && !gapped;
+            self.hand(scope, direction, Event::Data(bytes, mark), quiet);
         } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes) == Probe::Yes) {
             self.recognise(name);
         } else if wait && bytes.len() < limits::PROBE_BUFFER {

@@ -111,6 +111,7 @@ impl Dissector for Mysql {
     const PORTS: &'static [u16] = &[3306, 3307, 6033];
     const TABLE: &'static Table = &TABLE;
     const LOSSY_START: bool = true;
+    const TAKES_TURNS: bool = true;
     type Message = Message;
     type Columns = DbBlock;
 
