@@ -406,6 +406,20 @@ mod tests {
         }
     }
 
+    /// ListOffsets of version 0 by a client without a name.
+    #[test]
+    fn a_client_id_may_be_null() {
+        let body = b"\0\x02\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\0\0\0\0";
+        let mut kafka = Kafka::default();
+        assert_eq!(
+            (Kafka::probe(&framed(body)), Kafka::probe_elsewhere(&framed(body))),
+            (Probe::Yes, Probe::No)
+        );
+        let asked = said(&mut kafka, CLIENT, body);
+        assert_eq!((asked.api, asked.client_id), (Some((2, 0)), None));
+        assert_eq!(said(&mut kafka, SERVER, b"\0\0\0\0\0\0\0\0").api, Some((2, 0)));
+    }
+
     #[test]
     fn tokens_of_a_login_are_passed_over() {
         let mut kafka = Kafka::default();
