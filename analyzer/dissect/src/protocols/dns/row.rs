@@ -102,7 +102,9 @@ fn is_search_expansion(name: &str, is_missing: bool) -> bool {
             [] => false,
             [_] => true,
             [_, namespace] => TOP_LEVEL.contains(namespace),
-            [_, service, _] if TOP_LEVEL.contains(service) => true,
+            [_, service, namespace] if [service, namespace].iter().any(|label| TOP_LEVEL.contains(label)) => {
+                true
+            }
             [pod, ..] if before.len() == 3 => is_missing && !is_numbered(pod),
             _ => true,
         },

@@ -21,7 +21,7 @@ fn tags_of_one_direction_or_of_each() {
     for vlans in [[Some(7), None], [None, Some(7)], [Some(7), Some(8)]] {
         let tcp = call_with(|tcp| tcp.vlans = vlans);
         assert_eq!(rows(&tcp.frames, "http", &HTTP), ["/1,200,complete", "/2,500,complete"]);
-        assert_eq!(rows(&tcp.frames, "flows", &FLOW), ["7,4,SF,1"]);
+        assert_eq!(rows(&tcp.frames, "flows", &FLOW), ["8,4,SF,1"]);
     }
 }
 
@@ -35,7 +35,7 @@ fn equal_addresses_of_two_networks() {
     let mut seen = rows(&frames, "http", &HTTP);
     seen.sort();
     assert_eq!(seen, ["/1,200,complete", "/1,200,complete", "/2,500,complete", "/2,500,complete"]);
-    assert_eq!(rows(&frames, "flows", &FLOW), ["7,4,SF,1"; 2]);
+    assert_eq!(rows(&frames, "flows", &FLOW), ["8,4,SF,1"; 2]);
 }
 
 /// A router that has one port shows each packet with the tag of either network.
@@ -52,14 +52,14 @@ fn a_router_on_a_stick() {
         })
         .collect();
     assert_eq!(rows(&frames, "http", &HTTP), ["/1,200,complete", "/2,500,complete"]);
-    assert_eq!(rows(&frames, "flows", &FLOW), ["7,4,SF,2"]);
+    assert_eq!(rows(&frames, "flows", &FLOW), ["8,4,SF,2"]);
 }
 
 #[test]
 fn a_tap_has_an_interface_for_each_direction() {
     let tcp = call_with(|tcp| tcp.ifaces = [1, 2]);
     assert_eq!(rows(&tcp.frames, "http", &HTTP), ["/1,200,complete", "/2,500,complete"]);
-    assert_eq!(rows(&tcp.frames, "flows", &FLOW), ["7,4,SF,1"]);
+    assert_eq!(rows(&tcp.frames, "flows", &FLOW), ["8,4,SF,1"]);
     let datagrams = [
         question(MS, 53, &dns(7, "a.example", 1, None)),
         Sent { iface: 1, ..answer(2 * MS, 53, &dns(7, "a.example", 1, Some([192, 0, 2, 1]))) },
@@ -78,7 +78,7 @@ fn every_packet_twice() {
     };
     let frames = twice(&call_with(|_| {}).frames);
     assert_eq!(rows(&frames, "http", &HTTP), ["/1,200,complete", "/2,500,complete"]);
-    assert_eq!(rows(&frames, "flows", &FLOW), ["7,4,SF,2"]);
+    assert_eq!(rows(&frames, "flows", &FLOW), ["8,4,SF,2"]);
     let datagrams = twice(&[
         question(MS, 53, &dns(7, "a.example", 1, None)),
         answer(2 * MS, 53, &dns(7, "a.example", 1, Some([192, 0, 2, 1]))),
