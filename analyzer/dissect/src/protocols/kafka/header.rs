@@ -1,6 +1,6 @@
 //! Headers of requests: what stands in the first bytes, and whether bytes are likely to be one.
 
-use super::api;
+use super::api::{self, Api};
 use crate::dissector::Probe;
 
 /// Bytes of the size before a message.
@@ -100,12 +100,13 @@ pub fn begins(bytes: &[u8], place: Place) -> Probe {
     let text = &text[..text.len().min(usize::try_from(len).unwrap_or(0))];
     let is_text = std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
         && !text.iter().any(u8::is_ascii_control);
-    // Without a client id there are only small numbers, of which lists are full: where brokers are, it is left out by NULL; elsewhere
-    // no more than a first request is taken for one.
+    // Without a client id there are only small numbers, of which lists are full: where brokers are, it is left out by NULL or is empty;
+    // elsewhere no more than a first request is taken for one. A response has no number of an API, and begins with a small number.
     let is_brokers = || {
-        let is_known =
-            api.flatten().zip(short(bytes, SIZE + 2)).is_some_and(|(api, version)| version <= api.latest);
-        place == Place::OwnPort && len == -1 && is_known
+        let is_version = |api: &Api| short(bytes, SIZE + 2).is_some_and(|version| version <= api.latest);
+        let is_known = api.flatten().is_some_and(|api| is_version(api) && (len == -1 || api.key > 0));
+        let is_early = number(bytes, SIZE + 4).is_some_and(|correlation| correlation < 1 << 16);
+        place == Place::OwnPort && is_known && is_early
     };
     let is_greeting = || {
         place != Place::Any

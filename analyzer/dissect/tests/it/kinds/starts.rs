@@ -97,3 +97,25 @@ fn the_first_command_of_a_capture_is_told() {
         ["COM_STMT_PREPARE,DELETE FROM a,,complete", "COM_STMT_EXECUTE,DELETE FROM a,3,complete"]
     );
 }
+
+/// ListOffsets of version 0, as old clients begin with, and Metadata; both without a name.
+#[test]
+fn a_kafka_client_without_a_name() {
+    let framed = |body: &[u8]| [&(body.len() as u32).to_be_bytes(), body].concat();
+    let offsets = [
+        &b"\0\x02\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\0\0\0\x01\0\x06orders\0\0\0\x01\0\0\0\0"[..],
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\x01",
+    ]
+    .concat();
+    let mut empty = offsets.clone();
+    empty[8..10].fill(0);
+    for (request, api) in [
+        (&offsets[..], "LIST_OFFSETS"),
+        (&empty, "LIST_OFFSETS"),
+        (b"\0\x03\0\0\0\0\0\0\xff\xff\0\0\0\0", "METADATA"),
+    ] {
+        let mut tcp = Tcp::opened(9092);
+        tcp.call(&framed(request), &framed(&[0; 8]));
+        assert_eq!(rows(&tcp.frames, "kafka", &["api", "pairing"]), [format!("{api},complete")]);
+    }
+}
