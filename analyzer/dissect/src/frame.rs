@@ -581,6 +581,25 @@ mod tests {
     }
 
     #[test]
+    fn tcp_behind_labels_and_over_ppp() {
+        let ip = &QINQ[22..];
+        let ethernet = |kind: [u8; 2], between: &[u8]| [&QINQ[..12], &kind, between, ip].concat();
+        let frames = [
+            (1, ethernet([0x88, 0x47], b"\0\x01\x01\x40")),
+            (1, ethernet([0x88, 0x48], b"\0\x01\0\x40\0\x02\x01\x40")),
+            (1, ethernet([0x81, 0], b"\0\x07\x88\x47\0\x01\x01\x40")),
+            (9, [b"\xff\x03\0\x21", ip].concat()),
+            (9, [b"\x21", ip].concat()),
+        ];
+        for (link_type, bytes) in frames {
+            let Decoded::Packet(packet) = decode(frame(link_type, &bytes)) else { panic!("{bytes:?}") };
+            assert_eq!(packet.key.ends[0], End { ip: mapped([10, 0, 0, 1]), port: 40000 });
+        }
+        let pseudowire = ethernet([0x88, 0x47], b"\0\x01\x01\x40\0\0\0\0");
+        assert!(matches!(decode(frame(1, &pseudowire)), Decoded::NotIp));
+    }
+
+    #[test]
     fn every_cut_of_a_frame_decodes_to_something() {
         for link_type in [0, 1, 9, 12, 101, 108, 113, 239, 258, 276, 999] {
             for len in 0..QINQ.len() {
