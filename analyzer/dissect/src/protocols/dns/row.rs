@@ -85,10 +85,10 @@ fn resolved(question: &Question, response: &Message) -> Option<Resolved> {
 /// stand before them. Where a name could be both, a pod of a StatefulSet has a number at its end, and what exists is no expansion.
 fn is_search_expansion(name: &str, is_missing: bool) -> bool {
     const ZONE: &str = "cluster.local";
-    /// Some of the top-level domains that no namespace and no service is called like.
-    const TOP_LEVEL: [&str; 20] = [
+    /// Some of the top-level domains that no namespace and no service is called like, and some of private networks.
+    const TOP_LEVEL: [&str; 24] = [
         "com", "net", "org", "io", "edu", "gov", "info", "biz", "dev", "app", "cloud", "ai", "co", "eu",
-        "de", "uk", "us", "internal", "arpa", "local",
+        "de", "uk", "us", "internal", "arpa", "local", "corp", "lan", "intranet", "invalid",
     ];
     let in_zone = |at: usize| name[at + ZONE.len()..].starts_with('.') && name[..at].ends_with('.');
     if name.find(ZONE).is_some_and(in_zone) {
@@ -217,6 +217,7 @@ mod tests {
             "example.com.shop.svc.cluster.local",
             "example.com.svc.cluster.local",
             "example.com.cluster.local",
+            "audit.corp.svc.cluster.local",
             "cart.svc.cluster.local",
             "cart.cluster.local",
             "cart.shop.svc.cluster.local.web.svc.cluster.local",
