@@ -190,6 +190,22 @@ fn everything_a_pcapng_may_hold() {
     assert!(items.contains(&Block::Other { kind: 0xBAD, body: &[1, 2, 3, 4] }));
 }
 
+/// Counters of an interface that nobody described, and some that are cut short, take nothing from the packets behind them.
+#[test]
+fn statistics_of_an_unknown_interface_are_passed_over() {
+    let (mut bytes, packets) = sample(3);
+    segment::statistics(&mut bytes, &Statistics { interface: 9, ts_ns: 1, ..Statistics::default() });
+    bytes.extend([5_u32, 16, 77, 16].map(u32::to_le_bytes).concat());
+    segment::packet(&mut bytes, &packets[2].0, &packets[2].1);
+    let is_packet = |block: Block<'_>| matches!(block, Block::Packet(_));
+    let mut blocks = Blocks::new(&bytes);
+    let mut found = 0;
+    while let Some(item) = blocks.next() {
+        found += u32::from(is_packet(item.expect("a whole block").block));
+    }
+    assert_eq!(found, 4);
+}
+
 #[test]
 fn nothing_harms_the_reader() {
     let (bytes, _) = sample(60);

@@ -68,16 +68,21 @@ impl Body {
         let whole = !self.hole;
         let codings = content_encoding.split(',').map(str::trim).filter(|coding| !coding.is_empty());
         let codings: Vec<&str> = codings.filter(|coding| !coding.eq_ignore_ascii_case("identity")).collect();
-        if codings.is_empty() {
+        let as_sent = || {
             let bytes = &self.kept[..self.kept.len().min(limit)];
-            return Decoded { bytes: bytes.into(), len: whole.then_some(self.len) };
+            Decoded { bytes: bytes.into(), len: whole.then_some(self.len) }
+        };
+        // What is empty has no coding, whatever is announced.
+        if codings.is_empty() || self.len == 0 {
+            return as_sent();
         }
         let at_hand = whole && self.kept.len() as u64 == self.len;
         let mut reader: Box<dyn Read + '_> = Box::new(self.kept.as_slice());
         for coding in codings.iter().rev().take(3) {
             reader = match open(coding, reader, &self.kept) {
                 Some(reader) => reader,
-                None => return Decoded::default(),
+                // Nobody knows it, or it is no coding of content: aws-chunked.
+                None => return as_sent(),
             };
         }
         let (bytes, len) = read_capped(reader.as_mut(), limit);
@@ -180,7 +185,21 @@ mod tests {
         let broken = body(&bytes);
         let decoded = broken.decode("gzip", 4);
         assert_eq!((&*decoded.bytes, decoded.len), (&b"aaaa"[..], None));
-        assert_eq!(body(b"abc").decode("compress", 4), Decoded::default());
+    }
+
+    #[test]
+    fn a_body_of_an_unknown_coding_is_shown_as_it_was_sent() {
+        let sent = Decoded { bytes: b"abc".into(), len: Some(3) };
+        assert_eq!(body(b"abc").decode("compress", 4), sent);
+        assert_eq!(body(b"abc").decode("aws-chunked", 4), sent);
+        assert_eq!(body(&gzip(b"abc")).decode("x-own, gzip", 4).len, Some(gzip(b"abc").len() as u64));
+    }
+
+    #[test]
+    fn an_empty_body_has_the_length_0_whatever_its_coding() {
+        for coding in ["gzip", "br", "zstd", "deflate", "", "compress"] {
+            assert_eq!(body(b"").decode(coding, 4), Decoded { bytes: b"".into(), len: Some(0) });
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use crate::dissector::Direction;
+use crate::frame::{Packet, Transport};
 use crate::limits;
 
 /// The last datagrams of a conversation.
@@ -43,9 +44,55 @@ impl Copies {
         false
     }
 
+    /// True if another place has just handed in the same.
+    pub fn is_known(&self, direction: Direction, payload: &[u8], ts_ns: i64) -> bool {
+        let hash = fingerprint(direction, payload);
+        self.recent.iter().any(|seen| seen.hash == hash && (ts_ns - seen.ts_ns).abs() < limits::COPY_NS)
+    }
+
     /// Bytes held.
     pub fn memory(&self) -> usize {
         self.recent.capacity() * size_of::<Seen>()
+    }
+}
+
+/// The last packets of a conversation at one interface. One that shows each packet twice, as a mirror of two ports or a capture of
+/// all interfaces at once does, is known by that: a single packet may as well be sent again.
+#[derive(Default)]
+pub struct Recent {
+    packets: VecDeque<(u64, i64)>,
+}
+
+impl Recent {
+    /// True for a packet that was seen just before.
+    pub fn repeats(&mut self, direction: Direction, packet: &Packet<'_>) -> bool {
+        let mut hasher = FxHasher::default();
+        hasher.write_u32(u32::from(packet.ip_id) << 1 | direction as u32);
+        match &packet.transport {
+            Transport::Tcp(tcp) => {
+                hasher.write_u32(tcp.seq);
+                hasher.write_u32(tcp.ack.unwrap_or_default());
+                hasher.write_u32(u32::from(tcp.flags) << 16 | u32::from(tcp.window));
+                hasher.write_u32(tcp.payload_len);
+            }
+            Transport::Udp { payload, .. } => hasher.write_u64(fingerprint(direction, payload)),
+            Transport::Other => return false,
+        }
+        let (hash, ts_ns) = (hasher.finish(), packet.frame.ts_ns);
+        let is_same = |&&(of, at_ns): &&(u64, i64)| of == hash && (ts_ns - at_ns).abs() <= limits::TWICE_NS;
+        if self.packets.iter().rev().find(is_same).is_some() {
+            return true;
+        }
+        if self.packets.len() == limits::RECENT_PACKETS {
+            self.packets.pop_front();
+        }
+        self.packets.push_back((hash, ts_ns));
+        false
+    }
+
+    /// Bytes held.
+    pub fn memory(&self) -> usize {
+        self.packets.capacity() * size_of::<(u64, i64)>()
     }
 }
 

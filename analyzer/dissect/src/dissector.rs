@@ -44,6 +44,13 @@ pub enum Probe {
     More,
 }
 
+impl Probe {
+    /// No, where it does not; else what is said of the rest.
+    pub fn and(self, rest: Probe) -> Probe {
+        if self == Probe::No { Probe::No } else { rest }
+    }
+}
+
 /// What `parse` made of the bytes at hand.
 pub enum Parsed<M> {
     /// A message ends after this many bytes.
@@ -64,13 +71,31 @@ pub enum Parsed<M> {
     Become(usize, Option<M>),
 }
 
-/// How a dissector takes missing bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// They lay inside a body of known length: the place in the stream is still known.
-    Absorbed,
-    /// The place is lost.
-    Resync,
+impl<M> Parsed<M> {
+    /// The same of bytes that are missing.
+    pub fn into_gap(self) -> Gap<M> {
+        match self {
+            Parsed::Message(_, message) => Gap::Message(message),
+            Parsed::Part(_) => Gap::Part,
+            Parsed::PartOf(_, key) => Gap::PartOf(key),
+            Parsed::Skip(_) => Gap::Skip,
+            _ => Gap::Lost(None),
+        }
+    }
+}
+
+/// What `gap` makes of missing bytes, and of those before them that `parse` left waiting.
+pub enum Gap<M> {
+    /// They belong to the message being built, which goes on behind them.
+    Part,
+    /// They belong to the message of this key, which goes on behind them; others of the direction are being built beside it.
+    PartOf(u64),
+    /// The message being built ends with them.
+    Message(M),
+    /// They are a message whose beginning is missing, or belong to none; the next begins behind them.
+    Skip,
+    /// The place in the stream is lost; of a message that began before them this is known.
+    Lost(Option<M>),
 }
 
 /// Why a direction came to its end.
@@ -158,6 +183,11 @@ pub trait Dissector: Send + 'static {
     /// In the middle of a conversation it is not known which request an answer is for, as after a gap: clients do not wait for
     /// answers before they ask again, or not every answer can be found there.
     const LOSSY_START: bool = false;
+    /// Clients wait for an answer before they ask again: a capture that begins with a request, while nothing else is under way, has
+    /// its place.
+    const TAKES_TURNS: bool = false;
+    /// No two requests that are under way on a connection have the same key: behind a gap it still tells what is answered.
+    const IS_KEY_UNIQUE: bool = true;
     /// A message, owning what its row needs.
     type Message: Send;
     /// The columns of its table.
@@ -167,6 +197,10 @@ pub trait Dissector: Send + 'static {
     fn new(options: &Options) -> Self;
     /// Does a direction that begins with these bytes speak the protocol?
     fn probe(bytes: &[u8]) -> Probe;
+    /// The same where none of its ports is used: more must fit where other protocols begin alike.
+    fn probe_elsewhere(bytes: &[u8]) -> Probe {
+        Self::probe(bytes)
+    }
     /// Takes the next bytes of a direction. `open` is the oldest request that waits for its answer.
     fn parse(
         &mut self,
@@ -174,10 +208,23 @@ pub trait Dissector: Send + 'static {
         bytes: &[u8],
         open: Option<&Self::Message>,
     ) -> Parsed<Self::Message>;
-    /// Bytes are missing.
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap;
+    /// So many bytes are missing behind `held`, which `parse` waited with. `open` is as there.
+    fn gap(
+        &mut self,
+        direction: Direction,
+        held: &[u8],
+        len: u64,
+        open: Option<&Self::Message>,
+    ) -> Gap<Self::Message>;
     /// Offset of the next place where a message may begin.
     fn resync(bytes: &[u8]) -> Option<usize>;
+    /// At a quiet point behind a gap: forgets what may have changed in it.
+    fn recover(&mut self, options: &Options)
+    where
+        Self: Sized,
+    {
+        *self = Self::new(options);
+    }
     /// The direction is over: the message being built, if it has one to give.
     fn end(&mut self, direction: Direction, end: End) -> Option<Self::Message>;
     /// Request or response.
@@ -185,6 +232,14 @@ pub trait Dissector: Send + 'static {
     /// What joins a response to its request; 0 for first in, first out.
     fn key(_message: &Self::Message) -> u64 {
         0
+    }
+    /// A response answers a request: it has its key.
+    fn is_answer(response: &Self::Message, request: &Self::Message) -> bool {
+        Self::key(response) == Self::key(request)
+    }
+    /// A datagram asks what an earlier one asked that is not answered yet: it has its key.
+    fn is_repeat(request: &Self::Message, earlier: &Self::Message) -> bool {
+        Self::key(request) == Self::key(earlier)
     }
     /// Number of a message among those paired in order, where a server may leave requests unanswered: an answer has its
     /// request's number, and the requests before that one are written without an answer.

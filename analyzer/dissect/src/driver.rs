@@ -3,7 +3,8 @@
 //!
 //! Pairing never invents. A response pairs only with a request that had arrived by the acknowledgement its first packet
 //! carries. After a gap that lost the place in a first-in-first-out conversation only requests that were open before it
-//! pair; the rest is written half by half as `lossy` until a quiet point, where the conversation starts afresh.
+//! pair; the rest is written half by half as `lossy` until a quiet point, where the conversation starts afresh. Where a key
+//! joins the halves, a gap takes only what was in it.
 
 use std::collections::VecDeque;
 
@@ -14,8 +15,8 @@ use crate::stream::Mark;
 
 /// A conversation of some protocol, erased.
 pub trait Conversation: Send {
-    /// Where in each stream the first bytes it gets lie.
-    fn begin(&mut self, starts: [u64; 2]);
+    /// Where in each stream the first bytes it gets lie, and whether nothing was said before.
+    fn begin(&mut self, starts: [u64; 2], opens: bool);
     /// Takes the next bytes of a direction. `quiet` says that before them all bytes of both directions had been
     /// acknowledged.
     fn data(
@@ -68,12 +69,18 @@ pub struct Talk<D: Dissector> {
     open_bytes: usize,
     /// The answer to the request that is still being sent.
     early: Option<Sent<D::Message>>,
+    /// Datagrams that answer what the capture has not shown yet.
+    ahead: VecDeque<Sent<D::Message>>,
+    /// Keys of datagram requests that were sent more than once and are answered, how many more answers may come, and since when.
+    repeated: VecDeque<(u64, u32, i64)>,
     client: Option<Direction>,
     messages: u64,
     /// The place was lost in a gap, or never known, and no quiet point came since.
     lossy: bool,
     /// It was lost once.
     lost: bool,
+    /// Its messages have keys.
+    is_keyed: bool,
     /// New requests were seen to follow before older ones were answered and after answers began.
     streams: bool,
     last: Option<(Direction, i64)>,
@@ -112,6 +119,7 @@ struct Part {
     key: u64,
     began: Mark,
     bytes: u64,
+    damaged: bool,
 }
 
 struct Sent<M> {
@@ -123,6 +131,10 @@ struct Sent<M> {
     /// Offset in its stream from which on it may be answered.
     answerable: u64,
     damaged: bool,
+    /// Its answer may be among what is missing.
+    doubtful: bool,
+    /// How often the same datagram was sent again.
+    repeats: u32,
 }
 
 impl<D: Dissector> Talk<D> {
@@ -140,10 +152,13 @@ impl<D: Dissector> Talk<D> {
             open: VecDeque::new(),
             open_bytes: 0,
             early: None,
+            ahead: VecDeque::new(),
+            repeated: VecDeque::new(),
             client: None,
             messages: 0,
             lossy: D::LOSSY_START && !aligned,
             lost: false,
+            is_keyed: false,
             streams: false,
             last: None,
             status: Status::Open,
@@ -241,15 +256,7 @@ impl<D: Dissector> Talk<D> {
                 Some(len)
             }
             Parsed::PartOf(len, key) if len > 0 && len <= rest.len() => {
-                let is_full = side.parts.len() >= limits::OPEN_REQUESTS;
-                match side.parts.iter_mut().find(|part| part.key == key) {
-                    Some(part) => part.bytes += len as u64,
-                    None if !is_full => {
-                        side.parts.push(Part { key, began: began.1, bytes: len as u64 });
-                    }
-                    None => {}
-                }
-                side.began = None;
+                side.part_of(key, len as u64, false);
                 Some(len)
             }
             Parsed::Ended(message) if side.began.is_some_and(|(start, _)| start < side.start) => {
@@ -296,10 +303,13 @@ impl<D: Dissector> Talk<D> {
         self.lossy = true;
         self.lost = true;
         self.write_early(cx);
-        let ordered = self.open.front().is_some_and(|sent| D::key(&sent.message) == 0);
-        if ordered && self.client != Some(direction) {
+        if self.client == Some(direction) {
+            return;
+        }
+        if self.open.front().is_some_and(|sent| is_ordered::<D>(&sent.message)) {
             self.write_open(cx, None, true);
         }
+        self.open.iter_mut().for_each(|sent| sent.doubtful = true);
     }
 
     /// A message ends `len` bytes after the side's `start`.
@@ -324,14 +334,26 @@ impl<D: Dissector> Talk<D> {
         let (start, began) = side.began.take().unwrap_or((side.start, side.mark_at(side.start)));
         let damaged = std::mem::take(&mut side.damaged);
         let answerable = D::answerable_after(&message).map_or(end, |len| (start + len).min(end));
-        let mut sent =
-            Sent { message, from: direction, began, ended, bytes: end - start, answerable, damaged };
+        let bytes = end - start;
+        let mut sent = Sent {
+            message,
+            from: direction,
+            began,
+            ended,
+            bytes,
+            answerable,
+            damaged,
+            doubtful: false,
+            repeats: 0,
+        };
         let key = D::key(&sent.message);
         if let Some(at) = side.parts.iter().position(|part| part.key == key) {
             let part = side.parts.swap_remove(at);
             (sent.began, sent.bytes) = (part.began, sent.bytes + part.bytes);
+            sent.damaged |= part.damaged;
         }
         self.messages += 1;
+        self.is_keyed |= key != 0;
         let client = if D::is_from_client(&sent.message) { direction } else { direction.opposite() };
         cx.orient(*self.client.get_or_insert(client));
         match D::role(&sent.message) {
@@ -355,8 +377,11 @@ impl<D: Dissector> Talk<D> {
             self.write(cx, Some(&sent), Some(&answer), None, lossy);
             return;
         }
-        if self.lossy && D::key(&sent.message) == 0 {
+        if self.lossy && is_ordered::<D>(&sent.message) {
             self.write(cx, Some(&sent), None, None, true);
+            return;
+        }
+        if D::OVER == Over::Udp && self.is_known_datagram(cx, &sent) {
             return;
         }
         self.open_bytes += D::memory(&sent.message);
@@ -364,12 +389,41 @@ impl<D: Dissector> Talk<D> {
         if self.open.len() > limits::OPEN_REQUESTS {
             self.write_oldest(cx, None, false);
         }
-        if D::OVER == Over::Udp {
-            let now_ns = self.open.back().map_or(0, |sent| sent.began.ts_ns);
-            while self.open.front().is_some_and(|sent| now_ns - sent.began.ts_ns > limits::DATAGRAM_ANSWER_NS)
-            {
-                self.write_oldest(cx, Some(End::Timeout), false);
-            }
+    }
+
+    /// A datagram that is sent again asks nothing new, and one that its answer overtook waits for none.
+    fn is_known_datagram(&mut self, cx: &mut Context<'_>, sent: &Sent<D::Message>) -> bool {
+        let overtaken = |answer: &Sent<D::Message>| {
+            answer.from != sent.from && D::is_answer(&answer.message, &sent.message)
+        };
+        if let Some(at) = self.ahead.iter().position(overtaken) {
+            let answer = self.ahead.remove(at).expect("it was found there");
+            self.write(cx, Some(sent), Some(&answer), None, false);
+            return true;
+        }
+        let is_same = |open: &&mut Sent<D::Message>| {
+            open.from == sent.from && D::is_repeat(&sent.message, &open.message)
+        };
+        let open = self.open.iter_mut().find(is_same);
+        let is_repeat = open.is_some();
+        open.into_iter().for_each(|open| open.repeats += 1);
+        is_repeat
+    }
+
+    /// Datagrams that nothing answers, and answers whose requests do not come.
+    fn expire_datagrams(&mut self, cx: &mut Context<'_>, now_ns: i64) {
+        let is_late = |sent: &Sent<D::Message>, after_ns: i64| now_ns - sent.began.ts_ns > after_ns;
+        while self.open.front().is_some_and(|sent| is_late(sent, limits::DATAGRAM_ANSWER_NS)) {
+            self.write_oldest(cx, Some(End::Timeout), false);
+        }
+        while self.ahead.front().is_some_and(|sent| is_late(sent, limits::REORDER_NS)) {
+            self.write_ahead(cx);
+        }
+    }
+
+    fn write_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Some(answer) = self.ahead.pop_front() {
+            self.write(cx, None, Some(&answer), None, answer.damaged);
         }
     }
 
@@ -387,22 +441,47 @@ impl<D: Dissector> Talk<D> {
         }
         let is_meant =
             |request: &Sent<D::Message>| had_arrived(request) && D::number(&request.message) == number;
-        let at = if key == 0 {
-            self.open.front().is_some_and(is_meant).then_some(0)
-        } else {
-            self.open.iter().position(|request| D::key(&request.message) == key && had_arrived(request))
+        let is_answered = |request: &Sent<D::Message>| {
+            D::is_answer(&sent.message, &request.message) && had_arrived(request)
+        };
+        let at = match D::OVER {
+            _ if key == 0 => self.open.front().is_some_and(is_meant).then_some(0),
+            // Where a number is used again, what used it before was given up.
+            Over::Udp => self.open.iter().rposition(is_answered),
+            Over::Tcp => self.open.iter().position(is_answered),
         };
         let request = at.and_then(|at| self.open.remove(at));
         if let Some(request) = &request {
             self.open_bytes -= D::memory(&request.message);
+            if request.repeats > 0 {
+                self.repeated.truncate(limits::WAITING_ANSWERS - 1);
+                self.repeated.push_front((D::key(&request.message), request.repeats, sent.began.ts_ns));
+            }
         } else if key == 0 && self.answers_what_is_being_sent(direction, &sent) {
             self.early = Some(sent);
+            return;
+        } else if D::OVER == Over::Udp {
+            if !self.answers_again(key, sent.began.ts_ns) {
+                self.ahead.push_back(sent);
+                if self.ahead.len() > limits::WAITING_ANSWERS {
+                    self.write_ahead(cx);
+                }
+            }
             return;
         }
         let lossy = sent.damaged
             || request.as_ref().is_some_and(|request| request.damaged)
-            || (self.lossy && request.is_none() && key == 0);
+            || (self.lossy && request.is_none() && is_ordered::<D>(&sent.message));
         self.write(cx, request.as_ref(), Some(&sent), None, lossy);
+    }
+
+    /// What was asked more than once is answered more than once: that is one call.
+    fn answers_again(&mut self, key: u64, now_ns: i64) -> bool {
+        let is_asked = |(of, left, since_ns): &&mut (u64, u32, i64)| {
+            *of == key && *left > 0 && now_ns - *since_ns <= limits::DATAGRAM_ANSWER_NS
+        };
+        let asked = self.repeated.iter_mut().find(is_asked);
+        asked.map(|(_, left, _)| *left -= 1).is_some()
     }
 
     /// A server may answer before it has all of a request: all earlier ones are answered, and it has the beginning of this.
@@ -429,7 +508,7 @@ impl<D: Dissector> Talk<D> {
     fn write_oldest(&mut self, cx: &mut Context<'_>, end: Option<End>, lossy: bool) {
         if let Some(sent) = self.open.pop_front() {
             self.open_bytes -= D::memory(&sent.message);
-            let lossy = lossy || sent.damaged;
+            let lossy = lossy || sent.damaged || sent.doubtful;
             self.write(cx, Some(&sent), None, end, lossy);
         }
     }
@@ -457,7 +536,9 @@ impl<D: Dissector> Talk<D> {
                 .filter(|ns| *ns >= 0),
             duration_ns: request
                 .zip(response)
-                .map(|(asked, answered)| answered.ended.ts_ns - asked.began.ts_ns),
+                .map(|(asked, answered)| answered.ended.ts_ns - asked.began.ts_ns)
+                // Stamps that contradict the order of the bytes.
+                .filter(|ns| *ns >= 0),
         };
         let call = Call {
             began: first.began,
@@ -468,6 +549,7 @@ impl<D: Dissector> Talk<D> {
             response_bytes: response.map(|response| response.bytes),
             lossy,
             is_one_way: D::is_one_way(&first.message),
+            asked_by: request.map_or_else(|| first.from.opposite(), |request| request.from),
             opened_by: self.client.filter(|_| self.opens),
             end,
         };
@@ -486,7 +568,8 @@ impl<D: Dissector> Talk<D> {
         }
     }
 
-    /// At a quiet point nothing is under way, so what follows pairs again.
+    /// At a quiet point nothing is under way, so what follows pairs again. Where keys tell what is answered, all that is kept
+    /// whose place is known.
     fn start_afresh(&mut self, cx: &mut Context<'_>, direction: Direction, now_ns: i64) {
         let server = &self.sides[direction.opposite() as usize];
         let answered = self.last.is_some_and(|(last, _)| last != direction);
@@ -496,19 +579,41 @@ impl<D: Dissector> Talk<D> {
         if self.client != Some(direction) || !answered || !settled || !patient {
             return;
         }
-        self.write_open(cx, None, true);
-        self.write_early(cx);
+        let has_keys = D::IS_KEY_UNIQUE && self.is_keyed;
+        if !has_keys {
+            self.write_open(cx, None, true);
+            self.write_early(cx);
+        }
         self.lossy = false;
         self.lost = false;
-        self.dissector = D::new(&self.options);
-        for side in &mut self.sides {
+        self.dissector.recover(&self.options);
+        for side in self.sides.iter_mut().filter(|side| !has_keys || side.resync) {
             side.start += side.buffer.len() as u64;
             *side = Side { start: side.start, over: side.over, last: side.last, ..Side::default() };
         }
     }
 }
 
+/// Responses are told to belong to requests by their order, at least behind a gap.
+fn is_ordered<D: Dissector>(message: &D::Message) -> bool {
+    !D::IS_KEY_UNIQUE || D::key(message) == 0
+}
+
 impl Side {
+    /// So many bytes belong to the message of this key.
+    fn part_of(&mut self, key: u64, len: u64, damaged: bool) {
+        let began = self.began.take().map_or_else(|| self.mark_at(self.start), |(_, mark)| mark);
+        let is_full = self.parts.len() >= limits::OPEN_REQUESTS;
+        match self.parts.iter_mut().find(|part| part.key == key) {
+            Some(part) => {
+                part.bytes += len;
+                part.damaged |= damaged;
+            }
+            None if !is_full => self.parts.push(Part { key, began, bytes: len, damaged }),
+            None => {}
+        }
+    }
+
     fn memory(&self) -> usize {
         self.buffer.capacity() + self.marks.capacity() * 48 + self.parts.capacity() * size_of::<Part>()
     }
@@ -520,8 +625,8 @@ impl Side {
 }
 
 impl<D: Dissector> Conversation for Talk<D> {
-    fn begin(&mut self, starts: [u64; 2]) {
-        self.opens = starts == [0, 0];
+    fn begin(&mut self, starts: [u64; 2], opens: bool) {
+        self.opens = opens;
         for (side, start) in self.sides.iter_mut().zip(starts) {
             side.start = start;
         }
@@ -540,6 +645,13 @@ impl<D: Dissector> Conversation for Talk<D> {
         }
         if self.lossy && quiet {
             self.start_afresh(cx, direction, mark.ts_ns);
+        }
+        if D::OVER == Over::Udp {
+            self.expire_datagrams(cx, mark.ts_ns);
+        }
+        if D::TAKES_TURNS && quiet && self.last.is_none() && D::resync(bytes) == Some(0) {
+            self.lossy = false;
+            self.sides.iter_mut().for_each(|side| side.resync = false);
         }
         let asks = self.client == Some(direction);
         if asks && !self.open.is_empty() && self.last.is_some_and(|(last, _)| last != direction) {
@@ -562,19 +674,53 @@ impl<D: Dissector> Conversation for Talk<D> {
 
     fn gap(&mut self, cx: &mut Context<'_>, direction: Direction, len: u64) {
         let side = &mut self.sides[direction as usize];
-        let held = !side.buffer.is_empty() || side.resync;
-        if !held && self.dissector.gap(direction, len) == Gap::Absorbed {
-            let side = &mut self.sides[direction as usize];
-            side.damaged = true;
-            side.start += len;
+        if side.over {
             return;
         }
-        side.damaged = true;
-        self.lose_place(cx, direction);
-        let side = &mut self.sides[direction as usize];
-        side.start += side.buffer.len() as u64 + len;
-        side.buffer.clear();
+        let held = std::mem::take(&mut side.buffer);
+        let open = self.open.front().map(|sent| &sent.message);
+        let taken = match side.resync || len == 0 {
+            true => Gap::Lost(None),
+            false => self.dissector.gap(direction, &held, len, open),
+        };
+        let begun = (!held.is_empty()).then(|| (side.start, side.mark_at(side.start)));
+        let held_end = side.start + held.len() as u64;
         side.need = 0;
+        side.start = held_end + len;
+        match taken {
+            Gap::Part => {
+                side.began = side.began.or(begun);
+                side.damaged = true;
+            }
+            Gap::PartOf(key) => {
+                side.began = side.began.or(begun);
+                side.part_of(key, held.len() as u64 + len, true);
+            }
+            Gap::Message(message) => {
+                side.began = side.began.or(begun);
+                side.damaged = true;
+                let (end, ended) = (side.start, side.last);
+                self.complete_at(cx, direction, end, ended, message);
+            }
+            Gap::Skip => {
+                side.began = None;
+                if self.client != Some(direction) {
+                    self.open.iter_mut().for_each(|sent| sent.doubtful = true);
+                }
+            }
+            Gap::Lost(begun_message) => {
+                if let Some(message) = begun_message {
+                    // Where it ends is not known, and so not what comes behind it: it stands for itself.
+                    self.lossy = true;
+                    side.began = side.began.or(begun);
+                    side.damaged = true;
+                    let ended = side.last;
+                    self.complete_at(cx, direction, held_end, ended, message);
+                }
+                self.sides[direction as usize].damaged = true;
+                self.lose_place(cx, direction);
+            }
+        }
     }
 
     fn end(&mut self, cx: &mut Context<'_>, direction: Direction, end: End) {
@@ -595,6 +741,9 @@ impl<D: Dissector> Conversation for Talk<D> {
         self.end(cx, client.opposite(), end);
         self.write_open(cx, Some(end), false);
         self.write_early(cx);
+        while !self.ahead.is_empty() {
+            self.write_ahead(cx);
+        }
     }
 
     fn take_rest(&mut self, direction: Direction) -> (Vec<u8>, Mark) {
@@ -605,12 +754,14 @@ impl<D: Dissector> Conversation for Talk<D> {
     fn memory(&self) -> usize {
         let buffers: usize = self.sides.iter().map(|side| side.memory()).sum();
         let open = self.open.capacity() * size_of::<Sent<D::Message>>() + self.open_bytes;
-        let early = self.early.as_ref().map_or(0, |sent| D::memory(&sent.message));
+        let waiting = self.early.iter().chain(&self.ahead);
+        let early: usize = waiting.map(|sent| size_of::<Sent<D::Message>>() + D::memory(&sent.message)).sum();
+        let early = early + self.repeated.capacity() * size_of::<(u64, u32, i64)>();
         size_of::<Self>() + buffers + open + early + self.dissector.held()
     }
 
     fn is_answered(&self) -> bool {
-        self.client.is_some() && self.open.is_empty() && self.early.is_none()
+        self.client.is_some() && self.open.is_empty() && self.early.is_none() && self.ahead.is_empty()
     }
 
     fn name(&self) -> &'static str {

@@ -4,15 +4,24 @@
 mod application;
 mod inside;
 mod name;
+mod places;
+mod proxy;
+mod resets;
+mod waiting;
 
 pub use self::inside::Inside;
 pub use self::name::{community_id, has_ports, ip_text};
+pub use self::places::{Counters, Further, Observation, Spot};
 
 use self::application::App;
 use self::name::flow_id;
-use crate::copies::Copies;
+use self::resets::Reset;
+use self::waiting::{Segment, Waiting};
+use crate::copies::{Copies, Recent};
 use crate::dissector::{Direction, End, Options};
-use crate::frame::{FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Told, Transport};
+use crate::frame::{ACK, FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Told, Transport};
+use crate::limits;
+use crate::protocols::PROTOCOLS;
 use crate::rows::{Catalog, Context, FlowFacts, Tables};
 use crate::stream::{Event, Mark, Piece, Stream};
 use crate::tcp::Connection;
@@ -41,12 +50,20 @@ pub struct Flow {
     pub truncated: bool,
     /// Payload was seen.
     pub has_payload: bool,
-    /// Reset, or ended in both directions.
+    /// Ended in both directions.
     pub closed: bool,
+    /// A reset that its receiver accepts. What was sent before it may still be captured.
+    reset: Option<Reset>,
     /// The programs of both ends tell of it: what one says that it sent, the other need not have received yet.
     pub both_tell: bool,
     streams: [Stream; 2],
+    /// The last window that each end announced, and by how many bits windows are shifted.
+    windows: [(u16, Option<u8>); 2],
     copies: Copies,
+    recent: Recent,
+    /// Packets of the counted observation that it showed twice.
+    repeated: [Counters; 2],
+    waiting: Option<Box<Waiting>>,
     app: App,
     /// The start of the application's bytes was captured.
     aligned: bool,
@@ -54,40 +71,8 @@ pub struct Flow {
     gapped: bool,
     /// Offset in each stream behind what was handed out.
     handed: [u64; 2],
-}
-
-/// Counters of one interface, or of what a program at one end told.
-#[derive(Clone, Default)]
-pub struct Observation {
-    /// Interface.
-    pub iface: u32,
-    /// The end whose program told it; none for packets of a wire.
-    pub teller: Option<Direction>,
-    /// What each end sent.
-    pub sides: [Counters; 2],
-}
-
-/// What was seen at an interface beyond the first.
-pub struct Further {
-    /// Its counters.
-    pub seen: Observation,
-    /// First packet there.
-    pub first: Mark,
-    /// Last packet there.
-    pub last: Mark,
-}
-
-/// What one end sent.
-#[derive(Clone, Copy, Default)]
-pub struct Counters {
-    /// Packets.
-    pub packets: u32,
-    /// Transport payload.
-    pub payload_bytes: u64,
-    /// IP bytes.
-    pub ip_bytes: u64,
-    /// Frame bytes on the wire.
-    pub wire_bytes: u64,
+    /// Bytes that a proxy put before each.
+    proxied: [u64; 2],
 }
 
 /// What a flow needs from its shard.
@@ -119,17 +104,24 @@ impl Flow {
             truncated: false,
             has_payload: false,
             closed: false,
+            reset: None,
             both_tell: false,
             streams: [Stream::default(), Stream::default()],
+            windows: [(0, None); 2],
             copies: Copies::default(),
+            recent: Recent::default(),
+            repeated: Default::default(),
+            waiting: None,
             app: App::default(),
             aligned: packet.key.protocol != 6,
             gapped: false,
             handed: [0; 2],
+            proxied: [0; 2],
         }
     }
 
-    /// True for a SYN that begins another connection between the same ends.
+    /// True for a packet that begins another connection between the same ends: a SYN with another number, or, where the same
+    /// numbers come once more after the end or a long silence, as in a replay, the first of them.
     pub fn is_reused_by(&self, packet: &Packet<'_>) -> bool {
         let Transport::Tcp(tcp) = &packet.transport else {
             return false;
@@ -137,9 +129,24 @@ impl Flow {
         if packet.frame.site.told.is_some() {
             return !self.is_seen() && self.inside.as_ref().is_some_and(|inside| inside.is_begun_by(packet));
         }
-        let stream = &self.streams[from(packet) as usize];
-        let begins = tcp.flags & (SYN | crate::frame::ACK | RST) == SYN;
-        begins && stream.started() && !stream.begins_at(tcp.seq.wrapping_add(1))
+        let direction = from(packet);
+        let stream = &self.streams[direction as usize];
+        if !stream.started() || tcp.flags & RST != 0 {
+            return false;
+        }
+        let silence_ns = packet.frame.ts_ns.saturating_sub(self.last.ts_ns);
+        let is_over = self.is_over();
+        let has_been_here = || self.counted.is_at(direction, Spot::of(packet));
+        if tcp.flags & (SYN | ACK) == SYN {
+            let has_data = self.streams.iter().any(Stream::has_begun);
+            let is_anew = is_over || has_data && silence_ns > limits::SILENCE_OF_SYN_NS;
+            return !stream.begins_at(tcp.seq.wrapping_add(1)) || is_anew && has_been_here();
+        }
+        let enough_ns = if is_over { limits::SILENCE_OF_SYN_NS } else { limits::SILENCE_NS };
+        // A single byte is a keep-alive.
+        tcp.payload_len > 1 && silence_ns > enough_ns && stream.has_begun() && {
+            stream.begins_at(tcp.seq) && stream.edges().0 >= u64::from(tcp.payload_len) && has_been_here()
+        }
     }
 
     /// Takes a packet of the wire, or of one of the programs at its ends.
@@ -157,15 +164,15 @@ impl Flow {
     fn read(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, place: usize) {
         let direction = from(packet);
         match &packet.transport {
-            Transport::Tcp(tcp) => {
-                if place == 0 {
-                    self.connection.packet(direction, tcp, packet.frame.ts_ns);
-                }
-                self.tcp(scope, packet, direction, tcp);
-            }
+            Transport::Tcp(tcp) => self.tcp(scope, packet, place, tcp),
             Transport::Udp { payload, .. } if !payload.is_empty() => {
                 self.has_payload = true;
                 if !self.copies.is_copy(direction, payload, packet.frame.ts_ns, place) {
+                    // A proxy puts its header before each datagram.
+                    let payload = match proxy::header(payload) {
+                        proxy::Prefix::Whole(len) => &payload[len..],
+                        _ => payload,
+                    };
                     let event = Event::Data(payload, mark(&packet.frame, None));
                     self.application(scope, direction, event, false);
                 }
@@ -174,88 +181,101 @@ impl Flow {
         }
     }
 
-    /// Counts a packet where it was seen; returns the number of that observation, 0 for the one that stands for the flow.
-    fn count(&mut self, packet: &Packet<'_>) -> usize {
-        let here = mark(&packet.frame, None);
-        let (iface, teller) = (packet.frame.iface, teller(packet));
-        if !self.is_seen() {
-            self.counted = Observation { iface, teller, ..Observation::default() };
-            self.first = here;
-        }
-        self.last = here;
-        self.truncated |= (packet.frame.data.len() as u32) < packet.frame.wire_len;
-        let place = self.place(iface, teller).unwrap_or_else(|| {
-            let seen = Observation { iface, teller, ..Observation::default() };
-            self.others.push(Further { seen, first: here, last: here });
-            self.others.len()
-        });
-        let observation = match place.checked_sub(1) {
-            None => &mut self.counted,
-            Some(other) => {
-                self.others[other].last = here;
-                &mut self.others[other].seen
-            }
-        };
-        let side = &mut observation.sides[from(packet) as usize];
-        side.packets += 1;
-        side.ip_bytes += u64::from(packet.ip_len);
-        side.wire_bytes += u64::from(packet.frame.wire_len);
-        side.payload_bytes += match &packet.transport {
-            Transport::Tcp(tcp) => tcp.payload_len.into(),
-            Transport::Udp { payload_len, .. } => (*payload_len).into(),
-            Transport::Other => 0,
-        };
-        place
-    }
-
-    /// Number of an observation, the counted one first.
-    fn place(&self, iface: u32, teller: Option<Direction>) -> Option<usize> {
-        let all = [&self.counted].into_iter().chain(self.others.iter().map(|other| &other.seen));
-        all.into_iter().position(|seen| (seen.iface, seen.teller) == (iface, teller))
-    }
-
     /// True once a packet was counted; what its programs said inside of a conversation does not count for it.
     pub fn is_seen(&self) -> bool {
         self.counted.sides.iter().any(|side| side.packets > 0)
     }
 
-    fn tcp(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, direction: Direction, tcp: &Tcp<'_>) {
-        let other = direction.opposite();
-        let mut seq = tcp.seq;
-        if tcp.flags & SYN != 0 {
-            seq = seq.wrapping_add(1);
-            self.aligned = true;
+    fn tcp(&mut self, scope: &mut Scope<'_>, packet: &Packet<'_>, place: usize, tcp: &Tcp<'_>) {
+        let direction = from(packet);
+        let other = direction.opposite() as usize;
+        let is_syn = tcp.flags & SYN != 0;
+        let is_reset = tcp.flags & RST != 0;
+        let reset = if is_reset { self.accepted(direction, tcp) } else { None };
+        if place == 0 {
+            self.connection.packet(direction, tcp, packet.frame.ts_ns, reset.is_some() || !is_reset);
         }
-        self.streams[direction as usize].start(seq);
-        let mut mark = mark(&packet.frame, None);
+        let window = &mut self.windows[direction as usize];
+        *window = (tcp.window, if is_syn { tcp.window_shift } else { window.1 });
+        self.aligned |= is_syn;
+        let segment = Segment {
+            direction,
+            seq: tcp.seq.wrapping_add(is_syn.into()),
+            ack: tcp.ack,
+            flags: tcp.flags,
+            bytes: tcp.payload,
+            len: tcp.payload_len,
+            mark: mark(&packet.frame, None),
+            told: packet.frame.site.told,
+        };
+        self.streams[direction as usize].hear(segment.seq, is_syn, segment.len);
         if let Some(ack) = tcp.ack {
-            self.streams[other as usize].start(ack);
+            self.streams[other].start(ack);
+            self.streams[other].skip_keep_alive(ack);
+        }
+        if !is_reset {
+            self.go_on_after_reset(&segment);
+        }
+        self.reset = self.reset.or(reset);
+        let must_wait = self.must_wait(&segment);
+        if must_wait {
+            self.waiting.get_or_insert_default().push(&segment);
+        } else {
+            self.take(scope, &segment);
+        }
+        if self.waiting.is_some() {
+            self.release(scope, packet.frame.ts_ns);
+        }
+    }
+
+    /// It acknowledges what may still come, or its receiver had reset the connection before.
+    fn must_wait(&self, segment: &Segment<'_>) -> bool {
+        let stream = &self.streams[segment.direction.opposite() as usize];
+        let is_early = || segment.told.is_none() && segment.ack.is_some_and(|ack| stream.awaits(ack));
+        !self.closed && (is_early() || self.is_refused(segment))
+    }
+
+    /// Lets go on what waited for what has come, and what waited for too long.
+    fn release(&mut self, scope: &mut Scope<'_>, now_ns: i64) {
+        let Some(mut waiting) = self.waiting.take() else { return };
+        while let Some((segment, bytes, is_forced)) = waiting.next(now_ns, |segment| self.must_wait(segment))
+        {
+            let segment = Segment { bytes: &bytes, ..segment };
+            if !(is_forced && self.is_refused(&segment)) {
+                self.take(scope, &segment);
+            }
+        }
+        self.waiting = Some(waiting).filter(|waiting| !waiting.is_empty());
+    }
+
+    /// Hands a segment to the streams.
+    fn take(&mut self, scope: &mut Scope<'_>, segment: &Segment<'_>) {
+        let (direction, other) = (segment.direction, segment.direction.opposite());
+        let Segment { seq, mut mark, .. } = *segment;
+        if let Some(ack) = segment.ack {
             mark.acked = self.streams[other as usize].offset(ack);
-            if !self.both_tell || packet.frame.site.told == Some(Told::BySender) {
+            if !self.both_tell || segment.told == Some(Told::BySender) {
                 self.stream(scope, other, false, |stream, out| stream.acknowledge(ack, out));
             }
         }
         // What was overtaken was sent before the point that looks quiet.
         let in_order = self.streams[direction as usize].is_latest(Some(seq))
-            && self.streams[other as usize].is_latest(tcp.ack);
+            && self.streams[other as usize].is_latest(segment.ack);
         let quiet = in_order && self.streams.iter().all(Stream::quiet);
-        if tcp.payload_len > 0 && !self.closed {
+        if segment.len > 0 && !self.closed {
             self.has_payload = true;
-            let piece = Piece { seq, bytes: tcp.payload, len: tcp.payload_len, mark };
+            let piece = Piece { seq, bytes: segment.bytes, len: segment.len, mark };
             self.stream(scope, direction, quiet, |stream, out| stream.segment(piece, out));
         }
-        if tcp.flags & FIN != 0 {
-            self.streams[direction as usize].fin(seq.wrapping_add(tcp.payload_len));
+        if segment.flags & FIN != 0 {
+            self.streams[direction as usize].fin(seq.wrapping_add(segment.len));
         }
         for direction in [direction, other] {
             if self.streams[direction as usize].ended() {
                 self.end_application(scope, direction, End::Fin);
             }
         }
-        if tcp.flags & RST != 0 && !self.closed {
-            self.close(scope, End::Reset);
-        }
-        if self.streams.iter().all(Stream::ended) {
+        if !self.closed && self.streams.iter().all(Stream::ended) {
             self.close(scope, End::Fin);
         }
     }
@@ -280,6 +300,7 @@ impl Flow {
 
     /// Nothing more will come: hands out what is held and writes what waits.
     pub fn close(&mut self, scope: &mut Scope<'_>, end: End) {
+        self.release(scope, i64::MAX);
         for direction in [Direction::Forward, Direction::Backward] {
             self.stream(scope, direction, false, |stream, out| stream.flush(out));
         }
@@ -296,7 +317,8 @@ impl Flow {
     pub fn memory(&self) -> usize {
         let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 160);
         let streams: usize = self.streams.iter().map(Stream::memory).sum();
-        let others = self.others.capacity() * size_of::<Further>();
+        let others = self.others.capacity() * size_of::<Further>() + self.recent.memory();
+        let others = others + self.waiting.as_ref().map_or(0, |waiting| waiting.memory());
         let inside = self.inside.as_ref().map_or(0, |inside| inside.memory());
         size_of::<Flow>() + self.app.memory() + facts + streams + others + inside + self.copies.memory()
     }
@@ -315,12 +337,16 @@ impl Flow {
             return (client, "syn");
         }
         let [first, second] = self.key.ends.map(|end| end.port);
-        let has_ports = has_ports(self.key.protocol);
-        match (has_ports && first < 1024, has_ports && second < 1024) {
-            (false, true) => (Direction::Forward, "port"),
-            (true, false) => (Direction::Backward, "port"),
-            _ => (self.first_from, "first_seen"),
-        }
+        let is_system = |port: u16| port < 1024;
+        let is_usual = |port: u16| PROTOCOLS.iter().any(|protocol| protocol.ports.contains(&port));
+        let by = |is_server: &dyn Fn(u16) -> bool| match (is_server(first), is_server(second)) {
+            (false, true) => Some((Direction::Forward, "port")),
+            (true, false) => Some((Direction::Backward, "port")),
+            _ => None,
+        };
+        let by_port = || by(&is_system).or_else(|| by(&is_usual));
+        let client = has_ports(self.key.protocol).then(by_port).flatten();
+        client.unwrap_or((self.first_from, "first_seen"))
     }
 
     /// The facts, made now if they were not.

@@ -1,8 +1,12 @@
 //! One captured link-layer record in, its innermost addresses, ports and payload out. Borrows, never copies, never fails:
-//! what cannot be decoded is a packet without a flow. Link types: Ethernet, SLL, SLL2, RAW, NULL, NFLOG, PKTAP; VLAN tags; IPv4 and
-//! IPv6 with extension headers. Fragments are handed on as they are.
+//! what cannot be decoded is a packet without a flow. Link types: Ethernet, SLL, SLL2, PPP, RAW, NULL, NFLOG, PKTAP; VLAN tags, MPLS
+//! labels; IPv4 and IPv6 with extension headers. Fragments are handed on as they are.
 
-use etherparse::{Ipv6ExtensionSlice, LaxIpSlice, TcpHeaderSlice, UdpHeaderSlice, ip_number};
+use std::hash::{Hash, Hasher};
+
+use etherparse::{
+    Ipv6ExtensionSlice, LaxIpSlice, TcpHeaderSlice, TcpOptionElement, UdpHeaderSlice, ip_number,
+};
 
 /// A record as a source reads it.
 #[derive(Clone, Copy, Debug)]
@@ -64,16 +68,31 @@ const OF_NODE: u32 = 1 << 16;
 const OF_NAMESPACE: u32 = 1 << 31;
 
 /// Addresses, ports and context of a conversation, the smaller endpoint first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct FlowKey {
     /// Endpoints; IPv4 addresses as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2).
     pub ends: [End; 2],
     /// IP protocol number.
     pub protocol: u8,
-    /// VLAN ids, outermost first; 0 for none.
+    /// VLAN ids of the packet, outermost first; 0 for none. They say where it was seen: a trunk or a router gives the directions
+    /// of one conversation different tags, so keys that differ in them alone are equal.
     pub vlans: [u16; 2],
     /// In what the addresses are unique: a cluster, a node, or one of a node's network namespaces.
     pub scope: u32,
+}
+
+impl PartialEq for FlowKey {
+    fn eq(&self, other: &FlowKey) -> bool {
+        (self.ends, self.protocol, self.scope) == (other.ends, other.protocol, other.scope)
+    }
+}
+
+impl Eq for FlowKey {}
+
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.ends, self.protocol, self.scope).hash(state);
+    }
 }
 
 impl FlowKey {
@@ -124,6 +143,8 @@ pub struct Tcp<'a> {
     pub flags: u8,
     /// Window field, not scaled.
     pub window: u16,
+    /// Of a SYN: how many bits later windows of its sender are shifted by (RFC 7323 section 2.2).
+    pub window_shift: Option<u8>,
     /// Captured payload.
     pub payload: &'a [u8],
     /// Payload length by the IP header; longer than `payload` where the capture was cut.
@@ -152,6 +173,8 @@ pub struct Packet<'a> {
     pub ip_len: u32,
     /// TTL or hop limit.
     pub ttl: u8,
+    /// Identification of an IPv4 packet, else 0.
+    pub ip_id: u16,
     /// Above IP.
     pub transport: Transport<'a>,
 }
@@ -200,6 +223,7 @@ mod link {
     //! Link types of libpcap.
     pub const NULL: u16 = 0;
     pub const ETHERNET: u16 = 1;
+    pub const PPP: u16 = 9;
     pub const RAW_OPENBSD: u16 = 12;
     pub const RAW_BSD: u16 = 14;
     pub const RAW: u16 = 101;
@@ -228,11 +252,8 @@ fn ip_offset(link_type: u16, data: &[u8]) -> Layer2 {
     match link_type {
         link::ETHERNET => ether_type(data, 12),
         link::SLL => ether_type(data, 14),
-        link::SLL2 => match be16(data, 0)? {
-            0x0800 | 0x86dd => Some(Ok((20, [0; 2]))),
-            0x8100 | 0x88a8 => vlan_tags(data, 20, be16(data, 0)?),
-            _ => Some(Err(())),
-        },
+        link::SLL2 => vlan_tags(data, 20, be16(data, 0)?),
+        link::PPP => ppp(data),
         link::NFLOG => nflog(data),
         link::PKTAP => {
             let header = le32(data, 0)? as usize;
@@ -295,8 +316,31 @@ fn vlan_tags(data: &[u8], mut payload: usize, mut ether_type: u16) -> Layer2 {
                 payload += 4;
                 depth += 1;
             }
+            0x8847 | 0x8848 => return mpls(data, payload, vlans),
             _ => return Some(Err(())),
         }
+    }
+}
+
+/// Walks a stack of labels up to its bottom (RFC 3032 section 2.1); what follows has no type, only the version of IP.
+fn mpls(data: &[u8], mut at: usize, vlans: [u16; 2]) -> Layer2 {
+    while *data.get(at + 2)? & 1 == 0 {
+        at += 4;
+    }
+    match data.get(at + 4)? >> 4 {
+        4 | 6 => Some(Ok((at + 4, vlans))),
+        _ => Some(Err(())),
+    }
+}
+
+/// Address and control may be left out, and the first byte of the protocol too (RFC 1661 sections 6.5 and 6.6).
+fn ppp(data: &[u8]) -> Layer2 {
+    let at = if data.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
+    match data.get(at..)? {
+        [0x21 | 0x57, ..] => Some(Ok((at + 1, [0; 2]))),
+        [0x00, 0x21 | 0x57, ..] => Some(Ok((at + 2, [0; 2]))),
+        [] => None,
+        _ => Some(Err(())),
     }
 }
 
@@ -313,16 +357,17 @@ fn decode_ip(frame: Frame<'_>, offset: usize, vlans: [u16; 2]) -> Decoded<'_> {
     };
     // Length 0 is written by senders that leave segmentation to the device: the frame's end counts.
     let on_wire = (frame.wire_len as usize).saturating_sub(offset);
-    let (src, dst, ttl, announced) = match &ip {
+    let (src, dst, ttl, ip_id, announced) = match &ip {
         LaxIpSlice::Ipv4(v4) => {
             let header = v4.header();
-            (mapped(header.source()), mapped(header.destination()), header.ttl(), header.total_len() as usize)
+            let (src, dst) = (mapped(header.source()), mapped(header.destination()));
+            (src, dst, header.ttl(), header.identification(), header.total_len() as usize)
         }
         LaxIpSlice::Ipv6(v6) => {
             let header = v6.header();
             let payload = header.payload_length() as usize;
             let total = if payload == 0 { 0 } else { 40 + payload };
-            (header.source(), header.destination(), header.hop_limit(), total)
+            (header.source(), header.destination(), header.hop_limit(), 0, total)
         }
     };
     let ip_len = if announced == 0 { on_wire } else { announced };
@@ -347,7 +392,7 @@ fn decode_ip(frame: Frame<'_>, offset: usize, vlans: [u16; 2]) -> Decoded<'_> {
     }
     let header_len = payload.as_ptr() as usize - bytes.as_ptr() as usize;
     let true_len = ip_len.saturating_sub(header_len);
-    let datagram = Datagram { frame, src, dst, protocol, vlans, ip_len: ip_len as u32, ttl };
+    let datagram = Datagram { frame, src, dst, protocol, vlans, ip_len: ip_len as u32, ttl, ip_id };
     Decoded::Packet(datagram.packet(payload, true_len))
 }
 
@@ -383,6 +428,7 @@ pub(crate) struct Datagram<'a> {
     pub vlans: [u16; 2],
     pub ip_len: u32,
     pub ttl: u8,
+    pub ip_id: u16,
 }
 
 impl<'a> Datagram<'a> {
@@ -403,6 +449,7 @@ impl<'a> Datagram<'a> {
             from_first,
             ip_len: self.ip_len,
             ttl: self.ttl,
+            ip_id: self.ip_id,
             transport,
         }
     }
@@ -421,6 +468,7 @@ fn transport(protocol: u8, payload: &[u8], true_len: usize) -> (u16, u16, Transp
                     ack: header.ack().then(|| header.acknowledgment_number()),
                     flags,
                     window: header.window_size(),
+                    window_shift: window_shift(&header, flags),
                     // Ethernet pads short frames: bytes beyond the IP length are not payload.
                     payload: &body[..body.len().min(payload_len)],
                     payload_len: payload_len as u32,
@@ -450,6 +498,16 @@ fn transport(protocol: u8, payload: &[u8], true_len: usize) -> (u16, u16, Transp
         }
         _ => (0, 0, Transport::Other),
     }
+}
+
+fn window_shift(header: &TcpHeaderSlice<'_>, flags: u8) -> Option<u8> {
+    if flags & SYN == 0 {
+        return None;
+    }
+    header.options_iterator().find_map(|option| match option {
+        Ok(TcpOptionElement::WindowScale(shift)) => Some(shift.min(14)),
+        _ => None,
+    })
 }
 
 fn ports_only(payload: &[u8]) -> (u16, u16, Transport<'_>) {
@@ -523,8 +581,27 @@ mod tests {
     }
 
     #[test]
+    fn tcp_behind_labels_and_over_ppp() {
+        let ip = &QINQ[22..];
+        let ethernet = |kind: [u8; 2], between: &[u8]| [&QINQ[..12], &kind, between, ip].concat();
+        let frames = [
+            (1, ethernet([0x88, 0x47], b"\0\x01\x01\x40")),
+            (1, ethernet([0x88, 0x48], b"\0\x01\0\x40\0\x02\x01\x40")),
+            (1, ethernet([0x81, 0], b"\0\x07\x88\x47\0\x01\x01\x40")),
+            (9, [b"\xff\x03\0\x21", ip].concat()),
+            (9, [b"\x21", ip].concat()),
+        ];
+        for (link_type, bytes) in frames {
+            let Decoded::Packet(packet) = decode(frame(link_type, &bytes)) else { panic!("{bytes:?}") };
+            assert_eq!(packet.key.ends[0], End { ip: mapped([10, 0, 0, 1]), port: 40000 });
+        }
+        let pseudowire = ethernet([0x88, 0x47], b"\0\x01\x01\x40\0\0\0\0");
+        assert!(matches!(decode(frame(1, &pseudowire)), Decoded::NotIp));
+    }
+
+    #[test]
     fn every_cut_of_a_frame_decodes_to_something() {
-        for link_type in [0, 1, 12, 101, 108, 113, 239, 258, 276, 999] {
+        for link_type in [0, 1, 9, 12, 101, 108, 113, 239, 258, 276, 999] {
             for len in 0..QINQ.len() {
                 decode(frame(link_type, &QINQ[..len]));
             }

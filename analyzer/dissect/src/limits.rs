@@ -54,6 +54,25 @@ pub const STREAMING_QUIET_NS: i64 = 1_000_000_000;
 pub const COPIES: usize = 32;
 /// Capture time between a datagram and its copy at another interface.
 pub const COPY_NS: i64 = 1_000_000_000;
+/// Capture time that packets may be out of order by, and that a packet waits for bytes it acknowledges and that the capture has
+/// not shown yet.
+pub const REORDER_NS: i64 = 500_000_000;
+/// Packets of a conversation that wait so.
+pub const WAITING: usize = 64;
+/// Bytes of them.
+pub const WAITING_BYTES: usize = 256 * 1024;
+/// Datagram answers of a conversation that wait for the request they overtook.
+pub const WAITING_ANSWERS: usize = 16;
+/// Packets of a conversation remembered to know those that an interface shows twice.
+pub const RECENT_PACKETS: usize = 16;
+/// Capture time between both.
+pub const TWICE_NS: i64 = 20_000_000;
+/// Silence of a TCP conversation after which its first bytes, sent again, begin another one.
+pub const SILENCE_NS: i64 = 30_000_000_000;
+/// The same where a SYN sends them, or after the end.
+pub const SILENCE_OF_SYN_NS: i64 = 1_000_000_000;
+/// Bytes that the PROXY protocol may put before a conversation.
+pub const PROXY_HEADER: usize = 4096;
 /// Bytes kept of a statement.
 pub const STATEMENT_BYTES: usize = 4096;
 /// Bytes kept of a name, a user or what a server says of an error.

@@ -8,6 +8,7 @@ use shark_schema::table::Table;
 
 use crate::dissector::Options;
 use crate::frame::{Datagram, Decoded, Fragment, Frame, Packet, decode};
+use crate::limits;
 use crate::protocols::call_tables;
 use crate::reassemble::Fragments;
 use crate::rows::{Answer, Batch, Catalog, schemas};
@@ -83,7 +84,8 @@ impl Analysis {
     }
 
     /// Takes the frames of a round. `merge` puts the packets of each flow in the order of their time stamps, for chunks
-    /// that were recorded side by side; otherwise the order of the chunks holds.
+    /// that were recorded side by side; otherwise the order of the chunks holds, but for packets that several queues of a
+    /// device gave out of order.
     pub fn round(&mut self, chunks: &[Chunk<'_>], merge: bool) {
         let keep_strays = self.options.packets;
         let mut dealt: Vec<Dealt<'_>> = chunks.par_iter().map(|chunk| deal(chunk, keep_strays)).collect();
@@ -107,7 +109,7 @@ impl Analysis {
                 packets.sort_by_key(|packet| packet.frame.ts_ns);
                 packets.into_iter().for_each(|packet| shard.packet(catalog, packet));
             } else {
-                packets.for_each(|packet| shard.packet(catalog, packet));
+                in_time_order(packets).for_each(|packet| shard.packet(catalog, packet));
             }
         });
         for (frame, proto) in dealt.iter().flat_map(|part| &part.strays) {
@@ -163,6 +165,30 @@ impl Analysis {
     }
 }
 
+/// Puts packets in the order of their time stamps where they are a little out of it. A larger step is one of the clock, or two
+/// captures one behind the other: there the order of the file holds.
+fn in_time_order<'p, 'a>(
+    packets: impl Iterator<Item = &'p Packet<'a>> + Clone,
+) -> impl Iterator<Item = &'p Packet<'a>>
+where
+    'a: 'p,
+{
+    let is_ordered = packets.clone().is_sorted_by_key(|packet| packet.frame.ts_ns);
+    let (mut sorted, mut as_is) = (Vec::new(), None);
+    if is_ordered {
+        as_is = Some(packets);
+    } else {
+        sorted.extend(packets);
+        let is_step = |before: &&Packet<'_>, after: &&Packet<'_>| {
+            after.frame.ts_ns < before.frame.ts_ns.saturating_sub(limits::REORDER_NS)
+        };
+        sorted
+            .chunk_by_mut(|before, after| !is_step(before, after))
+            .for_each(|run| run.sort_by_key(|packet| packet.frame.ts_ns));
+    }
+    as_is.into_iter().flatten().chain(sorted)
+}
+
 /// The packet of a datagram whose last piece was `fragment`.
 pub fn reassembled<'a>(fragment: &Fragment<'a>, payload: &'a [u8]) -> Packet<'a> {
     let datagram = Datagram {
@@ -173,6 +199,7 @@ pub fn reassembled<'a>(fragment: &Fragment<'a>, payload: &'a [u8]) -> Packet<'a>
         vlans: fragment.vlans,
         ip_len: fragment.ip_len,
         ttl: fragment.ttl,
+        ip_id: fragment.id as u16,
     };
     datagram.packet(payload, payload.len())
 }

@@ -2,6 +2,7 @@
 //! In: calls and flows as the driver and the flow table finish them. Out: record batches.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -9,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use shark_schema::call::{CallBlock, CallRow, OriginBlock, OriginRow};
 use shark_schema::table::{Block, Table};
 
-use crate::dissector::{Direction, Dissector, End, Resolved, Written};
+use crate::dissector::{Direction, Dissector, End, Over, Resolved, Written};
 use crate::stream::Mark;
 
 /// A recorded file or segment that frames come from.
@@ -87,6 +88,8 @@ pub struct Call {
     pub lossy: bool,
     /// Nothing answers it.
     pub is_one_way: bool,
+    /// Who asks here: among datagrams, both ends may.
+    pub asked_by: Direction,
     /// Who asks, where nothing was said on the conversation before.
     pub opened_by: Option<Direction>,
     /// Why there is no response.
@@ -134,10 +137,14 @@ impl Context<'_> {
         let number = self.flow.calls;
         self.flow.calls += 1;
         let flow = &*self.flow;
-        let src = flow.client.map_or(Direction::Forward, |(client, _)| client);
+        let src = match D::OVER {
+            Over::Udp => call.asked_by,
+            Over::Tcp => flow.client.map_or(Direction::Forward, |(client, _)| client),
+        };
         let dst = src.opposite();
         let segment = &self.catalog.segments[call.began.segment as usize];
-        let failure = call.failure();
+        // What is asked of a group is answered from other addresses, by those that have something to say, or by nobody.
+        let failure = call.failure().filter(|_| D::OVER == Over::Tcp || !is_group(&flow.ips[dst as usize]));
         rows.text.clear();
         let _ = std::fmt::Write::write_fmt(&mut rows.text, format_args!("{}-{number}", flow.id));
         let row = CallRow {
@@ -177,6 +184,15 @@ impl Context<'_> {
         if let Some(name) = written.server_name.filter(|_| is_to_dst) {
             self.flow.server_name.get_or_insert(name);
         }
+    }
+}
+
+/// A multicast or broadcast address.
+fn is_group(ip: &str) -> bool {
+    match ip.parse() {
+        Ok(IpAddr::V4(ip)) => ip.is_multicast() || ip.is_broadcast(),
+        Ok(IpAddr::V6(ip)) => ip.is_multicast(),
+        Err(_) => false,
     }
 }
 

@@ -64,13 +64,13 @@ impl Shard {
         self.clock.tick(packet.frame.ts_ns);
         self.expire(catalog);
         let mut hash = FxBuildHasher.hash_one(packet.key);
-        let mut at = self.find(hash, &packet.key);
+        let mut at = self.find(hash, packet);
         let of_another_place;
         let packet = match at {
             Some(found) if self.flow(found).is_elsewhere(packet) => {
                 of_another_place = Packet { key: packet.key.at(packet.frame.iface), ..*packet };
                 hash = FxBuildHasher.hash_one(of_another_place.key);
-                at = self.find(hash, &of_another_place.key);
+                at = self.find(hash, &of_another_place);
                 &of_another_place
             }
             _ => packet,
@@ -129,8 +129,14 @@ impl Shard {
         self.flows[at as usize].as_ref().expect("listed flows exist")
     }
 
-    fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
-        self.by_key.find(hash, |&at| self.flow(at).key == *key).copied()
+    /// The flow of a packet: one that was seen with the same VLAN tags, or else one that its numbers go on from. Networks that use
+    /// the same addresses have flows of the same key.
+    fn find(&self, hash: u64, packet: &Packet<'_>) -> Option<u32> {
+        let of_key = |at: u32| Some(self.flow(at)).filter(|flow| flow.key == packet.key);
+        let seen = self.by_key.find(hash, |&at| of_key(at).is_some_and(|flow| flow.has_tags_of(packet)));
+        let going_on =
+            || self.by_key.find(hash, |&at| of_key(at).is_some_and(|flow| flow.goes_on_with(packet)));
+        seen.or_else(going_on).copied()
     }
 
     fn insert(&mut self, hash: u64, packet: &Packet<'_>) -> u32 {

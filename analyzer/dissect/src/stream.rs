@@ -34,6 +34,10 @@ pub enum Event<'a> {
 #[derive(Default)]
 pub struct Stream {
     started: bool,
+    /// Its sender was seen.
+    heard: bool,
+    /// Its SYN was.
+    from_syn: bool,
     /// Sequence number of offset 0.
     base: u32,
     /// Offset of the next byte to hand out.
@@ -80,6 +84,34 @@ impl Stream {
         }
     }
 
+    /// Notes a packet of its sender: `seq` is the number of its first byte, or would be.
+    pub fn hear(&mut self, seq: u32, is_syn: bool, len: u32) {
+        self.start(seq);
+        self.heard = true;
+        self.from_syn |= is_syn;
+        if len > 0 {
+            self.skip_keep_alive(seq);
+        }
+    }
+
+    /// Bytes are acknowledged that were not seen, though others of their sender were: they may still come.
+    pub fn awaits(&self, ack: u32) -> bool {
+        self.heard
+            && self
+                .offset(ack)
+                .is_some_and(|offset| self.fin.map_or(offset, |fin| offset.min(fin)) > self.next)
+    }
+
+    /// A keep-alive says again what was acknowledged (RFC 9293 section 3.8.4), with one byte or none: where the capture begins with
+    /// one, what follows it is the first that is new.
+    pub fn skip_keep_alive(&mut self, next: u32) {
+        let is_at_start = self.next == 0 && self.missed == 0 && !self.from_syn && self.early.is_empty();
+        if is_at_start && self.started && next == self.base.wrapping_add(1) {
+            self.base = next;
+            (self.sent, self.acked) = (0, 0);
+        }
+    }
+
     /// True if its first byte has this sequence number.
     pub fn begins_at(&self, seq: u32) -> bool {
         self.base == seq
@@ -101,6 +133,28 @@ impl Stream {
             return None;
         }
         self.next.checked_add_signed(distance.into())
+    }
+
+    /// Some bytes were seen or missed.
+    pub fn has_begun(&self) -> bool {
+        self.next > 0
+    }
+
+    /// Highest offset acknowledged, and highest sent.
+    pub fn edges(&self) -> (u64, u64) {
+        (self.acked, self.sent.max(self.acked))
+    }
+
+    /// A FIN, or its acknowledgement, ends here.
+    pub fn is_fin_end(&self, offset: u64) -> bool {
+        self.fin.is_some_and(|fin| offset == fin + 1)
+    }
+
+    /// A number that goes on from what was seen, or nearly so; true where nothing was seen.
+    pub fn is_near(&self, seq: u32) -> bool {
+        const NEAR: u64 = 1 << 20;
+        let around = self.next.saturating_sub(NEAR)..=self.sent.max(self.next) + NEAR;
+        !self.started || self.offset(seq).is_some_and(|offset| around.contains(&offset))
     }
 
     /// True when everything sent so far was handed out and acknowledged.
@@ -144,6 +198,10 @@ impl Stream {
 
     /// Takes a segment.
     pub fn segment(&mut self, piece: Piece<'_>, out: &mut dyn FnMut(Event<'_>)) {
+        let is_probe = piece.len == 1 && piece.bytes.first().is_none_or(|byte| *byte == 0);
+        if is_probe && piece.seq == self.base {
+            self.skip_keep_alive(piece.seq.wrapping_add(1));
+        }
         self.begin_earlier(piece.seq, piece.len, out);
         let Some(offset) = self.offset(piece.seq) else {
             return;

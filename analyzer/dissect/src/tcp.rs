@@ -28,8 +28,8 @@ struct History {
 }
 
 impl Connection {
-    /// Takes a packet.
-    pub fn packet(&mut self, direction: Direction, tcp: &Tcp<'_>, ts_ns: i64) {
+    /// Takes a packet. `is_accepted` is false for a reset that its receiver ignores.
+    pub fn packet(&mut self, direction: Direction, tcp: &Tcp<'_>, ts_ns: i64, is_accepted: bool) {
         self.completeness |= completeness(tcp);
         match tcp.flags & (SYN | ACK) {
             SYN => {
@@ -53,10 +53,15 @@ impl Connection {
             self.fin[direction as usize] = true;
             self.history.note(b'f', direction);
         }
-        if tcp.flags & RST != 0 {
+        if tcp.flags & RST != 0 && is_accepted {
             self.rst.get_or_insert((direction, ts_ns));
             self.history.note(b'r', direction);
         }
+    }
+
+    /// Both ends said that they are done, or one reset it.
+    pub fn is_ending(&self) -> bool {
+        self.rst.is_some() || self.fin == [true; 2]
     }
 
     /// Notes missing bytes of a direction.
@@ -143,8 +148,9 @@ mod tests {
     fn connection(packets: &[(Direction, u8, u32)]) -> Connection {
         let mut connection = Connection::default();
         for (at, &(direction, flags, payload_len)) in packets.iter().enumerate() {
-            let tcp = Tcp { seq: 0, ack: None, flags, window: 1, payload: b"", payload_len };
-            connection.packet(direction, &tcp, at as i64);
+            let tcp =
+                Tcp { seq: 0, ack: None, flags, window: 1, window_shift: None, payload: b"", payload_len };
+            connection.packet(direction, &tcp, at as i64, true);
         }
         connection
     }

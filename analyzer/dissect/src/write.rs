@@ -16,6 +16,7 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
     let (src, orientation) = flow.client();
     let ends = [src, src.opposite()];
     let inside = flow.inside.take();
+    flow.part_twice_seen();
     flow.facts();
     let Some(facts) = flow.facts.take() else { return };
     let community_id = community_id(&flow.key);

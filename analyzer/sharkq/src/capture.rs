@@ -359,6 +359,40 @@ fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     if big_endian { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
 }
 
+/// All frames of an lz4 file, one behind the other, as other decompressors take them (lz4_Frame_format.md, "Frame Concatenation").
+struct Lz4Frames<R: Read>(lz4_flex::frame::FrameDecoder<R>);
+
+impl<R: Read> Read for Lz4Frames<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        // A decoder stops at the end of each frame, and at the end of the file once more.
+        let mut stops = 0;
+        loop {
+            match self.0.read(bytes) {
+                Ok(0) if stops < STOPS => stops += 1,
+                Err(error) => self.skip_frame(error)?,
+                read => return read,
+            }
+        }
+    }
+}
+
+/// Frames without content, and the end of the file, that follow each other.
+const STOPS: u32 = 1024;
+
+impl<R: Read> Lz4Frames<R> {
+    /// A skippable frame holds what is no content.
+    fn skip_frame(&mut self, error: io::Error) -> io::Result<()> {
+        use lz4_flex::frame::Error;
+        let inner = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+        let Some(&Error::SkippableFrame(len)) = inner else { return Err(error) };
+        let skipped = io::copy(&mut self.0.get_mut().take(len.into()), &mut io::sink())?;
+        if skipped == u64::from(len) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
 /// The file's bytes without the compression its first bytes tell of.
 fn decompress(mut stored: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
     let mut magic = Vec::with_capacity(4);
@@ -371,7 +405,7 @@ fn decompress(mut stored: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Sen
             decoder.window_log_max(27)?;
             Box::new(decoder)
         }
-        [0x04, 0x22, 0x4d, 0x18] => Box::new(lz4_flex::frame::FrameDecoder::new(whole)),
+        [0x04, 0x22, 0x4d, 0x18] => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(whole))),
         _ => Box::new(whole),
     })
 }

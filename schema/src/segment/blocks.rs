@@ -182,6 +182,10 @@ impl Reader {
             1 => Block::Interface(self.interface(body)?),
             2 => Block::Packet(self.obsolete_packet(body)?),
             3 => Block::Packet(self.simple_packet(body)?),
+            // Counters of an interface that was not described count nothing that is read.
+            5 if body.len() >= 4 && !self.is_described(self.u32(body, 0) as usize) => {
+                Block::Other { kind, body }
+            }
             5 => Block::Statistics(self.statistics(body)?),
             10 => Block::Secrets(self.secrets(body)?),
             _ => Block::Other { kind, body },
@@ -309,6 +313,10 @@ impl Reader {
         }
         let (data, after) = rest.split_at(caplen);
         Ok((data, after.get(caplen.wrapping_neg() & 3..).unwrap_or_default()))
+    }
+
+    fn is_described(&self, local: usize) -> bool {
+        self.interfaces.len() > self.first_interface + local
     }
 
     #[inline]

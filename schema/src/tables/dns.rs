@@ -38,7 +38,7 @@ table! {
         recursion: Bool [zeek = "RA"],
         /// udp, tcp, tls or https.
         transport: Text [otel = "network.transport"],
-        /// The name ends in a cluster search suffix behind a name that already has dots (`ndots`).
+        /// The name ends in a cluster search suffix behind a name that is none of the cluster's (`ndots`): that it does not exist is no error.
         search_expansion: Bool,
         /// Kind of request: QUERY, NOTIFY, UPDATE, ...
         opcode: Text [wireshark = "dns.flags.opcode"],

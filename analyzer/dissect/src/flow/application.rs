@@ -1,6 +1,7 @@
 //! Which protocol speaks on a conversation, and handing it what was said. In: bytes and gaps of both streams, in order. Out: calls
 //! through the protocol's driver. Once nothing we know begins like these bytes, nothing more of them is held.
 
+use super::proxy::{self, Prefix};
 use crate::dissector::{Direction, End, Over, Probe};
 use crate::driver::{Conversation, Status};
 use crate::flow::{Flow, Scope};
@@ -74,7 +75,7 @@ impl Flow {
                     self.gapped = true;
                     self.app = App::Undecided(None);
                 }
-                Event::Data(bytes, mark) => self.decide(scope, held, direction, bytes, mark),
+                Event::Data(bytes, mark) => self.decide(scope, held, direction, (bytes, mark), quiet),
             },
         }
     }
@@ -122,8 +123,8 @@ impl Flow {
         scope: &mut Scope<'_>,
         held: Option<Box<Held>>,
         direction: Direction,
-        bytes: &[u8],
-        mark: Mark,
+        (bytes, mark): (&[u8], Mark),
+        quiet: bool,
     ) {
         let mut held = held.unwrap_or_default();
         let tries = if self.key.protocol == 6 && self.aligned { 1 } else { TRIES };
@@ -131,19 +132,46 @@ impl Flow {
             self.app = App::Undecided(Some(held));
             return;
         }
+        let newest = mark;
         let before = &held.sides[direction as usize];
         let joined = (!before.0.is_empty()).then(|| [before.0.as_slice(), bytes].concat());
         let (bytes, mark) = joined.as_ref().map_or((bytes, mark), |joined| (joined.as_slice(), before.1));
+        if self.key.protocol == 6 && held.tries[direction as usize] == 0 {
+            match proxy::header(bytes) {
+                Prefix::None => {}
+                Prefix::More => {
+                    held.sides[direction as usize] = (bytes.to_vec(), mark);
+                    self.app = App::Undecided(Some(held));
+                    return;
+                }
+                Prefix::Whole(len) => {
+                    // What follows came with the last of the packets.
+                    let rest = bytes[len..].to_vec();
+                    held.sides[direction as usize].0 = Vec::new();
+                    self.proxied[direction as usize] += len as u64;
+                    match rest.is_empty() {
+                        true => self.app = App::Undecided(Some(held)),
+                        false => self.decide(scope, Some(held), direction, (&rest, newest), false),
+                    }
+                    return;
+                }
+            }
+        }
         let over = if self.key.protocol == 6 { Over::Tcp } else { Over::Udp };
         let mut wait = RECOGNISED.iter().any(|(_, begins)| begins(bytes) == Probe::More);
         let mut found = None;
-        for (number, protocol) in by_port(&self.key, over) {
-            match (protocol.probe)(bytes) {
+        for (number, protocol, is_own_port) in by_port(&self.key, over) {
+            let probe = if is_own_port { protocol.probe } else { protocol.probe_elsewhere };
+            let begins_later = || {
+                let at = (protocol.resync)(bytes);
+                at.is_some_and(|at| {
+                    is_own_port || bytes.get(at..).is_some_and(|rest| probe(rest) == Probe::Yes)
+                })
+            };
+            match probe(bytes) {
                 Probe::Yes => found = Some((number, true)),
                 Probe::More => wait = true,
-                Probe::No if !self.aligned && (protocol.resync)(bytes).is_some() => {
-                    found = Some((number, false))
-                }
+                Probe::No if !self.aligned && begins_later() => found = Some((number, false)),
                 Probe::No => {}
             }
             if found.is_some() {
@@ -157,7 +185,7 @@ impl Flow {
             let mut starts = self.handed;
             starts[direction as usize] -= bytes.len() as u64;
             starts[direction.opposite() as usize] -= held.sides[direction.opposite() as usize].0.len() as u64;
-            talk.begin(starts);
+            talk.begin(starts, starts == self.proxied);
             self.recognise(talk.name());
             let mut cx = self.context(scope);
             if gapped {
@@ -169,7 +197,8 @@ impl Flow {
             if !other.is_empty() {
                 self.hand(scope, direction.opposite(), Event::Data(&other, other_mark), false);
             }
-            self.hand(scope, direction, Event::Data(bytes, mark), false);
+            let quiet = quiet && joined.is_none() && !gapped;
+            self.hand(scope, direction, Event::Data(bytes, mark), quiet);
         } else if let Some((name, _)) = RECOGNISED.iter().find(|(_, begins)| begins(bytes) == Probe::Yes) {
             self.recognise(name);
         } else if wait && bytes.len() < limits::PROBE_BUFFER {
@@ -200,16 +229,19 @@ impl Flow {
     }
 }
 
-/// Protocols over a transport, those whose usual port fits first.
+/// Protocols over a transport, those whose usual port fits first; true for these.
 fn by_port(
     key: &FlowKey,
     over: Over,
-) -> impl Iterator<Item = (usize, &'static crate::protocols::Protocol)> + use<> {
+) -> impl Iterator<Item = (usize, &'static crate::protocols::Protocol, bool)> + use<> {
     let ports = key.ends.map(|end| end.port);
     let fits =
         move |protocol: &crate::protocols::Protocol| ports.iter().any(|port| protocol.ports.contains(port));
-    let over = move || PROTOCOLS.iter().enumerate().filter(move |(_, protocol)| protocol.over == over);
-    over()
-        .filter(move |(_, protocol)| fits(protocol))
-        .chain(over().filter(move |(_, protocol)| !fits(protocol)))
+    let with_port = move |is_own_port: bool| {
+        let protocols = PROTOCOLS.iter().enumerate().filter(move |(_, protocol)| protocol.over == over);
+        protocols
+            .filter(move |(_, protocol)| fits(protocol) == is_own_port)
+            .map(move |(number, protocol)| (number, protocol, is_own_port))
+    };
+    with_port(true).chain(with_port(false))
 }

@@ -5,7 +5,7 @@
 use std::mem::{replace, swap};
 
 use crate::dissector::End;
-use crate::flow::{Flow, Scope, from, teller};
+use crate::flow::{Flow, Scope, Spot, from, teller};
 use crate::frame::{ACK, Packet, SYN, Transport};
 
 /// A conversation within a conversation.
@@ -22,7 +22,7 @@ pub struct Inside {
 impl Inside {
     /// True where a packet begins another session for an end that has begun one.
     pub fn is_begun_by(&self, packet: &Packet<'_>) -> bool {
-        let place = self.flow.place(packet.frame.iface, teller(packet));
+        let place = self.flow.place(Spot::of(packet), from(packet), teller(packet));
         begins(packet) && place.is_some_and(|place| self.is_read(place))
     }
 
@@ -96,14 +96,17 @@ impl Flow {
             (None, false) => end,
         };
         if !self.closed {
-            self.close(scope, end);
+            self.close(scope, if self.reset.is_some() { End::Reset } else { end });
         }
         self.with_inside(|inside| inside.flow.finish(scope, inner));
     }
 
     /// True where nothing more is expected.
     pub fn is_over(&self) -> bool {
-        self.closed || !self.is_seen() && self.inside.as_ref().is_some_and(|inside| inside.flow.closed)
+        let is_ending = self.reset.is_some() || self.waiting.is_some() && self.connection.is_ending();
+        self.closed
+            || is_ending
+            || !self.is_seen() && self.inside.as_ref().is_some_and(|inside| inside.flow.closed)
     }
 
     /// Both have the same facts.

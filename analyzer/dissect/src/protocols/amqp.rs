@@ -99,7 +99,7 @@ impl Dissector for Amqp {
         };
         if kind == 3 {
             half.body = Some(Body { channel, left: size as u64 });
-            return half.pass(BEFORE);
+            return half.pass(channel, BEFORE);
         }
         let len = BEFORE + size + 1;
         if size > LONGEST {
@@ -113,18 +113,36 @@ impl Dissector for Amqp {
         match kind {
             1 => self.method(direction, channel, payload),
             2 => half.header(channel, payload),
-            _ => half.pass(len),
+            _ => Parsed::Skip(len),
         }
     }
 
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
-        match &mut self.halves[direction as usize].body {
-            Some(body) if len <= body.left => {
-                body.left -= len;
-                self.halves[direction as usize].came(len);
-                Gap::Absorbed
-            }
-            _ => Gap::Resync,
+    /// Known is the place in a frame whose size was seen, and at its end.
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        let half = &mut self.halves[direction as usize];
+        if let Some(body) = &mut half.body {
+            let channel = body.channel;
+            let came = len.min(body.left);
+            body.left -= came;
+            half.came(came);
+            return match len - came {
+                0 => half.lost(channel),
+                // The end of the frame too.
+                1 => {
+                    half.body = None;
+                    half.finish(channel, 0).into_gap()
+                }
+                _ => Gap::Lost(None),
+            };
+        }
+        let Some((kind, channel, size)) = frame(held) else { return Gap::Lost(None) };
+        let total = (BEFORE + size + 1) as u64;
+        let payload = &held[BEFORE..held.len().min(BEFORE + size)];
+        match (held.len() as u64 + len == total, kind) {
+            (true, 1) if payload.len() >= 4 => self.method(direction, channel, payload).into_gap(),
+            (true, 2) => half.header(channel, payload).into_gap(),
+            (true, 8) => Gap::Skip,
+            _ => Gap::Lost(None),
         }
     }
 
@@ -149,6 +167,8 @@ impl Dissector for Amqp {
 
     /// The channel, as of its last opening, and the method that is answered: a channel that was closed for an error left
     /// something unanswered, and its number is used again.
+    const IS_KEY_UNIQUE: bool = false;
+
     fn key(message: &Message) -> u64 {
         let id = match message.method.part {
             Part::Answers(id) | Part::AnswersWith(id) => id,
@@ -187,7 +207,7 @@ impl Amqp {
         let half = &mut self.halves[direction as usize];
         // A method breaks off the content before it on its channel.
         half.contents.retain(|content| content.message.channel != channel);
-        let Some(method) = method::method_of(payload) else { return half.pass(len) };
+        let Some(method) = method::method_of(payload) else { return Parsed::Skip(len) };
         let from_client = match (method.side, self.client) {
             (Side::Client, _) => true,
             (Side::Server, _) => false,
@@ -218,7 +238,7 @@ impl Amqp {
             half.contents.remove(0);
         }
         half.contents.push(Content { message, left: None });
-        Parsed::Part(len)
+        half.pass(channel, len)
     }
 }
 
@@ -237,9 +257,10 @@ impl Half {
         let Some(Body { channel, left }) = &mut self.body else { return Parsed::Malformed };
         if *left > 0 {
             let len = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            let channel = *channel;
             *left -= len as u64;
             self.came(len as u64);
-            return self.pass(len);
+            return self.pass(channel, len);
         }
         let channel = *channel;
         self.body = None;
@@ -260,13 +281,23 @@ impl Half {
         let is_whole = |content: &Content| content.message.channel == channel && content.left == Some(0);
         match self.contents.iter().position(is_whole) {
             Some(at) => Parsed::Message(len, self.contents.remove(at).message),
-            None => self.pass(len),
+            None => self.pass(channel, len),
         }
     }
 
-    /// Bytes of a content, where one is under way.
-    fn pass(&self, len: usize) -> Parsed<Message> {
-        if self.contents.is_empty() { Parsed::Skip(len) } else { Parsed::Part(len) }
+    /// Bytes of the content of a channel, where one is under way.
+    fn pass(&self, channel: u16, len: usize) -> Parsed<Message> {
+        self.key(channel).map_or(Parsed::Skip(len), |key| Parsed::PartOf(len, key))
+    }
+
+    /// Missing ones.
+    fn lost(&self, channel: u16) -> Gap<Message> {
+        self.key(channel).map_or(Gap::Skip, Gap::PartOf)
+    }
+
+    fn key(&self, channel: u16) -> Option<u64> {
+        let content = self.contents.iter().find(|content| content.message.channel == channel)?;
+        Some(Amqp::key(&content.message))
     }
 }
 
@@ -331,16 +362,15 @@ mod tests {
         let mut amqp = Amqp::default();
         assert!(matches!(amqp.parse(CLIENT, HEADER, None), Parsed::Skip(8)));
         let bytes = frame(1, 1, PUBLISH);
-        assert!(matches!(amqp.parse(CLIENT, &bytes, None), Parsed::Part(len) if len == bytes.len()));
+        assert!(matches!(amqp.parse(CLIENT, &bytes, None), Parsed::PartOf(len, _) if len == bytes.len()));
         // Between its frames come a heartbeat and the method of another channel.
-        assert!(matches!(amqp.parse(CLIENT, &frame(8, 0, b""), None), Parsed::Part(8)));
+        assert!(matches!(amqp.parse(CLIENT, &frame(8, 0, b""), None), Parsed::Skip(8)));
         assert!(matches!(amqp.parse(CLIENT, &frame(1, 2, DECLARE), None), Parsed::Message(..)));
         let header = frame(2, 1, b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\0\0");
-        assert!(matches!(amqp.parse(CLIENT, &header, None), Parsed::Part(_)));
-        assert!(matches!(amqp.parse(CLIENT, &frame(3, 1, b"hello")[..9], None), Parsed::Part(7)));
-        assert!(matches!(amqp.parse(CLIENT, b"he", None), Parsed::Part(2)));
-        assert_eq!(amqp.gap(CLIENT, 4), Gap::Resync);
-        assert_eq!(amqp.gap(CLIENT, 3), Gap::Absorbed);
+        assert!(matches!(amqp.parse(CLIENT, &header, None), Parsed::PartOf(..)));
+        assert!(matches!(amqp.parse(CLIENT, &frame(3, 1, b"hello")[..9], None), Parsed::PartOf(7, _)));
+        assert!(matches!(amqp.parse(CLIENT, b"he", None), Parsed::PartOf(2, _)));
+        assert!(matches!(amqp.gap(CLIENT, b"", 3, None), Gap::PartOf(_)));
         let Parsed::Message(1, message) = amqp.parse(CLIENT, &[FRAME_END], None) else {
             panic!("it is whole")
         };

@@ -3,6 +3,7 @@
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::diameter::{DiameterBlock, DiameterRow, TABLE};
 
+use super::rest::Rest;
 use crate::dissector::{
     CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
 };
@@ -26,7 +27,11 @@ mod avp {
 }
 
 /// The dissector.
-pub struct Diameter;
+#[derive(Default)]
+pub struct Diameter {
+    /// Of each direction, the message that misses bytes.
+    rests: [Option<Rest<Message>>; 2],
+}
 
 /// A message.
 #[derive(Debug, Default)]
@@ -52,7 +57,7 @@ impl Dissector for Diameter {
     type Columns = DiameterBlock;
 
     fn new(_options: &Options) -> Self {
-        Diameter
+        Diameter::default()
     }
 
     fn probe(bytes: &[u8]) -> Probe {
@@ -66,7 +71,10 @@ impl Dissector for Diameter {
         }
     }
 
-    fn parse(&mut self, _: Direction, bytes: &[u8], _: Option<&Message>) -> Parsed<Message> {
+    fn parse(&mut self, direction: Direction, bytes: &[u8], _: Option<&Message>) -> Parsed<Message> {
+        if let Some(parsed) = Rest::pass(&mut self.rests[direction as usize], bytes.len()) {
+            return parsed;
+        }
         let Some(&[version, high, middle, low]) = bytes.first_chunk() else { return Parsed::More(4) };
         let len = u32::from_be_bytes([0, high, middle, low]) as usize;
         // Lengths are multiples of four (RFC 6733 section 3).
@@ -79,16 +87,26 @@ impl Dissector for Diameter {
         }
     }
 
-    fn gap(&mut self, _: Direction, _: u64) -> Gap {
-        Gap::Resync
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        let rest = &mut self.rests[direction as usize];
+        match *held {
+            [1, high, middle, low, ..] => {
+                let total = u32::from_be_bytes([0, high, middle, low]) as usize;
+                Rest::behind(total, held.len(), len, read(held), rest)
+            }
+            _ => Rest::lose(rest, len),
+        }
     }
+
+    /// Nothing but messages that miss bytes is remembered.
+    fn recover(&mut self, _: &Options) {}
 
     fn resync(bytes: &[u8]) -> Option<usize> {
         memchr::memchr_iter(1, bytes).find(|&at| plausible(&bytes[at..]) == Some(true))
     }
 
-    fn end(&mut self, _: Direction, _: End) -> Option<Message> {
-        None
+    fn end(&mut self, direction: Direction, _: End) -> Option<Message> {
+        Rest::end(&mut self.rests[direction as usize])
     }
 
     fn role(message: &Message) -> Role {

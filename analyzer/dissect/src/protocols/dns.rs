@@ -8,6 +8,7 @@ mod row;
 use shark_schema::table::Table;
 use shark_schema::tables::dns::{DnsBlock, TABLE};
 
+use super::rest::Rest;
 use crate::dissector::{
     CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
 };
@@ -19,7 +20,10 @@ pub type DnsUdp = Dns<false>;
 pub type DnsTcp = Dns<true>;
 
 /// The dissector.
-pub struct Dns<const TCP: bool>;
+pub struct Dns<const TCP: bool> {
+    /// Of each direction, the message that misses bytes.
+    rests: [Option<Rest<Message>>; 2],
+}
 
 /// Bytes of the header.
 const HEADER: usize = 12;
@@ -34,7 +38,7 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
     type Columns = DnsBlock;
 
     fn new(_options: &Options) -> Self {
-        Dns
+        Dns { rests: [None, None] }
     }
 
     fn probe(bytes: &[u8]) -> Probe {
@@ -44,12 +48,30 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
         record::plausible(message, TCP, announced)
     }
 
-    fn parse(&mut self, _: Direction, bytes: &[u8], _: Option<&Message>) -> Parsed<Message> {
+    /// Other protocols begin with small numbers too: here all of a message must be one of DNS.
+    fn probe_elsewhere(bytes: &[u8]) -> Probe {
+        if !TCP {
+            return if record::is_sound(bytes) { Probe::Yes } else { Probe::No };
+        }
+        match unframed::<TCP>(bytes) {
+            None => Probe::More,
+            Some((message, announced)) if message.len() < announced => {
+                record::plausible(message, TCP, announced).and(Probe::More)
+            }
+            Some((message, _)) if record::is_sound(message) => Probe::Yes,
+            Some(_) => Probe::No,
+        }
+    }
+
+    fn parse(&mut self, direction: Direction, bytes: &[u8], _: Option<&Message>) -> Parsed<Message> {
         if !TCP {
             return match record::parse(bytes, false) {
                 Some(message) => Parsed::Message(bytes.len(), message),
                 None => Parsed::Malformed,
             };
+        }
+        if let Some(parsed) = Rest::pass(&mut self.rests[direction as usize], bytes.len()) {
+            return parsed;
         }
         let [high, low, rest @ ..] = bytes else {
             return Parsed::More(2);
@@ -67,8 +89,16 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
         }
     }
 
-    fn gap(&mut self, _: Direction, _: u64) -> Gap {
-        Gap::Resync
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        let rest = &mut self.rests[direction as usize];
+        match held {
+            [high, low, message @ ..] => {
+                let total = 2 + usize::from(u16::from_be_bytes([*high, *low]));
+                let message = (total > 2 + HEADER).then(|| record::parse(message, true)).flatten();
+                Rest::behind(total, held.len(), len, message, rest)
+            }
+            _ => Rest::lose(rest, len),
+        }
     }
 
     /// A length that fits a plausible header.
@@ -81,17 +111,27 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
         })
     }
 
-    fn end(&mut self, _: Direction, _: End) -> Option<Message> {
-        None
+    fn end(&mut self, direction: Direction, _: End) -> Option<Message> {
+        Rest::end(&mut self.rests[direction as usize])
     }
+
+    /// Nothing but messages that miss bytes is remembered.
+    fn recover(&mut self, _: &Options) {}
 
     fn role(message: &Message) -> Role {
         if message.header.response { Role::Response } else { Role::Request }
     }
 
-    /// The transaction id; never 0, which would mean order instead.
+    /// The transaction id and the question, since an id may be used for two questions at a time; never 0, which would mean order
+    /// instead.
     fn key(message: &Message) -> u64 {
-        1 << 16 | u64::from(message.header.id)
+        1 << 48 | u64::from(message.header.id) << 32 | u64::from(message.question_hash)
+    }
+
+    /// Servers that understood nothing of a question repeat none.
+    fn is_answer(response: &Message, request: &Message) -> bool {
+        let is_same = Self::key(response) == Self::key(request);
+        is_same || response.questions.is_empty() && response.header.id == request.header.id
     }
 
     fn memory(message: &Message) -> usize {

@@ -92,20 +92,26 @@ impl Dissector for Http {
         }
     }
 
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        let body_bytes = self.body_bytes;
         let half = &mut self.halves[direction as usize];
         let next = match half.place {
+            Place::Head => return Gap::Lost(cut_head(held, body_bytes)),
             Place::Body(left) if len <= left => Place::Body(left - len),
             Place::Chunk(left) if len < left => Place::Chunk(left - len),
             Place::Chunk(left) if len == left => Place::ChunkEnd,
             Place::UntilClose => Place::UntilClose,
-            _ => return Gap::Resync,
+            _ => return Gap::Lost(None),
         };
         half.place = next;
-        if let Some(message) = &mut half.message {
-            message.body.skip(len);
+        half.doubtful = false;
+        let Some(message) = &mut half.message else { return Gap::Lost(None) };
+        message.body.skip(len);
+        if next != Place::Body(0) {
+            return Gap::Part;
         }
-        Gap::Absorbed
+        half.place = Place::Head;
+        half.message.take().map_or(Gap::Lost(None), Gap::Message)
     }
 
     fn resync(bytes: &[u8]) -> Option<usize> {
@@ -280,6 +286,16 @@ impl Half {
             None => Parsed::Malformed,
         }
     }
+}
+
+/// What stands in the beginning of a head whose end is missing.
+fn cut_head(held: &[u8], body_bytes: usize) -> Option<Message> {
+    let is_interim = |head: &Head| matches!(head.status(), Some(100..200));
+    let begins = head::begins(held) == Probe::Yes;
+    let head = begins.then(|| head::parse_loosely(held)).flatten().filter(|head| !is_interim(head))?;
+    let mut body = Body::new(body_bytes, false);
+    body.hole = true;
+    Some(Message { head, body, trailers: None, interim: Vec::new(), cut: Some(End::Gap), body_bytes })
 }
 
 /// How long the body is (RFC 9112 section 6.3). `asked` is the method of the request that is answered.

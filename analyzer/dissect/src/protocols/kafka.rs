@@ -14,17 +14,20 @@ use std::collections::VecDeque;
 use shark_schema::table::Table;
 use shark_schema::tables::kafka::{KafkaBlock, TABLE};
 
+use super::rest::Rest;
 use crate::dissector::{
     CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
 };
 use crate::limits;
-use header::{Header, Read, SIZE, number};
+use header::{Header, Place, Read, SIZE, number};
 use walk::{Body, Walk};
 
 /// The dissector.
 #[derive(Default)]
 pub struct Kafka {
     halves: [Option<Half>; 2],
+    /// Of each direction, the message whose header misses bytes.
+    rests: [Option<Rest<Message>>; 2],
     /// Who asks, once a request has told.
     client: Option<Direction>,
     /// What was asked and not yet answered.
@@ -83,19 +86,26 @@ impl Dissector for Kafka {
     }
 
     fn probe(bytes: &[u8]) -> Probe {
-        header::begins(bytes, true)
+        header::begins(bytes, Place::OwnPort)
+    }
+
+    fn probe_elsewhere(bytes: &[u8]) -> Probe {
+        header::begins(bytes, Place::First)
     }
 
     fn parse(&mut self, direction: Direction, bytes: &[u8], _: Option<&Message>) -> Parsed<Message> {
         if self.halves[direction as usize].is_some() {
             return self.pass(direction, bytes);
         }
+        if let Some(parsed) = Rest::pass(&mut self.rests[direction as usize], bytes.len()) {
+            return parsed;
+        }
         let Some(size) = number(bytes, 0) else { return Parsed::More(SIZE) };
         let Some(len) = usize::try_from(size).ok().filter(|_| size <= LONGEST) else {
             return Parsed::Malformed;
         };
         if self.client.is_none() {
-            match header::begins(bytes, true) {
+            match header::begins(bytes, Place::OwnPort) {
                 Probe::Yes => self.client = Some(direction),
                 Probe::More if bytes.len() < SIZE + len => return Parsed::More(bytes.len() + 1),
                 _ => {}
@@ -136,20 +146,34 @@ impl Dissector for Kafka {
         }
     }
 
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
-        let Some(half) = &mut self.halves[direction as usize] else { return Gap::Resync };
-        // The last byte must come, or nothing would end the message.
-        if len >= half.left || !half.walk.as_mut().is_none_or(|walk| walk.skip(len)) {
-            return Gap::Resync;
+    /// Known is the place in a message whose size was seen, and at its end.
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        let at = direction as usize;
+        let Some(half) = &mut self.halves[at] else { return self.gap_in_header(direction, held, len) };
+        let lost = held.len() as u64 + len;
+        if lost > half.left {
+            return Gap::Lost(None);
         }
-        half.left -= len;
-        Gap::Absorbed
+        // Values that were cut say nothing; where the message ends is known all the same.
+        if let Some(walk) = half.walk.as_mut()
+            && !(held.is_empty() && lost < half.left && walk.skip(lost))
+        {
+            walk.stop();
+        }
+        half.left -= lost;
+        if half.left > 0 {
+            return Gap::Part;
+        }
+        self.halves[at].take().map_or(Gap::Lost(None), |half| Gap::Message(half.finish()))
     }
+
+    /// What was asked is still to be answered.
+    fn recover(&mut self, _: &Options) {}
 
     /// The header of a request; one of a response is like anything. Within other bytes, of which some are like a header too, the
     /// message must end where they do or where the next begins.
     fn resync(bytes: &[u8]) -> Option<usize> {
-        let begins = |at: usize| header::begins(&bytes[at..], false) == Probe::Yes;
+        let begins = |at: usize| header::begins(&bytes[at..], Place::Any) == Probe::Yes;
         let ends = |at: usize| {
             let size = number(bytes, at).and_then(|size| usize::try_from(size).ok());
             size.is_some_and(|size| {
@@ -160,6 +184,7 @@ impl Dissector for Kafka {
     }
 
     fn end(&mut self, direction: Direction, _: End) -> Option<Message> {
+        self.rests[direction as usize] = None;
         self.halves[direction as usize].take().map(Half::finish)
     }
 
@@ -204,6 +229,15 @@ impl Kafka {
         let api = Some((key, version));
         let message = Message { is_request: true, api, correlation, client_id, body: Body::default() };
         (len, Half { message, left: 0, walk })
+    }
+
+    /// A gap behind bytes that are less than a header.
+    fn gap_in_header(&mut self, direction: Direction, held: &[u8], len: u64) -> Gap<Message> {
+        let rest = &mut self.rests[direction as usize];
+        match number(held, 0).and_then(|size| usize::try_from(size).ok()) {
+            Some(size) if size <= LONGEST as usize => Rest::behind(SIZE + size, held.len(), len, None, rest),
+            _ => Rest::lose(rest, len),
+        }
     }
 
     /// A response behind its correlation id.
@@ -349,11 +383,41 @@ mod tests {
         assert!(matches!(kafka.parse(CLIENT, &bytes[..15], None), Parsed::More(16)));
         assert!(matches!(kafka.parse(CLIENT, &bytes, None), Parsed::Part(16)));
         assert!(matches!(kafka.parse(CLIENT, &bytes[16..18], None), Parsed::More(3)));
-        assert_eq!(kafka.gap(CLIENT, 1), Gap::Resync);
         assert!(matches!(kafka.parse(CLIENT, &bytes[16..1016], None), Parsed::Part(1000)));
-        assert_eq!(kafka.gap(CLIENT, 20_000), Gap::Resync);
-        assert_eq!(kafka.gap(CLIENT, 18_900), Gap::Absorbed);
+        assert!(matches!(kafka.gap(CLIENT, b"", 20_000, None), Gap::Lost(None)));
+        assert!(matches!(kafka.gap(CLIENT, b"", 18_900, None), Gap::Part));
         assert!(matches!(kafka.parse(CLIENT, &bytes[..200], None), Parsed::Message(88, _)));
+    }
+
+    /// Whatever of a message is missing, the next begins where its size says.
+    #[test]
+    fn a_message_ends_in_a_gap() {
+        for cut in 0..HEARTBEAT.len() {
+            let mut kafka = Kafka::default();
+            let bytes = framed(HEARTBEAT);
+            let (mut used, at_hand) = (0, SIZE + cut);
+            while used < at_hand {
+                let Parsed::Part(len) = kafka.parse(CLIENT, &bytes[used..at_hand], None) else { break };
+                used += len;
+            }
+            let gap = kafka.gap(CLIENT, &bytes[used..at_hand], (bytes.len() - at_hand) as u64, None);
+            assert!(matches!(gap, Gap::Message(_)) == (cut >= 12) && !matches!(gap, Gap::Lost(_)), "{cut}");
+            assert_eq!(said(&mut kafka, CLIENT, HEARTBEAT).correlation, 7);
+        }
+    }
+
+    /// ListOffsets of version 0 by a client without a name.
+    #[test]
+    fn a_client_id_may_be_null() {
+        let body = b"\0\x02\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\0\0\0\0";
+        let mut kafka = Kafka::default();
+        assert_eq!(
+            (Kafka::probe(&framed(body)), Kafka::probe_elsewhere(&framed(body))),
+            (Probe::Yes, Probe::No)
+        );
+        let asked = said(&mut kafka, CLIENT, body);
+        assert_eq!((asked.api, asked.client_id), (Some((2, 0)), None));
+        assert_eq!(said(&mut kafka, SERVER, b"\0\0\0\0\0\0\0\0").api, Some((2, 0)));
     }
 
     #[test]

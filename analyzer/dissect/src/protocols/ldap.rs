@@ -96,25 +96,46 @@ impl<const TCP: bool> Dissector for Ldap<TCP> {
         }
     }
 
-    fn gap(&mut self, from: Direction, len: u64) -> Gap {
+    /// Known is the place in a message whose length was seen, and at its end.
+    fn gap(&mut self, from: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        if self.is_sealed {
+            return Gap::Skip;
+        }
         let side = &mut self.sides[from as usize];
-        match usize::try_from(len) {
-            _ if self.is_sealed => Gap::Absorbed,
-            Ok(len) if len < side.left => {
-                side.left -= len;
-                Gap::Absorbed
+        if side.left == 0 {
+            let Ok(Some(head)) = Head::read(held) else { return Gap::Lost(None) };
+            side.left = head.len.saturating_sub(held.len());
+            side.passing = Some(Message::of(&head));
+        }
+        let left = usize::try_from(len).ok().and_then(|len| side.left.checked_sub(len));
+        let Some(left) = left else {
+            side.left = 0;
+            return Gap::Lost(side.passing.take());
+        };
+        side.left = left;
+        match side.passing.take() {
+            None => Gap::PartOf(side.key),
+            Some(message) if left > 0 => {
+                side.passing = Some(message);
+                Gap::Part
             }
-            _ => Gap::Resync,
+            Some(mut message) => {
+                message.entries = self.counted(&message);
+                Gap::Message(message)
+            }
         }
     }
+
+    /// What was asked is still to be answered.
+    fn recover(&mut self, _: &Options) {}
 
     fn resync(bytes: &[u8]) -> Option<usize> {
         memchr::memchr_iter(message::SEQUENCE, bytes)
             .find(|&at| matches!(Head::read(&bytes[at..]), Ok(Some(head)) if head.len <= WHOLE))
     }
 
-    fn end(&mut self, _: Direction, _: End) -> Option<Message> {
-        None
+    fn end(&mut self, from: Direction, _: End) -> Option<Message> {
+        std::mem::take(&mut self.sides[from as usize]).passing
     }
 
     fn role(message: &Message) -> Role {
@@ -258,7 +279,7 @@ mod tests {
         ldap.parse(Direction::Forward, &[&bind[..22], b"\xff"].concat(), None);
         ldap.has_sasl = true;
         assert!(matches!(ldap.parse(Direction::Forward, b"\x00\x00\x00\x20abc", None), Parsed::Skip(7)));
-        assert_eq!(ldap.gap(Direction::Forward, 1 << 40), Gap::Absorbed);
+        assert!(matches!(ldap.gap(Direction::Forward, b"", 1 << 40, None), Gap::Skip));
     }
 
     #[test]

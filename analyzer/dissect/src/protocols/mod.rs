@@ -11,6 +11,7 @@ pub mod mysql;
 pub mod postgresql;
 pub mod radius;
 pub mod redis;
+mod rest;
 mod sql;
 mod statements;
 pub mod tls;
@@ -51,6 +52,8 @@ pub struct Protocol {
     pub table: &'static Table,
     /// See [`Dissector::probe`].
     pub probe: fn(&[u8]) -> Probe,
+    /// See [`Dissector::probe_elsewhere`].
+    pub probe_elsewhere: fn(&[u8]) -> Probe,
     /// See [`Dissector::resync`].
     pub resync: fn(&[u8]) -> Option<usize>,
     /// Starts a conversation: the table's number, options, and whether the capture has its start.
@@ -66,6 +69,7 @@ const fn protocol<D: Dissector>() -> Protocol {
         ports: D::PORTS,
         table: D::TABLE,
         probe: D::probe,
+        probe_elsewhere: D::probe_elsewhere,
         resync: D::resync,
         talk: |table, options, aligned| Box::new(Talk::<D>::new(table, options, aligned)),
         rows: || Box::new(CallRows::<D::Columns>::default()),

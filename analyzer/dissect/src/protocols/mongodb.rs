@@ -17,6 +17,7 @@ use shark_schema::tables::db::{DbBlock, TABLE};
 
 use self::bson::Walker;
 use self::facts::Facts;
+use super::rest::Rest;
 use crate::dissector::{
     CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
 };
@@ -25,6 +26,8 @@ use crate::dissector::{
 #[derive(Default)]
 pub struct Mongodb {
     building: [Option<Box<Building>>; 2],
+    /// Of each direction, the message whose head misses bytes.
+    rests: [Option<Rest<Message>>; 2],
     /// Who logged in.
     user: Option<Arc<str>>,
     /// The answer that announced another one, and what they answer (exhaust).
@@ -142,6 +145,9 @@ impl Dissector for Mongodb {
         if let Some(building) = self.building[direction as usize].take() {
             return self.go_on(direction, building, bytes, open);
         }
+        if let Some(parsed) = Rest::pass(&mut self.rests[direction as usize], bytes.len()) {
+            return parsed;
+        }
         let Some(head) = Head::new(bytes) else { return Parsed::More(HEAD) };
         if !(HEAD..=LONGEST).contains(&head.len) || !head.is_known() {
             return Parsed::Malformed;
@@ -161,13 +167,31 @@ impl Dissector for Mongodb {
         Parsed::Part(HEAD)
     }
 
-    /// Known is the place inside of what is passed.
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
-        let building = self.building[direction as usize].as_mut();
-        let absorbs =
-            building.zip(usize::try_from(len).ok()).is_some_and(|(building, len)| building.absorbs(len));
-        if absorbs { Gap::Absorbed } else { Gap::Resync }
+    /// Known is the place in a message whose length was seen, and at its end.
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, open: Option<&Message>) -> Gap<Message> {
+        let at = direction as usize;
+        let len_here = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(held.len());
+        if self.building[at].as_ref().is_some_and(|building| len_here > building.left) {
+            return Gap::Lost(None);
+        }
+        let Some(mut building) = self.building[at].take() else {
+            return match held.first_chunk().map(|len| u32::from_le_bytes(*len) as usize) {
+                Some(total @ HEAD..=LONGEST) => {
+                    Rest::behind(total, held.len(), len, None, &mut self.rests[at])
+                }
+                _ => Rest::lose(&mut self.rests[at], len),
+            };
+        };
+        building.lose(held.len(), len_here - held.len());
+        if building.left == 0 {
+            return Gap::Message(self.message(*building, open));
+        }
+        self.building[at] = Some(building);
+        Gap::Part
     }
+
+    /// What is asked for goes on.
+    fn recover(&mut self, _: &Options) {}
 
     fn resync(bytes: &[u8]) -> Option<usize> {
         (0..bytes.len()).find(|&at| shape::probe(&bytes[at..]) == Probe::Yes)
@@ -175,6 +199,7 @@ impl Dissector for Mongodb {
 
     fn end(&mut self, direction: Direction, _: End) -> Option<Message> {
         self.building[direction as usize] = None;
+        self.rests[direction as usize] = None;
         None
     }
 

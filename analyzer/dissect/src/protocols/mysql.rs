@@ -8,6 +8,7 @@ mod row;
 mod shape;
 mod wire;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use shark_schema::table::Table;
@@ -110,6 +111,7 @@ impl Dissector for Mysql {
     const PORTS: &'static [u16] = &[3306, 3307, 6033];
     const TABLE: &'static Table = &TABLE;
     const LOSSY_START: bool = true;
+    const TAKES_TURNS: bool = true;
     type Message = Message;
     type Columns = DbBlock;
 
@@ -138,25 +140,40 @@ impl Dissector for Mysql {
             if from_client { NEEDED } else { self.answers.needed(rest.first().copied(), NEEDED_OF_ANSWER) };
         let needed = len.min(needed);
         let Some(body) = rest.get(..needed) else { return Parsed::More(HEAD + needed) };
-        let step = if from_client {
-            self.asks.packet(&mut self.answers, sequence, body, len)
-        } else {
-            let asked = open.and_then(|open| match open {
-                Message::Request(request) => Some(request),
-                Message::Response(_) => None,
-            });
-            self.answers.packet(&mut self.asks, asked, sequence, body, len)
-        };
+        let step = self.packet(from_client, sequence, body, len, open);
         self.pass(direction, bytes, HEAD, Passing { left: len, goes_on: len == FULL, then: step })
     }
 
-    /// Known is the place inside of a packet whose rest is passed.
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
-        match (&mut self.passing[direction as usize], usize::try_from(len)) {
-            (Some(passing), Ok(len)) if len < passing.left => passing.left -= len,
-            _ => return Gap::Resync,
+    /// Known is the place inside of a packet whose length was seen, and at its end.
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, open: Option<&Message>) -> Gap<Message> {
+        let passing = self.passing[direction as usize].take().filter(|passing| passing.left > 0);
+        let passing = passing.or_else(|| self.begun(direction, held, open));
+        let (Some(Passing { left, goes_on, then }), Ok(len)) = (passing, usize::try_from(len)) else {
+            return Gap::Lost(None);
+        };
+        let is_client = self.client == Some(direction);
+        match (len.cmp(&left), then) {
+            (Ordering::Less, then) => {
+                self.passing[direction as usize] = Some(Passing { left: left - len, goes_on, then });
+                Gap::Part
+            }
+            (Ordering::Equal, then) if goes_on => {
+                self.passing[direction as usize] = Some(Passing { left: 0, goes_on, then });
+                Gap::Part
+            }
+            (Ordering::Equal, Step::Part) => Gap::Part,
+            (Ordering::Equal, Step::Skip) => Gap::Skip,
+            (Ordering::Equal, Step::Done(message)) => Gap::Message(message),
+            (Ordering::Greater, Step::Done(message)) if is_client => Gap::Lost(Some(message)),
+            _ => Gap::Lost(None),
         }
-        Gap::Absorbed
+    }
+
+    /// What was prepared stays prepared.
+    fn recover(&mut self, _: &Options) {
+        self.passing = [None, None];
+        self.answers.lose_place();
+        self.asks.lose_place();
     }
 
     fn resync(bytes: &[u8]) -> Option<usize> {
@@ -223,6 +240,31 @@ impl Mysql {
         };
         self.client = Some(if is_server { direction.opposite() } else { direction });
         !is_server
+    }
+
+    /// A packet of which only the beginning is at hand.
+    fn begun(&mut self, direction: Direction, held: &[u8], open: Option<&Message>) -> Option<Passing> {
+        let (len, sequence, body) = head(held).filter(|(len, _, body)| (1..*len).contains(&body.len()))?;
+        let then = self.packet(self.client? == direction, sequence, body, len, open);
+        Some(Passing { left: len - body.len(), goes_on: len == FULL, then })
+    }
+
+    fn packet(
+        &mut self,
+        from_client: bool,
+        sequence: u8,
+        body: &[u8],
+        len: usize,
+        open: Option<&Message>,
+    ) -> Step {
+        if from_client {
+            return self.asks.packet(&mut self.answers, sequence, body, len);
+        }
+        let asked = open.and_then(|open| match open {
+            Message::Request(request) => Some(request),
+            Message::Response(_) => None,
+        });
+        self.answers.packet(&mut self.asks, asked, sequence, body, len)
     }
 
     /// Passes a packet from behind its head, and then does what it is.

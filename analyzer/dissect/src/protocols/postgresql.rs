@@ -9,6 +9,7 @@ mod asks;
 mod row;
 mod shape;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use shark_schema::table::Table;
@@ -161,16 +162,24 @@ impl Dissector for Postgresql {
         self.pass(direction, bytes, total, step)
     }
 
-    /// Known is the place inside of a message whose rest is passed.
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
-        let Some(passing) = &mut self.passing[direction as usize] else { return Gap::Resync };
-        let ends_call = matches!(passing.then, Step::Done(_));
-        match usize::try_from(len) {
-            Ok(len) if len < passing.left => passing.left -= len,
-            Ok(len) if len == passing.left && !ends_call => self.passing[direction as usize] = None,
-            _ => return Gap::Resync,
+    /// Known is the place inside of a message whose length was seen, and at its end.
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        let passing = self.passing[direction as usize].take().or_else(|| self.begun(direction, held));
+        let (Some(Passing { left, then }), Ok(len)) = (passing, usize::try_from(len)) else {
+            return Gap::Lost(None);
+        };
+        let is_client = self.client == Some(direction);
+        match (len.cmp(&left), then) {
+            (Ordering::Less, then) => {
+                self.passing[direction as usize] = Some(Passing { left: left - len, then });
+                Gap::Part
+            }
+            (Ordering::Equal, Step::Part) => Gap::Part,
+            (Ordering::Equal, Step::Skip) => Gap::Skip,
+            (Ordering::Equal, Step::Done(message)) => Gap::Message(message),
+            (Ordering::Greater, Step::Done(message)) if is_client => Gap::Lost(Some(message)),
+            _ => Gap::Lost(None),
         }
-        Gap::Absorbed
     }
 
     fn resync(bytes: &[u8]) -> Option<usize> {
@@ -265,6 +274,20 @@ impl Postgresql {
             Step::Malformed => Parsed::Malformed,
             Step::Skip | Step::Part => Parsed::Skip(len),
         }
+    }
+
+    /// A message of which only the beginning is at hand.
+    fn begun(&mut self, direction: Direction, held: &[u8]) -> Option<Passing> {
+        let &[kind, a, b, c, d, ref body @ ..] = held else { return None };
+        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        let is_typed = kind != 0 && (4..=LONGEST).contains(&len);
+        let total = Some(1 + len).filter(|total| is_typed && held.len() < *total)?;
+        let then = if self.client? == direction {
+            self.asks.message(&mut self.answers, kind, body, total)
+        } else {
+            self.answers.message(kind, body, &self.asks)
+        };
+        Some(Passing { left: total - held.len(), then })
     }
 
     /// Passes `total` bytes, and then does what they are.

@@ -58,8 +58,8 @@ impl Dissector for Radius {
         }
     }
 
-    fn gap(&mut self, _: Direction, _: u64) -> Gap {
-        Gap::Resync
+    fn gap(&mut self, _: Direction, _: &[u8], _: u64, _: Option<&Message>) -> Gap<Message> {
+        Gap::Lost(None)
     }
 
     fn resync(_: &[u8]) -> Option<usize> {
@@ -77,6 +77,12 @@ impl Dissector for Radius {
     /// The identifier; never 0, which would mean order instead.
     fn key(message: &Message) -> u64 {
         1 << 8 | u64::from(message.identifier)
+    }
+
+    /// An identifier is soon used again, with another authenticator (RFC 2865 section 3).
+    fn is_repeat(request: &Message, earlier: &Message) -> bool {
+        let of = |message: &Message| (message.code, message.identifier, message.authenticator);
+        of(request) == of(earlier)
     }
 
     fn memory(message: &Message) -> usize {

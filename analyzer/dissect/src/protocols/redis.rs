@@ -13,7 +13,7 @@ use crate::dissector::{
     CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
 };
 use row::{Command, Reply};
-use value::{Step, Value};
+use value::{Skipped, Step, Value};
 
 /// The dissector.
 #[derive(Default)]
@@ -100,11 +100,24 @@ impl Dissector for Redis {
         }
     }
 
-    fn gap(&mut self, direction: Direction, len: u64) -> Gap {
-        if self.is_replication || self.halves[direction as usize].skip(len) {
-            Gap::Absorbed
-        } else {
-            Gap::Resync
+    fn gap(&mut self, direction: Direction, held: &[u8], len: u64, open: Option<&Message>) -> Gap<Message> {
+        if self.is_replication {
+            return Gap::Skip;
+        }
+        // Of the content of a bulk string nothing is held, but perhaps a CR behind it.
+        let lost = match held {
+            [] => len,
+            [b'\r'] => len + 1,
+            _ => return Gap::Lost(None),
+        };
+        match self.halves[direction as usize].skip(lost) {
+            Skipped::Inside => Gap::Part,
+            Skipped::Whole => {
+                let message = self.message(direction, open);
+                self.halves[direction as usize].clear();
+                message.map_or(Gap::Lost(None), Gap::Message)
+            }
+            Skipped::Beyond => Gap::Lost(None),
         }
     }
 
@@ -358,7 +371,7 @@ mod tests {
         let psync = said(&mut redis, CLIENT, b"*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n", None);
         said(&mut redis, SERVER, b"+FULLRESYNC 0 1\r\n", Some(&psync));
         assert!(matches!(redis.parse(SERVER, b"$9\r\nREDIS0011", None), Parsed::Skip(13)));
-        assert_eq!(redis.gap(SERVER, 100), Gap::Absorbed);
+        assert!(matches!(redis.gap(SERVER, b"", 100, None), Gap::Skip));
     }
 
     #[test]

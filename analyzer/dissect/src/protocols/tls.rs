@@ -61,6 +61,8 @@ struct Side {
     left: usize,
     /// Handshake messages that are not whole yet.
     pending: Vec<u8>,
+    /// Bytes of its handshake messages are missing: where the next one begins is not known.
+    is_cut: bool,
     /// It changed its cipher (up to TLS 1.2).
     has_keys: bool,
     finished: bool,
@@ -86,6 +88,8 @@ pub struct Answer {
     /// The last record has the length of an encrypted alert.
     ends_like_an_alert: bool,
     established: Option<bool>,
+    /// It was given in another protocol.
+    is_refused: bool,
     history: String,
 }
 
@@ -134,6 +138,13 @@ impl Dissector for Tls {
         }
         let &[kind, major, minor, high, low, ref rest @ ..] = bytes else { return Parsed::More(HEADER) };
         let len = usize::from(u16::from_be_bytes([high, low]));
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        if self.client == Some(from.opposite())
+            && self.answer.is_none()
+            && bytes[..HEADER].iter().all(is_text)
+        {
+            return self.refused();
+        }
         let is_record = (content::CHANGE_CIPHER_SPEC..=content::HEARTBEAT).contains(&kind);
         if !is_record || major != 3 || minor > 4 || len > RECORD {
             return Parsed::Malformed;
@@ -150,16 +161,27 @@ impl Dissector for Tls {
         }
     }
 
-    fn gap(&mut self, from: Direction, len: u64) -> Gap {
-        let side = &mut self.sides[from as usize];
-        match usize::try_from(len) {
-            _ if self.is_over => Gap::Absorbed,
-            Ok(len) if len < side.left => {
-                side.left -= len;
-                Gap::Absorbed
-            }
-            _ => Gap::Resync,
+    /// Known is the place in a record whose length was seen, and at its end.
+    fn gap(&mut self, from: Direction, held: &[u8], len: u64, _: Option<&Message>) -> Gap<Message> {
+        if self.is_over {
+            return Gap::Skip;
         }
+        let side = &mut self.sides[from as usize];
+        if let (0, &[_, 3, 0..=4, high, low, ..]) = (side.left, held) {
+            // What it says is not known; messages that go on from it are not either.
+            side.left = (HEADER + usize::from(u16::from_be_bytes([high, low]))).saturating_sub(held.len());
+            side.pending = Vec::new();
+            side.is_cut = true;
+            self.is_cut = true;
+        }
+        match usize::try_from(len).ok().and_then(|len| side.left.checked_sub(len)) {
+            Some(left) if side.left > 0 => side.left = left,
+            _ => {
+                side.left = 0;
+                return Gap::Lost(None);
+            }
+        }
+        if self.client == Some(from) { Gap::Skip } else { Gap::Part }
     }
 
     /// A record that begins with a hello, whose lengths and versions fit each other.
@@ -256,6 +278,10 @@ impl Tls {
             }
             return self.pass(from, len);
         }
+        if side.is_cut {
+            return self.pass(from, len);
+        }
+        let side = &mut self.sides[from as usize];
         side.pending.extend_from_slice(body);
         let pending = std::mem::take(&mut side.pending);
         let mut rest = pending.as_slice();
@@ -373,6 +399,13 @@ impl Tls {
         self.answered(None).map_or(Parsed::Malformed, Parsed::Ended)
     }
 
+    /// The server speaks another protocol, which nobody can have agreed on: the handshake failed.
+    fn refused(&mut self) -> Parsed<Message> {
+        self.is_over = true;
+        self.answer.get_or_insert_default().is_refused = true;
+        Parsed::Become(0, self.answered(None))
+    }
+
     /// The server's part as it is now; `end` where nothing more of it comes.
     fn answered(&mut self, end: Option<End>) -> Option<Message> {
         let mut answer = self.answer.take()?;
@@ -383,7 +416,7 @@ impl Tls {
         let is_1_3 = answer.hello.as_ref().is_some_and(|hello| hello.version >= TLS_1_3);
         let client_finished = self.client.is_some_and(|client| self.sides[client as usize].finished);
         answer.established = match () {
-            () if answer.alert.is_some() => Some(false),
+            () if answer.alert.is_some() || answer.is_refused => Some(false),
             () if self.both_finished() || (is_1_3 && client_finished) => Some(true),
             () if self.is_cut || !is_closed => None,
             () => Some(false),

@@ -4,6 +4,7 @@
 mod cutting;
 mod golden;
 mod inside;
+mod kinds;
 mod outside;
 mod recording;
 mod registry;

@@ -119,12 +119,21 @@ fn every_way_to_give_a_capture() {
     let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
     lz4.write_all(&plain).unwrap();
     write("a.pcapng.lz4", &lz4.finish().unwrap());
+    // Several frames, an empty one and one that is to be skipped among them.
+    let frame = |bytes: &[u8]| {
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        lz4.write_all(bytes).unwrap();
+        lz4.finish().unwrap()
+    };
+    let (head, tail) = plain.split_at(plain.len() / 3);
+    let skipped = b"\x50\x2a\x4d\x18\x05\0\0\0notes";
+    write("frames.pcapng.lz4", &[&frame(head), &frame(b"")[..], skipped, &frame(tail)].concat());
     write("a.pcapng.zst", &stored);
     let digest = "SELECT count(*) AS n, min(ts) AS first, max(ts) AS last, sum(request_bytes) AS sent, \
                   sum(response_body_len) AS got, min(call_id) AS id FROM http";
     let of = |source: &str| printed(desk.sharkq().args(["sql", source, "--format", "csv", "-c", digest]));
     let told = of(&capture());
-    for name in ["a.pcapng", "a.pcapng.gz", "a.pcapng.lz4", "a.pcapng.zst"] {
+    for name in ["a.pcapng", "a.pcapng.gz", "a.pcapng.lz4", "frames.pcapng.lz4", "a.pcapng.zst"] {
         assert_eq!(of(name), told, "{name}");
     }
     for bytes in [&plain, &stored] {

@@ -1,6 +1,9 @@
 //! A DNS message as far as it can be read: header, questions, answers with their data as text.
 
 use std::fmt::Write;
+use std::hash::Hasher;
+
+use rustc_hash::FxHasher;
 
 use super::names;
 use crate::dissector::Probe;
@@ -23,6 +26,8 @@ pub struct Message {
     pub extended_rcode: u8,
     /// It came with a length before it.
     pub tcp: bool,
+    /// Hash of its first question.
+    pub question_hash: u32,
 }
 
 /// The header (RFC 1035 section 4.1.1).
@@ -151,6 +156,9 @@ pub fn parse(bytes: &[u8], tcp: bool) -> Option<Message> {
             return Some(message);
         };
         name.make_ascii_lowercase();
+        if message.questions.is_empty() {
+            message.question_hash = hash(&name, kind);
+        }
         message.questions.push(Question { name, kind });
         at = behind + 4;
     }
@@ -168,6 +176,47 @@ pub fn parse(bytes: &[u8], tcp: bool) -> Option<Message> {
         }
     }
     Some(message)
+}
+
+fn hash(name: &str, kind: u16) -> u32 {
+    let mut hasher = FxHasher::default();
+    hasher.write(name.as_bytes());
+    hasher.write_u16(kind);
+    (hasher.finish() >> 32) as u32
+}
+
+/// Is this one whole message of DNS and nothing else? One question of a known type, flags that fit it, and records that fill the
+/// bytes exactly.
+pub fn is_sound(bytes: &[u8]) -> bool {
+    let (Some(header), Some(flags)) = (header(bytes), be16(bytes, 2)) else { return false };
+    let [questions, answers, authority, additional] = header.counts.map(usize::from);
+    let is_reserved_bit_set = flags & 0x0040 != 0;
+    if questions != 1 || is_reserved_bit_set || !matches!(header.opcode, 0 | 4 | 5) || header.rcode > 10 {
+        return false;
+    }
+    let is_plain_query = header.rcode == 0
+        && !header.authoritative
+        && !header.truncated
+        && !header.recursion_available
+        && (answers == 0 || header.opcode != 0)
+        && additional <= 2;
+    if !header.response && !is_plain_query {
+        return false;
+    }
+    let mut name = String::new();
+    let Some(behind) = names::read(bytes, 12, &mut name) else { return false };
+    let (kind, class) = (be16(bytes, behind), be16(bytes, behind + 2));
+    let is_known = kind.is_some_and(|kind| !super::row::type_name(kind).starts_with("TYPE"));
+    // A backslash begins what is no printable octet.
+    if !is_known || !matches!(class, Some(1 | 3 | 254 | 255)) || name.contains('\\') || is_netbios(&name) {
+        return false;
+    }
+    let mut at = behind + 4;
+    let records = answers + authority + additional;
+    let is_cut = header.response && header.truncated;
+    records <= RECORDS
+        && (0..records).all(|_| record(bytes, &mut at).is_some() || is_cut)
+        && at == bytes.len()
 }
 
 /// A resource record: type, TTL, range of its data.
@@ -276,6 +325,20 @@ mod tests {
         assert_eq!(data, ["a.ex", "10.0.0.7"]);
         assert_eq!((message.answers[1].ttl_s, message.rcode()), (256, 16));
         assert!(message.header.authoritative && message.header.recursion_available);
+    }
+
+    #[test]
+    fn a_sound_message_is_all_of_the_bytes() {
+        assert!(is_sound(RESPONSE));
+        assert!((0..RESPONSE.len()).all(|len| !is_sound(&RESPONSE[..len])));
+        assert!(!is_sound(&[RESPONSE, b"\0"].concat()));
+        let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        assert!(is_sound(query));
+        for (at, byte) in [(2, 0x05), (3, 0x40), (3, 0x03), (5, 2), (7, 1), (13, 7), (16, 0xee), (18, 9)] {
+            let mut other = query.to_vec();
+            other[at] = byte;
+            assert!(!is_sound(&other), "{at}");
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use shark_schema::tables::dns::{DnsBlock, DnsRow};
 use super::record::{Answer, Message, Question};
 use crate::dissector::{CallTimes, Resolved, Written};
 
+const NXDOMAIN: u16 = 3;
+const AAAA: u16 = 28;
+
 /// Appends the row; at least one half is there.
 pub fn write(
     request: Option<&Message>,
@@ -31,6 +34,13 @@ pub fn write(
     let kinds: Option<Vec<&str>> = kinds.as_ref().map(|kinds| kinds.iter().map(AsRef::as_ref).collect());
     let count = |section: usize| response.map(|response| i32::from(response.header.counts[section]));
     let opcode = opcode_name(asked.header.opcode);
+    let is_missing = rcode == Some(NXDOMAIN);
+    let is_expansion = question.map(|question| is_search_expansion(&question.name, is_missing));
+    // What a search list makes of a name need not exist. Of a name that does not exist, the question for an address of version 4,
+    // which is asked beside it, says so.
+    let is_expected =
+        is_missing && (is_expansion == Some(true) || question.is_some_and(|question| question.kind == AAAA));
+    let failure = rcode.filter(|rcode| *rcode != 0 && !is_expected);
     let row = DnsRow {
         query: question.map(|question| question.name.as_str()),
         qtype: kind.as_deref(),
@@ -44,7 +54,7 @@ pub fn write(
         truncated: response.map(|response| response.header.truncated),
         recursion: response.map(|response| response.header.recursion_available),
         transport: Some(if asked.tcp { "tcp" } else { "udp" }),
-        search_expansion: question.map(|question| is_search_expansion(&question.name)),
+        search_expansion: is_expansion,
         opcode: Some(&opcode),
         questions: (names.len() > 1).then_some(&names),
         answer_types: kinds.as_deref(),
@@ -55,8 +65,8 @@ pub fn write(
     };
     Written {
         bytes: columns.append(&row),
-        is_error: rcode.map(|rcode| rcode != 0),
-        error_type: rcode.filter(|rcode| *rcode != 0).map(rcode_name),
+        is_error: rcode.map(|_| failure.is_some()),
+        error_type: failure.map(rcode_name),
         resolved: response.and_then(|response| resolved(question?, response)),
         ..Written::default()
     }
@@ -70,22 +80,43 @@ fn resolved(question: &Question, response: &Message) -> Option<Resolved> {
     (!addresses.is_empty()).then(|| Resolved { name: question.name.clone(), addresses })
 }
 
-/// A cluster suffix behind a name that had dots before it: the resolver walked its search list (`ndots`).
-/// The names that belong there are `service.namespace.svc.cluster.local` and, for pods of a service, one label more.
-fn is_search_expansion(name: &str) -> bool {
-    const SUFFIXES: [(&str, usize); 3] =
-        [(".svc.cluster.local", 2), (".cluster.local", 0), (".local", usize::MAX)];
-    SUFFIXES
-        .iter()
-        .find_map(|(suffix, labels)| name.strip_suffix(suffix).map(|rest| (rest, *labels)))
-        .is_some_and(|(rest, labels)| {
-            let dots = rest.bytes().filter(|byte| *byte == b'.').count();
-            match labels {
-                2 => dots > 2,
-                0 => !rest.ends_with(".svc") && !rest.ends_with(".pod"),
-                _ => false,
+/// The resolver walked its search list (`ndots`): a cluster suffix stands behind a name that is none of the cluster's. Those are
+/// `service.namespace.svc.cluster.local`, and with one label more for a pod of a service; labels with an underscore (RFC 2782) may
+/// stand before them. Where a name could be both, a pod of a StatefulSet has a number at its end, and what exists is no expansion.
+fn is_search_expansion(name: &str, is_missing: bool) -> bool {
+    const ZONE: &str = "cluster.local";
+    /// Some of the top-level domains that no namespace and no service is called like, and some of private networks.
+    const TOP_LEVEL: [&str; 24] = [
+        "com", "net", "org", "io", "edu", "gov", "info", "biz", "dev", "app", "cloud", "ai", "co", "eu",
+        "de", "uk", "us", "internal", "arpa", "local", "corp", "lan", "intranet", "invalid",
+    ];
+    let in_zone = |at: usize| name[at + ZONE.len()..].starts_with('.') && name[..at].ends_with('.');
+    if name.find(ZONE).is_some_and(in_zone) {
+        // Behind a name of the cluster comes a suffix of the node's network.
+        return true;
+    }
+    let Some(rest) = name.strip_suffix(ZONE).and_then(|rest| rest.strip_suffix('.')) else { return false };
+    let labels: Vec<&str> = rest.split('.').skip_while(|label| label.starts_with('_')).collect();
+    match labels.as_slice() {
+        [before @ .., "svc"] if !before.contains(&"svc") => match before {
+            [] => false,
+            [_] => true,
+            [_, namespace] => TOP_LEVEL.contains(namespace),
+            [_, service, namespace] if [service, namespace].iter().any(|label| TOP_LEVEL.contains(label)) => {
+                true
             }
-        })
+            [pod, ..] if before.len() == 3 => is_missing && !is_numbered(pod),
+            _ => true,
+        },
+        [.., "pod"] => false,
+        _ => true,
+    }
+}
+
+/// `name-0`
+fn is_numbered(pod: &str) -> bool {
+    let number = pod.rsplit_once('-').map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Names of the IANA registry "Resource Record (RR) TYPEs".
@@ -179,10 +210,41 @@ mod tests {
 
     #[test]
     fn search_lists_are_told_from_cluster_names() {
-        assert!(is_search_expansion("api.example.com.shop.svc.cluster.local"));
-        assert!(is_search_expansion("api.example.com.cluster.local"));
-        assert!(!is_search_expansion("cart.shop.svc.cluster.local"));
-        assert!(!is_search_expansion("db-0.db.shop.svc.cluster.local"));
-        assert!(!is_search_expansion("api.example.com"));
+        let expansions = [
+            "api.example.com.shop.svc.cluster.local",
+            "api.example.com.svc.cluster.local",
+            "api.example.com.cluster.local",
+            "example.com.shop.svc.cluster.local",
+            "example.com.svc.cluster.local",
+            "example.com.cluster.local",
+            "audit.corp.svc.cluster.local",
+            "cart.svc.cluster.local",
+            "cart.cluster.local",
+            "cart.shop.svc.cluster.local.web.svc.cluster.local",
+            "cart.shop.svc.web.svc.cluster.local",
+            "cart.shop.svc.svc.cluster.local",
+            "cart.shop.svc.cluster.local.eu-west-1.compute.internal",
+            "_http._tcp.api.example.com.shop.svc.cluster.local",
+        ];
+        for name in expansions {
+            assert!(is_search_expansion(name, true) && is_search_expansion(name, false), "{name}");
+        }
+        let names = [
+            "cart.shop.svc.cluster.local",
+            "db-0.db.shop.svc.cluster.local",
+            "_peer._tcp.kafka.shop.svc.cluster.local",
+            "_peer._tcp.kafka-0.kafka.shop.svc.cluster.local",
+            "10-244-1-5.shop.pod.cluster.local",
+            "api.example.com",
+            "printer.local",
+            "notcluster.local",
+            "cluster.local",
+        ];
+        for name in names {
+            assert!(!is_search_expansion(name, true) && !is_search_expansion(name, false), "{name}");
+        }
+        // Either service `other` in namespace `shop` has a pod `cart`, or `cart.other` was looked for in `shop`.
+        assert!(is_search_expansion("cart.other.shop.svc.cluster.local", true));
+        assert!(!is_search_expansion("cart.other.shop.svc.cluster.local", false));
     }
 }

@@ -115,7 +115,7 @@ pub fn parse(bytes: &[u8]) -> Option<Head> {
     if bytes.starts_with(b"HTTP/") {
         let mut response = httparse::Response::new(&mut headers);
         if !whole(config.parse_response(&mut response, bytes)) {
-            return None;
+            return parse_loosely(bytes);
         }
         let reason = range(bytes, response.reason.unwrap_or_default().as_bytes());
         let start = Start::Response { status: response.code?, reason };
@@ -123,7 +123,7 @@ pub fn parse(bytes: &[u8]) -> Option<Head> {
     }
     let mut request = httparse::Request::new(&mut headers);
     if !whole(config.parse_request(&mut request, bytes)) {
-        return parse_without_version(bytes);
+        return parse_loosely(bytes);
     }
     let start = Start::Request {
         method: range(bytes, request.method?.as_bytes()),
@@ -132,21 +132,73 @@ pub fn parse(bytes: &[u8]) -> Option<Head> {
     Some(head(bytes, start, request.version?, request.headers))
 }
 
-/// A request whose line does not end with a version: servers answer it, so it is a request.
-fn parse_without_version(bytes: &[u8]) -> Option<Head> {
-    let end = memchr::memchr(b'\n', bytes)? + 1;
+/// Parses what breaks the rules, or is cut short, as servers and clients take it: more fields than are kept, lines without a
+/// colon, control characters, spaces in the target, a request line without version.
+pub fn parse_loosely(bytes: &[u8]) -> Option<Head> {
+    let end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
     let line = bytes[..end].trim_ascii_end();
-    let method = line.split(|byte| *byte == b' ').next().filter(|method| is_method(method))?;
-    let target =
-        line[method.len()..].trim_ascii_start().split(|byte| *byte == b' ').next().unwrap_or_default();
-    let start = Start::Request { method: range(bytes, method), target: range(bytes, target) };
-    let mut headers = [EMPTY_HEADER; limits::HEADER_FIELDS];
-    match httparse::parse_headers(&bytes[end..], &mut headers) {
-        Ok(Status::Complete((_, headers))) => {
-            Some(Head { bytes: bytes.into(), start, minor: None, fields: fields(bytes, headers) })
-        }
-        _ => None,
+    let (start, minor) = match line.strip_prefix(b"HTTP/1.") {
+        Some(status) => status_line(bytes, status)?,
+        None => request_line(bytes, line)?,
+    };
+    Some(Head { bytes: bytes.into(), start, minor, fields: loose_fields(bytes, end) })
+}
+
+fn status_line(bytes: &[u8], line: &[u8]) -> Option<(Start, Option<u8>)> {
+    let (minor, rest) = line.split_first().filter(|(minor, _)| minor.is_ascii_digit())?;
+    let rest = rest.trim_ascii_start();
+    let status = rest.get(..3).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
+    let status = std::str::from_utf8(status).ok()?.parse().ok()?;
+    let reason = range(bytes, rest[3..].trim_ascii_start());
+    Some((Start::Response { status, reason }, Some(minor - b'0')))
+}
+
+fn request_line(bytes: &[u8], line: &[u8]) -> Option<(Start, Option<u8>)> {
+    let token = line.iter().take(METHOD_LEN + 1).take_while(|byte| is_token_byte(**byte)).count();
+    let (method, rest) = line.split_at(token);
+    if token == 0 || token > METHOD_LEN || !rest.starts_with(b" ") {
+        return None;
     }
+    let rest = rest.trim_ascii_start();
+    let (target, minor) = match is_request_line(line) {
+        true => {
+            (rest[..rest.len().saturating_sub(9)].trim_ascii_end(), line.last().map(|digit| digit - b'0'))
+        }
+        // Servers answer a line that does not end with a version, so it is a request.
+        false if is_method(method) => (rest.split(|byte| *byte == b' ').next().unwrap_or_default(), None),
+        false => return None,
+    };
+    Some((Start::Request { method: range(bytes, method), target: range(bytes, target) }, minor))
+}
+
+/// The first fields, and those that say how long the body is.
+fn loose_fields(bytes: &[u8], from: usize) -> Vec<Field> {
+    const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"content-encoding"];
+    let mut fields: Vec<Field> = Vec::new();
+    let mut is_kept = false;
+    for line in bytes[from..].split_inclusive(|byte| *byte == b'\n') {
+        let text = line.trim_ascii_end();
+        if text.is_empty() {
+            break;
+        }
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            // The value goes on (RFC 9112 section 5.2).
+            if let Some(last) = fields.last_mut().filter(|last| is_kept && last.value.end > 0) {
+                last.value.end = range(bytes, text).end;
+            }
+            continue;
+        }
+        let Some(colon) = memchr::memchr(b':', text).filter(|colon| *colon > 0) else { continue };
+        let name = text[..colon].trim_ascii_end();
+        is_kept = fields.len() < limits::HEADER_FIELDS
+            || (fields.len() < limits::HEADER_FIELDS + FRAMING.len()
+                && FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)));
+        if is_kept {
+            let value = text[colon + 1..].trim_ascii_start();
+            fields.push(Field { name: range(bytes, name), value: range(bytes, value) });
+        }
+    }
+    fields
 }
 
 /// Parses a trailer section that ends with an empty line.
@@ -253,19 +305,39 @@ pub fn begins(bytes: &[u8]) -> Probe {
     if bytes[..common] == VERSION[..common] {
         return if common == VERSION.len() { Probe::Yes } else { Probe::More };
     }
-    let token = bytes.iter().take(METHOD_LEN + 1).take_while(|byte| is_method_byte(**byte)).count();
+    let token = bytes.iter().take(METHOD_LEN + 1).take_while(|byte| is_token_byte(**byte)).count();
     match bytes.get(token) {
         None => Probe::More,
         Some(b' ') if token > 0 => match memchr::memchr(b'\n', bytes) {
             Some(end) if is_request_line(&bytes[..end]) => Probe::Yes,
-            Some(end) if is_method(&bytes[..token]) => begins_field(&bytes[end + 1..]),
+            Some(end) if is_method(&bytes[..token]) && !is_of_another_protocol(&bytes[..end]) => {
+                begins_field(&bytes[end + 1..])
+            }
             Some(_) => Probe::No,
             // The line end may be cut in two.
             None if !printable(bytes[token..].strip_suffix(b"\r").unwrap_or(&bytes[token..])) => Probe::No,
-            None if is_method(&bytes[..token]) => Probe::Yes,
+            // The targets of SIP and RTSP, which have the methods of HTTP, begin otherwise.
+            None if is_method(&bytes[..token]) && is_target(&bytes[token + 1..]) => Probe::Yes,
             None => Probe::More,
         },
         Some(_) => Probe::No,
+    }
+}
+
+/// A path, or a URL of HTTP.
+fn is_target(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"/") || bytes.starts_with(b"http://") || bytes.starts_with(b"https://")
+}
+
+/// The line ends with the name and version of another protocol: SIP, RTSP, ICAP.
+fn is_of_another_protocol(line: &[u8]) -> bool {
+    let word = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    match word {
+        [name @ .., b'/', major, b'.', minor] => {
+            let is_name = name.len() >= 2 && name.iter().all(u8::is_ascii_uppercase) && name != b"HTTP";
+            is_name && major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
     }
 }
 
@@ -287,9 +359,15 @@ fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte == b'-' || byte == b'_'
 }
 
+/// Methods are case-sensitive (RFC 9110 section 9.1); one in other letters is refused by servers and is a request all the same.
+fn is_token_byte(byte: u8) -> bool {
+    is_method_byte(byte) || byte.is_ascii_lowercase()
+}
+
 fn is_request_line(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_end();
-    line.len() > 9 && line[..line.len() - 1].ends_with(b" HTTP/1.")
+    let is_version = line.len() > 9 && line[..line.len() - 1].ends_with(b" HTTP/1.");
+    is_version && line.last().is_some_and(u8::is_ascii_digit)
 }
 
 fn printable(bytes: &[u8]) -> bool {
@@ -329,7 +407,9 @@ fn starts_surely(bytes: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(8192)]) else {
         return false;
     };
-    begins(bytes) == Probe::Yes && is_request_line(&bytes[..end])
+    // In a body, only a line in capital letters is taken for one.
+    let is_upper = bytes.iter().take_while(|byte| **byte != b' ').all(|byte| is_method_byte(*byte));
+    is_upper && begins(bytes) == Probe::Yes && is_request_line(&bytes[..end])
 }
 
 /// A request that follows a body directly, found by the version at the end of its line.
@@ -357,6 +437,41 @@ mod tests {
         assert_eq!(begins(b"*3\r\n$3\r\nSET\r\n"), Probe::No);
         assert_eq!((begins(b"QUIT\r\n"), begins(b"GET key\r\nGET other\r\n")), (Probe::No, Probe::No));
         assert_eq!(begins(b"GET /\r\nHost: a\r\n\r\n"), Probe::Yes);
+        assert_eq!(begins(b"get / HTTP/1.1\r\n"), Probe::Yes);
+    }
+
+    /// SIP, RTSP and ICAP have methods of the same names, and fields like those of HTTP.
+    #[test]
+    fn text_protocols_with_the_same_methods_are_told_apart() {
+        let lines: [&[u8]; 3] = [
+            b"OPTIONS sip:a@b.example SIP/2.0\r\nVia: x\r\n",
+            b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n",
+            b"OPTIONS icap://a/b ICAP/1.0\r\nHost: a\r\n",
+        ];
+        for line in lines {
+            assert_eq!(begins(line), Probe::No);
+            assert!((0..line.len()).all(|len| begins(&line[..len]) != Probe::Yes));
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_read_as_far_as_it_goes() {
+        let head = parse(b"get /my file?q=a b HTTP/1.1\r\nno colon\r\nA: x\0y\r\n more\r\nB : z\r\n\r\n");
+        let head = head.expect("a request");
+        let Start::Request { method, target } = &head.start else { panic!("a request") };
+        assert_eq!((head.part(method), head.part(target)), (&b"get"[..], &b"/my file?q=a b"[..]));
+        assert_eq!(head.value("a"), Some(&b"x\0y\r\n more"[..]));
+        assert_eq!((head.value("b"), head.fields.len(), head.minor), (Some(&b"z"[..]), 2, Some(1)));
+    }
+
+    #[test]
+    fn a_field_behind_those_that_are_kept_still_says_how_long_the_body_is() {
+        let mut bytes = b"HTTP/1.1 200 OK\r\n".to_vec();
+        (0..300).for_each(|at| bytes.extend(format!("X-{at}: v\r\n").bytes()));
+        bytes.extend(b"Content-Length: 7\r\n\r\n");
+        let head = parse(&bytes).expect("a response");
+        assert_eq!((head.status(), head.fields.len()), (Some(200), limits::HEADER_FIELDS + 1));
+        assert_eq!(head.value("content-length"), Some(&b"7"[..]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Headers of requests: what stands in the first bytes, and whether bytes are likely to be one.
 
-use super::api;
+use super::api::{self, Api};
 use crate::dissector::Probe;
 
 /// Bytes of the size before a message.
@@ -66,8 +66,19 @@ pub fn number(bytes: &[u8], at: usize) -> Option<i32> {
     bytes.get(at..at + 4)?.try_into().ok().map(i32::from_be_bytes)
 }
 
+/// Where a header is looked for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Place {
+    /// At the start of a conversation with a broker's port.
+    OwnPort,
+    /// At the start of another.
+    First,
+    /// Anywhere.
+    Any,
+}
+
 /// Does a request begin here? Its size, API, version, correlation id and client id must all be likely.
-pub fn begins(bytes: &[u8], is_first: bool) -> Probe {
+pub fn begins(bytes: &[u8], place: Place) -> Probe {
     /// `message.max.bytes` and the like are far below.
     const LIKELY: i32 = 128 << 20;
     /// Versions later than those known.
@@ -89,15 +100,22 @@ pub fn begins(bytes: &[u8], is_first: bool) -> Probe {
     let text = &text[..text.len().min(usize::try_from(len).unwrap_or(0))];
     let is_text = std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
         && !text.iter().any(u8::is_ascii_control);
-    // Without a client id there are only small numbers, of which lists are full: no more than a first request is taken for one.
+    // Without a client id there are only small numbers, of which lists are full: where brokers are, it is left out by NULL or is empty;
+    // elsewhere no more than a first request is taken for one. A response has no number of an API, and begins with a small number.
+    let is_brokers = || {
+        let is_version = |api: &Api| short(bytes, SIZE + 2).is_some_and(|version| version <= api.latest);
+        let is_known = api.flatten().is_some_and(|api| is_version(api) && (len == -1 || api.key > 0));
+        let is_early = number(bytes, SIZE + 4).is_some_and(|correlation| correlation < 1 << 16);
+        place == Place::OwnPort && is_known && is_early
+    };
     let is_greeting = || {
-        is_first
+        place != Place::Any
             && matches!(api, Some(Some(api)) if api.key == api::API_VERSIONS || api.key == api::METADATA)
             && size < 1024
             && number(bytes, SIZE + 4).is_some_and(|correlation| correlation < 1 << 16)
     };
     match len {
-        -1 | 0 if is_greeting() => Probe::Yes,
+        -1 | 0 if is_greeting() || is_brokers() => Probe::Yes,
         1..=255 if i32::from(len) + FIXED as i32 > size || !is_text => Probe::No,
         1..=255 if text.len() < len as usize => Probe::More,
         1..=255 => Probe::Yes,

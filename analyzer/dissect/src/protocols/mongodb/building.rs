@@ -110,25 +110,20 @@ impl Building {
         }
     }
 
-    /// True where so many missing bytes lie in what is passed.
-    pub(super) fn absorbs(&mut self, len: usize) -> bool {
+    /// So many bytes are missing behind so many that were held. Beyond what is passed the rest is not looked at.
+    pub(super) fn lose(&mut self, held: usize, len: usize) {
         let room = match &self.place {
             Place::Document(walker) => walker.passes(),
             Place::Sequence(left) => *left,
             Place::Rest => self.left,
             Place::Fixed | Place::Section => 0,
         };
-        // The last byte of a message must come, so that it ends.
-        if len >= room || len >= self.left {
-            return false;
-        }
-        match &mut self.place {
-            Place::Document(walker) => walker.pass(len),
-            Place::Sequence(left) => *left -= len,
-            _ => {}
-        }
-        self.left -= len;
+        self.left -= held + len;
         self.facts.is_cut = true;
-        true
+        match &mut self.place {
+            Place::Document(walker) if held == 0 && len < room => walker.pass(len),
+            Place::Sequence(left) if held == 0 && len < room => *left -= len,
+            place => *place = Place::Rest,
+        }
     }
 }

@@ -21,6 +21,8 @@ pub struct Value {
     levels: Vec<Level>,
     /// Content to come of the bulk string that is open.
     bulk: Option<u64>,
+    /// Bytes of the CRLF behind it that are missing.
+    crlf_seen: u8,
     /// What it looks like so far.
     pub shape: Shape,
     /// Texts of its elements so far.
@@ -64,6 +66,19 @@ pub struct Texts {
     is_full: bool,
 }
 
+/// Bytes of CRLF.
+const CRLF: u8 = 2;
+
+/// Where missing bytes end.
+pub enum Skipped {
+    /// Inside of the value.
+    Inside,
+    /// With the value.
+    Whole,
+    /// Behind what is known.
+    Beyond,
+}
+
 /// How far a value came.
 pub enum Step {
     /// It ends after so many bytes.
@@ -85,24 +100,29 @@ impl Value {
     /// Forgets all, for the next value.
     pub fn clear(&mut self) {
         self.levels.clear();
-        self.bulk = None;
+        (self.bulk, self.crlf_seen) = (None, 0);
         let error = std::mem::take(&mut self.shape.error);
         self.shape = Shape { error, ..Shape::default() };
         self.shape.error.clear();
         self.texts.clear();
     }
 
-    /// Missing bytes inside a bulk string's content.
-    pub fn skip(&mut self, len: u64) -> bool {
-        match &mut self.bulk {
-            Some(left) if len <= *left => {
-                *left -= len;
-                self.shape.in_error = false;
-                self.texts.end();
-                true
-            }
-            _ => false,
+    /// Missing bytes, of a bulk string's content and the CRLF behind it.
+    pub fn skip(&mut self, len: u64) -> Skipped {
+        let Some(left) = &mut self.bulk else { return Skipped::Beyond };
+        let end = *left + u64::from(CRLF - self.crlf_seen);
+        if len > end {
+            return Skipped::Beyond;
         }
+        self.shape.in_error = false;
+        self.texts.end();
+        self.crlf_seen += len.saturating_sub(*left) as u8;
+        *left = left.saturating_sub(len);
+        if len < end {
+            return Skipped::Inside;
+        }
+        (self.bulk, self.crlf_seen) = (None, 0);
+        if self.close() { Skipped::Whole } else { Skipped::Inside }
     }
 
     /// Takes bytes as far as the value goes.
@@ -145,16 +165,14 @@ impl Value {
     fn content(&mut self, bytes: &[u8]) -> Read<'static> {
         let left = self.bulk.unwrap_or_default();
         if left == 0 {
-            return match bytes {
-                [b'\r', b'\n', ..] => {
-                    self.bulk = None;
-                    self.texts.end();
-                    self.shape.in_error = false;
-                    Read::Element(2, Element::Null(0))
-                }
-                [] | [b'\r'] => Read::More(2),
-                _ => Read::Bad,
-            };
+            let end = &b"\r\n"[self.crlf_seen.min(CRLF).into()..];
+            if bytes.starts_with(end) {
+                (self.bulk, self.crlf_seen) = (None, 0);
+                self.texts.end();
+                self.shape.in_error = false;
+                return Read::Element(end.len(), Element::Null(0));
+            }
+            return if end.starts_with(bytes) { Read::More(end.len()) } else { Read::Bad };
         }
         let len = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         if len == 0 {
@@ -382,9 +400,29 @@ mod tests {
         let mut value = Value::default();
         assert!(matches!(value.read(b"*2\r\n$3\r\nSET\r\n$9000\r\n"), Step::Partial(20)));
         assert!(matches!(value.read(&[b'x'; 4000]), Step::Partial(4000)));
-        assert!(value.skip(5000) && !value.skip(1));
+        assert!(matches!(value.skip(5000), Skipped::Inside));
+        assert!(matches!(value.skip(3), Skipped::Beyond));
         assert!(matches!(value.read(b"\r\n"), Step::Whole(2)));
         assert_eq!(value.texts.get(1).map(<[u8]>::len), Some(KEPT_OF_ONE));
+    }
+
+    /// The end of a bulk string is known: whatever of it and of the CRLF behind it is missing.
+    #[test]
+    fn a_value_ends_in_a_gap() {
+        let bytes = b"*2\r\n$3\r\nGET\r\n$4\r\nkeys\r\n";
+        for at in bytes.len() - 6..bytes.len() {
+            for to in at + 1..=bytes.len() {
+                let mut value = Value::default();
+                let Step::Partial(used) = value.read(&bytes[..at]) else { panic!("not whole") };
+                let held = at - used;
+                let skipped = value.skip((held + to - at) as u64);
+                assert_eq!(matches!(skipped, Skipped::Whole), to == bytes.len(), "{at} {to}");
+                if to < bytes.len() {
+                    assert!(matches!(value.read(&bytes[to..]), Step::Whole(len) if len == bytes.len() - to));
+                }
+                assert_eq!(value.texts.get(0), Some(&b"GET"[..]));
+            }
+        }
     }
 
     #[test]

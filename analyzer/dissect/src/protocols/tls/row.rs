@@ -70,8 +70,10 @@ pub fn write(
         bytes,
         is_error: established.map(|established| !established),
         error_type: alert.map(|(name, _)| name.clone()).or_else(|| {
+            let is_refused = answered.is_some_and(|answer| answer.is_refused);
             // It came to its end unfinished, and nobody said why.
-            (established == Some(false)).then_some("incomplete".into())
+            let failed = if is_refused { "not_tls" } else { "incomplete" };
+            (established == Some(false)).then_some(failed.into())
         }),
         server_name: asked.and_then(ClientHello::host_name),
         ..Written::default()

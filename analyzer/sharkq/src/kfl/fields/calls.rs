@@ -64,7 +64,7 @@ pub static FIELDS: &[Field] = &[
     Field::new("dns_response_length", Int, "response_bytes", "Bytes of the answer").of(DNS),
     Field::new("dns_total_size", Int, "coalesce(request_bytes, 0) + coalesce(response_bytes, 0)", "Bytes of both").of(DNS),
     Field::new("rcode", Text, "rcode", "NOERROR, NXDOMAIN, SERVFAIL, ...").or(&["response.code", "dns_rcode"]).of(DNS).fold(Upper),
-    Field::new("dns_search_expansion", Bool, "search_expansion", "The name ends in a cluster search suffix behind a name that has dots").of(DNS),
+    Field::new("dns_search_expansion", Bool, "search_expansion", "The name ends in a cluster search suffix behind a name that is none of the cluster's").of(DNS),
     Field::new("dns_transport", Text, "transport", "udp, tcp, tls or https").of(DNS).fold(Lower),
     Field::new("dns_truncated", Bool, "truncated", "The answer was truncated").of(DNS),
 

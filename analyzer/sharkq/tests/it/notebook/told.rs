@@ -81,6 +81,7 @@ impl Told {
         let error = match (protocol, event["status"].as_i64()) {
             ("http", None) => Some(word(&event["outcome"])),
             ("http", Some(status)) => (status >= 500).then(|| status.to_string()),
+            _ if event["rcode"] == "NXDOMAIN" && is_expected(event) => None,
             _ => (event["rcode"] != "NOERROR").then(|| word(&event["rcode"])),
         };
         let [src, dst] = ["src_ip", "dst_ip"].map(|key| {
@@ -119,4 +120,13 @@ pub fn shop(name: &str) -> PathBuf {
 /// A value as the figures spell it.
 pub fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What the search list of the shop made of a name need not exist, nor need an address of version 6.
+fn is_expected(event: &Value) -> bool {
+    const SEARCH: [&str; 3] = [".shop.svc.cluster.local", ".svc.cluster.local", ".cluster.local"];
+    let query = word(&event["query"]);
+    let searched = SEARCH.iter().enumerate().find_map(|(at, suffix)| Some((at, query.strip_suffix(suffix)?)));
+    let is_expansion = searched.is_some_and(|(at, name)| at > 0 || name.contains('.'));
+    is_expansion || event["qtype"] == "AAAA"
 }
