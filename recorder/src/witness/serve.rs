@@ -2,14 +2,14 @@
 //! is doing, `GET /healthz` that it runs. An open file is given as it is, up to its last whole fact.
 //! Nothing is changed by whoever asks, and nothing but log files is read: names are compared with what lies there.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -19,8 +19,12 @@ use crate::snapshot::FileList;
 
 const MOST_HEAD_BYTES: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
-const MOST_CONNECTIONS: usize = 16;
+/// Of everybody, and of one address: who is slow, or many, leaves room for a probe and for snapshots.
+const MOST_CONNECTIONS: usize = 64;
+const MOST_OF_ONE: usize = 8;
+/// For one read or write, and for all of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address that the machine has, of version 6 or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -56,27 +60,63 @@ pub fn serve(listen: Listen, ring: &Ring, served: Arc<impl Answers>) -> io::Resu
     let listener = listen.bind()?;
     let address = listener.local_addr()?;
     let ring = ring.clone();
-    let open = Arc::new(AtomicUsize::new(0));
+    let open = Arc::new(Open::default());
     thread::Builder::new().name("http".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            if open.fetch_add(1, Ordering::Relaxed) >= MOST_CONNECTIONS {
-                open.fetch_sub(1, Ordering::Relaxed);
+            let Some(place) = stream.peer_addr().ok().and_then(|peer| Open::enter(&open, peer.ip())) else {
                 continue;
-            }
-            let (ring, served, open) = (ring.clone(), served.clone(), open.clone());
+            };
+            let (ring, served) = (ring.clone(), served.clone());
             thread::spawn(move || {
+                let _place = place;
                 if let Err(error) = answer(&stream, &ring, served.as_ref()) {
                     tracing::debug!("http: {error}");
                 }
-                open.fetch_sub(1, Ordering::Relaxed);
             });
         }
     })?;
     Ok(address)
 }
 
+/// Connections that are open, by who opened them.
+#[derive(Default)]
+struct Open {
+    peers: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One of them, until it is dropped.
+struct Place {
+    open: Arc<Open>,
+    peer: IpAddr,
+}
+
+impl Open {
+    /// None where there are too many.
+    fn enter(open: &Arc<Open>, peer: IpAddr) -> Option<Place> {
+        let mut peers = open.peers.lock().unwrap_or_else(|e| e.into_inner());
+        let all: usize = peers.values().sum();
+        let own = peers.entry(peer).or_default();
+        if all >= MOST_CONNECTIONS || *own >= MOST_OF_ONE {
+            return None;
+        }
+        *own += 1;
+        Some(Place { open: open.clone(), peer })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut peers = self.open.peers.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(own) = peers.get_mut(&self.peer) {
+            *own -= 1;
+            if *own == 0 {
+                peers.remove(&self.peer);
+            }
+        }
+    }
+}
+
 fn answer(stream: &TcpStream, ring: &Ring, served: &impl Answers) -> io::Result<()> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let Some((method, path)) = request(stream)? else {
         return say(stream, "400 Bad Request", b"not a request\n");
@@ -109,7 +149,11 @@ fn answer(stream: &TcpStream, ring: &Ring, served: &impl Answers) -> io::Result<
 fn request(mut stream: &TcpStream) -> io::Result<Option<(String, String)>> {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
+    let end = Instant::now() + REQUEST_TIMEOUT;
     while head.len() <= MOST_HEAD_BYTES {
+        // Whoever sends a byte now and then has no more time than anybody else.
+        let left = end.saturating_duration_since(Instant::now());
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let got = stream.read(&mut piece)?;
         head.extend_from_slice(&piece[..got]);
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
