@@ -86,6 +86,8 @@ struct Witness {
     process_book: Book,
     socket_book: Book,
     lost: [u64; 2],
+    /// Events of sockets were lost at some time: what nobody told the end of may have ended.
+    has_lost: bool,
 }
 
 const DRAIN: Duration = Duration::from_millis(50);
@@ -118,10 +120,20 @@ impl Witness {
             looks,
         );
         note("sockets", told_sockets.as_ref().map(drop).map_err(reason), "tracepoints of sockets", looks);
+        let accepting = told_sockets.as_ref().ok().map(|told| told.accepting().map_err(reason));
+        if let Some(accepting) = accepting {
+            let later = "who listened is named until a connection is closed";
+            note("accepting_processes", accepting, "the first use of what was accepted", later);
+        }
         let datagrams = told_sockets.as_ref().ok().map(|told| told.datagrams().map_err(reason));
         if let Some(datagrams) = datagrams {
             let later = "they are found in the files of processes every 30 s instead";
-            note("datagram_sockets", datagrams, "the first datagram to a peer, and the end", later);
+            note(
+                "datagram_sockets",
+                datagrams,
+                "where they are bound, the first datagram to a peer, and the end",
+                later,
+            );
         }
         let mut witness = Witness {
             names: Names::new(&ring.file.node),
@@ -137,6 +149,7 @@ impl Witness {
             ),
             socket_book: Book::new(&shark_schema::tables::sockets::TABLE, ring, share_of("sockets", share)),
             lost: [0; 2],
+            has_lost: false,
             log,
         };
         witness.look();
@@ -187,7 +200,9 @@ impl Witness {
         }
         if let Some(told) = &mut self.told_sockets {
             told.drain(|event| self.sockets.hear(event, offset_ns));
-            self.lost[1] += told.lost();
+            let lost = told.lost();
+            self.lost[1] += lost;
+            self.has_lost |= lost > 0;
         }
     }
 
@@ -199,7 +214,9 @@ impl Witness {
             return self.sockets.replace(found, now_ns());
         };
         match told.open() {
-            Ok(found) => self.sockets.look_around(&found, now_ns(), told.datagrams().is_ok()),
+            Ok(found) => {
+                self.sockets.look_around(&found, now_ns(), told.datagrams().is_ok(), self.has_lost);
+            }
             Err(reason) => tracing::warn!("open sockets: {reason}"),
         }
     }

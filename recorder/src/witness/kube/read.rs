@@ -38,6 +38,8 @@ pub fn pod(object: &Object) -> Option<Found> {
         service_account: text(of, "/spec/serviceAccountName"),
         started_ns: time_ns(of, "/status/startTime"),
         qos_class: text(of, "/status/qosClass"),
+        deletion_ns: object.deletion_ns(),
+        grace_ns: object.grace_ns(),
         restarts: statuses
             .iter()
             .filter_map(|one| number(one, "/restartCount"))
