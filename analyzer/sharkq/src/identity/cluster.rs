@@ -28,7 +28,10 @@ pub struct Cluster {
     /// Nodes.
     pub nodes: Vec<NodeNames>,
     pods_by_uid: HashMap<Box<str>, Number>,
-    containers: HashMap<Box<str>, Box<str>>,
+    /// Names of containers by id, and whose they are.
+    containers: HashMap<Box<str>, (Box<str>, Number)>,
+    /// What cgroups call pods by, where that is not their uid.
+    aliases: HashMap<Box<str>, Number>,
     pods_by_ip: HashMap<Address, Timeline<Number>>,
     services_by_ip: HashMap<Address, Timeline<Number>>,
     nodes_by_ip: HashMap<Address, Timeline<Number>>,
@@ -136,9 +139,33 @@ impl Cluster {
         self.pods.get(*self.pods_by_uid.get(uid)? as usize)
     }
 
+    /// A pod by what cgroups say: its uid, else that of one of its containers. The kubelet names the cgroups of a static pod by the
+    /// hash of its manifest, the API server only knows its mirror.
+    pub fn pod_of(&self, uid: Option<&str>, container_id: Option<&str>) -> Option<&PodNames> {
+        let by_container = || self.containers.get(container_id?).map(|(_, pod)| *pod);
+        let by_alias = || self.aliases.get(uid?).copied();
+        let by_uid = uid.and_then(|uid| self.pods_by_uid.get(uid)).copied();
+        self.pods.get(by_uid.or_else(by_container).or_else(by_alias)? as usize)
+    }
+
+    /// Takes in that a cgroup was of a pod that is called so, and of this container.
+    pub fn learn_alias(&mut self, uid: &str, container_id: &str) {
+        if self.pods_by_uid.contains_key(uid) || self.aliases.contains_key(uid) {
+            return;
+        }
+        if let Some((_, pod)) = self.containers.get(container_id) {
+            self.aliases.insert(uid.into(), *pod);
+        }
+    }
+
     /// The name of a container by its id.
     pub fn container(&self, id: &str) -> Option<&str> {
-        self.containers.get(id).map(|name| &**name)
+        self.containers.get(id).map(|(name, _)| &**name)
+    }
+
+    /// Whether any pod had an address at any time.
+    pub fn is_claimed(&self, cluster: u16, ip: IpAddr) -> bool {
+        self.pods_by_ip.contains_key(&(cluster, ip))
     }
 
     /// The service that had an address, or a port of a node that had it.
@@ -218,7 +245,7 @@ impl Cluster {
                 let Fact::Pod(pod) = &version.fact else { continue };
                 for container in &pod.containers {
                     if let Some(id) = container.id.as_deref().and_then(|id| id.rsplit("://").next()) {
-                        self.containers.insert(id.into(), container.name.as_str().into());
+                        self.containers.insert(id.into(), (container.name.as_str().into(), number));
                     }
                 }
             }
@@ -432,6 +459,59 @@ mod tests {
         let gone = Pod { deleted: true, ..changed.clone() };
         let told = cluster(vec![(1, None, pod("a")), (9, Some(5), changed), (20, Some(15), gone)]);
         assert_eq!(owners(&told, [4, 7, 14, 15, 18]), [Some("a"), Some("a"), Some("a"), None, None]);
+    }
+
+    #[test]
+    fn what_is_to_be_deleted_keeps_its_heir_from_having_a_name() {
+        let terminating =
+            Pod { deletion_ns: Some(40 * SECOND_NS), grace_ns: Some(30 * SECOND_NS), ..pod("old") };
+        let heir = Pod { started_ns: Some(15 * SECOND_NS), ..pod("heir") };
+        let told = |last: Pod| {
+            let old = [(1, None, pod("old")), (11, None, terminating.clone()), (30, None, last)];
+            cluster(old.into_iter().chain([(20, None, heir.clone())]).collect())
+        };
+        // Its deletion was asked for at 10, its heir began at 15 and is told with the address at 20, it is gone at 30, and was
+        // given until 40.
+        let gone = told(Pod { deleted: true, ..terminating.clone() });
+        assert_eq!(owners(&gone, [9, 12, 14]), [Some("old"); 3]);
+        assert_eq!(owners(&gone, [15, 20, 29, 30, 39]), [None; 5]);
+        assert_eq!(owners(&gone, [40, 50]), [Some("heir"); 2]);
+        let conflict = &gone.conflicts[..];
+        assert_eq!(conflict.len(), 1);
+        assert_eq!(
+            (conflict[0].conflict.from_ns, conflict[0].conflict.to_ns),
+            (15 * SECOND_NS, 40 * SECOND_NS)
+        );
+        // One that says that it has ended has given its address back.
+        let over = Pod { phase: "Failed".into(), ended_ns: Some(25 * SECOND_NS), ..terminating.clone() };
+        assert_eq!(owners(&told(over), [20, 24, 26, 31]), [None, None, Some("heir"), Some("heir")]);
+        // Without an heir nobody contradicts, and after its end nobody has the address.
+        let alone = vec![(1, None, pod("old")), (11, None, terminating.clone())];
+        let gone = (30, None, Pod { deleted: true, ..terminating.clone() });
+        let alone = cluster(alone.into_iter().chain([gone]).collect());
+        assert_eq!(owners(&alone, [12, 29, 31]), [Some("old"), Some("old"), None]);
+        assert!(alone.conflicts.is_empty());
+    }
+
+    #[test]
+    fn a_static_pod_is_known_by_its_containers() {
+        let container = |id: &str| shark_schema::identity::Container {
+            name: "etcd".into(),
+            id: Some(format!("containerd://{id}")),
+            ..Default::default()
+        };
+        let mirror = Pod { containers: vec![container("c1")], host_network: true, ..pod("etcd-n1") };
+        let mut told = cluster(vec![(1, None, mirror)]);
+        let name = |told: &Cluster, uid, id| told.pod_of(uid, id).map(|pod| pod.name.clone());
+        let hash = "d41d8cd98f00b204e9800998ecf8427e";
+        assert_eq!(name(&told, Some(hash), Some("c1")).as_deref(), Some("etcd-n1"));
+        assert_eq!(name(&told, Some(hash), Some("c2")), None);
+        assert_eq!(name(&told, None, Some("c1")).as_deref(), Some("etcd-n1"));
+        // A container that came later, of the same manifest; another manifest is another pod.
+        told.learn_alias(hash, "c1");
+        assert_eq!(name(&told, Some(hash), Some("c2")).as_deref(), Some("etcd-n1"));
+        assert_eq!(name(&told, Some("e41d8cd98f00b204e9800998ecf8427e"), Some("c2")), None);
+        assert_eq!(name(&told, Some("etcd-n1"), Some("c9")).as_deref(), Some("etcd-n1"), "by its uid");
     }
 
     #[test]

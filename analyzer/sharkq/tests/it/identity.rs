@@ -98,10 +98,14 @@ impl Shop {
 
     /// What both ends of a flow must be, and what they are said to be.
     pub fn lines(&self, row: &Value) -> (String, String) {
+        // Of a connection that was never accepted only who listened is known, and that is said.
+        let listens = text(row, "dst").ends_with(" listener");
+        assert!(!text(row, "src").ends_with(" listener"), "{row}");
         let without = |line: &str| {
-            let known = line.ends_with(" socket");
-            if known {
+            if line.ends_with(" socket") {
                 line.to_owned()
+            } else if let Some(line) = line.strip_suffix(" listener").filter(|_| listens) {
+                format!("{line} socket")
             } else {
                 format!("{} without", line.rsplit_once(' ').expect("words").0)
             }
