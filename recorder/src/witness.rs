@@ -25,7 +25,7 @@ use self::book::Book;
 use self::cgroup::Groups;
 use self::processes::Processes;
 use self::sockets::{Socket, Sockets};
-use crate::log::{Log, share, share_of};
+use crate::log::{Log, most_of, share, share_of};
 use crate::ring::Ring;
 use crate::time::{clock_reading, now_ns};
 
@@ -135,6 +135,7 @@ impl Witness {
                 later,
             );
         }
+        let of = |series| [share_of(series, share), most_of(series, share)];
         let mut witness = Witness {
             names: Names::new(&ring.file.node),
             processes: Processes::new(),
@@ -142,12 +143,8 @@ impl Witness {
             groups: Groups::new(),
             told_processes: told_processes.ok(),
             told_sockets: told_sockets.ok(),
-            process_book: Book::new(
-                &shark_schema::tables::processes::TABLE,
-                ring,
-                share_of("processes", share),
-            ),
-            socket_book: Book::new(&shark_schema::tables::sockets::TABLE, ring, share_of("sockets", share)),
+            process_book: Book::new(&shark_schema::tables::processes::TABLE, ring, of("processes")),
+            socket_book: Book::new(&shark_schema::tables::sockets::TABLE, ring, of("sockets")),
             lost: [0; 2],
             has_lost: false,
             log,
@@ -177,6 +174,8 @@ impl Witness {
             }
             match request {
                 Ok(done) => {
+                    // Whoever reads the log knows that somebody watched until now.
+                    self.log.write(Fact::Clock(clock_reading()));
                     self.close();
                     // Nobody waits any more after a timeout.
                     let _ = done.send(());

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod index;
 pub mod info;
 pub mod kfl;
+pub mod name_coverage;
 pub mod pcap;
 pub mod place;
 pub mod print;

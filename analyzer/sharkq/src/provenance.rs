@@ -17,7 +17,7 @@ use crate::identity::tables::batch;
 use crate::rounds::{BUCKET_NS, FileStats};
 use crate::source::{CaptureFile, Snapshot, Sources};
 
-/// The rows of the four tables.
+/// The rows of these tables.
 pub fn tables(sources: &Sources, stats: &[FileStats]) -> Vec<(&'static Table, RecordBatch)> {
     vec![
         (&segments::TABLE, segment_rows(sources, stats)),

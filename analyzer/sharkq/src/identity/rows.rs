@@ -29,6 +29,19 @@ pub struct Rows {
     pub clusters: Vec<String>,
     /// When each row of each batch is known to have been there.
     pub spans: Vec<Vec<Span>>,
+    /// The times that the files tell of.
+    pub told: Vec<Told>,
+}
+
+/// A time of which a file tells all there was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Cluster and node.
+    pub site: (String, String),
+    /// Since when.
+    pub from_ns: i64,
+    /// Until when.
+    pub to_ns: i64,
 }
 
 /// A time in which something is known to have been there.
@@ -57,7 +70,7 @@ impl Rows {
                 (0..batch.num_rows()).map(span).collect()
             })
             .collect();
-        Rows { table, clusters: vec![String::new(); batches.len()], batches, spans }
+        Rows { table, clusters: vec![String::new(); batches.len()], batches, spans, told: Vec::new() }
     }
 }
 
@@ -90,7 +103,7 @@ pub fn read(logs: &[LogFile], table: &'static Table, lives: &mut Lives, warnings
     // The newest first, the longest of several copies first: by name, in which the time has as many digits for centuries.
     logs.sort_by(|a, b| (started_of(b), b.size).cmp(&(started_of(a), a.size)));
     let mut seen: HashMap<Box<str>, First> = HashMap::new();
-    let mut rows = Rows { table, batches: Vec::new(), clusters: Vec::new(), spans: Vec::new() };
+    let mut rows = Rows::unbounded(table, Vec::new());
     let mut files: Vec<File> = Vec::new();
     let mut later: HashMap<(String, String), usize> = HashMap::new();
     for log in logs {
@@ -145,7 +158,34 @@ pub fn read(logs: &[LogFile], table: &'static Table, lives: &mut Lives, warnings
             span.sure_ns = span.sure_ns.max(span.from_ns);
         }
     }
+    rows.told = times_of(&files, lives);
     rows
+}
+
+/// A recorder writes its first state a moment after its begin.
+const FIRST_STATE_NS: i64 = 10_000_000_000;
+
+/// What each file tells of: from its state, which the first of a life has of its begin, to the next one's, or to the last word.
+fn times_of(files: &[File], lives: &Lives) -> Vec<Told> {
+    let told = |(number, file): (usize, &File)| {
+        let File { cluster, node, started_ns, .. } = file;
+        let is_same = |other: &&File| lives.is_one(cluster, node, [other.started_ns, *started_ns]);
+        let begin = lives.at(cluster, node, *started_ns).map(|life| life.from_ns);
+        let is_first = file.before.map(|before| &files[before]).filter(is_same).is_none();
+        let is_early = begin.is_some_and(|begin_ns| started_ns.saturating_sub(begin_ns) < FIRST_STATE_NS);
+        let from_ns = match begin {
+            Some(begin_ns) if is_first && is_early => begin_ns.saturating_sub(ATTACHED_NS),
+            _ => *started_ns,
+        };
+        let next = files.iter().find(|other| other.before == Some(number));
+        let to_ns = match next {
+            Some(next) if is_same(&next) => next.started_ns,
+            Some(_) => lives.at(cluster, node, *started_ns).map_or(*started_ns, |life| life.last_word_ns),
+            None => OPEN,
+        };
+        Told { site: (cluster.clone(), node.clone()), from_ns, to_ns }
+    };
+    files.iter().enumerate().map(told).collect()
 }
 
 /// Since when something is known to have been there that was there already when somebody looked.
