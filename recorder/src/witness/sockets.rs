@@ -465,3 +465,6 @@ fn error_name(error: u32) -> String {
         other => format!("errno {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,8 @@ impl Sockets {
         is_here: bool,
     ) -> Option<Found<'a>> {
         let (mut open, mut next, mut count) = (None::<Found<'a>>, None, 0);
+        let mut certain = Certain::default();
+        let mut is_contested = false;
         for socket in listed {
             if socket.span.from_ns > ts_ns.saturating_add(BACKLOG_NS) || next.is_some() {
                 break;
@@ -116,19 +118,24 @@ impl Sockets {
                 if count > MOST {
                     return None;
                 }
-                let owner = self.owner(socket);
+                let found = Found { socket, owner: self.owner(socket) };
+                certain.add(found, ts_ns);
                 let began = socket.span.from_ns <= ts_ns.saturating_add(ONE_CLOCK_NS);
                 let shared = match open {
-                    Some(found) if began && socket.replaces(found.socket) => owner,
-                    Some(found) => found.owner.shared(owner)?,
-                    None => owner,
+                    Some(before) if began && socket.replaces(before.socket) => Some(found.owner),
+                    Some(before) => before.owner.shared(found.owner),
+                    None => Some(found.owner),
                 };
-                open = Some(Found { socket, owner: shared });
+                is_contested |= shared.is_none();
+                open = Some(Found { socket, owner: shared.unwrap_or(found.owner) });
             } else if socket.span.from_ns > ts_ns && socket.op == Op::Accept && self.listened(socket, ts_ns) {
                 next = Some(Found { socket, owner: self.owner(socket) });
             }
         }
-        open.or(next)
+        match is_contested {
+            true => certain.only(),
+            false => open.or(next),
+        }
     }
 
     /// Whether somebody listened then where a socket was accepted later.
@@ -233,6 +240,35 @@ impl Sockets {
             None => !claimed.is_known && home.is_recent(ts_ns),
         };
         stands.then_some((home.node, home.netns))
+    }
+}
+
+/// Of datagram sockets that may be meant, those that were open before and after a packet: no other has their port then.
+#[derive(Default)]
+struct Certain<'a> {
+    found: Option<Found<'a>>,
+    /// Several were, or some are of another kind or place.
+    leaves_open: bool,
+    netns: Option<(u32, u32)>,
+}
+
+/// What closes as long after a packet was open when that was sent: twice what a clock that is slewed by 500 ppm gains between two readings
+/// of how far it is from the one of events.
+const SURELY_NS: i64 = 50_000;
+
+impl<'a> Certain<'a> {
+    fn add(&mut self, found: Found<'a>, ts_ns: i64) {
+        let Socket { node, netns, protocol, span, .. } = *found.socket;
+        let place = *self.netns.get_or_insert((node, netns));
+        self.leaves_open |= protocol != 17 || place != (node, netns);
+        if span.from_ns <= ts_ns && span.to_ns >= ts_ns.saturating_add(SURELY_NS) {
+            self.leaves_open |= self.found.is_some_and(|other| other.owner != found.owner);
+            self.found = Some(found);
+        }
+    }
+
+    fn only(self) -> Option<Found<'a>> {
+        self.found.filter(|_| !self.leaves_open)
     }
 }
 

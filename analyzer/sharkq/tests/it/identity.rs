@@ -329,7 +329,7 @@ fn addresses_prove_nothing_when_nobody_watches(desk: &Desk, ring: &Path, shop: &
                 let by_address = ["ip_interval", "service", "node"].contains(&proof);
                 assert!(is_watched || !by_address, "{end} of {row}");
                 assert!(is_watched || row[format!("{end}_service")].is_null(), "{end} of {row}");
-                let proves = ["ip_interval", "socket", "cgroup", "netns"].contains(&proof);
+                let proves = ["ip_interval", "socket", "listener", "cgroup", "netns"].contains(&proof);
                 assert!(pod.is_none() || proves, "{end} of {row}");
                 let by = format!("{proof}{}", if pod.is_some() { ", a pod" } else { "" });
                 *counts.entry((log == ring, is_watched, by)).or_insert(0) += 1;

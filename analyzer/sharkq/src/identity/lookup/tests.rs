@@ -228,6 +228,16 @@ fn two_sockets_of_one_port_are_told_apart_by_time() {
         |to: i64| all.throughout(found, &asking, [SECOND, SECOND + to * MS]).map(|of| of.owner.pid);
     assert_eq!(throughout(200), Some(Some(Some(1)).flatten()));
     assert_eq!(throughout(800), None, "both asked in the course of it");
+    // One after the other within moments: each had the port while its packet was sent.
+    let at_once = |from: i64, to: i64| (Some(SECOND + from * MS / 10), Some(SECOND + to * MS / 10));
+    let all = Told::default()
+        .socket(at_home)
+        .socket(Row { open: (Some(90 * SECOND), None), ..at_home })
+        .socket(Row { open: at_once(0, 9), ..asks })
+        .socket(Row { pod: "two", pid: Some(2), open: at_once(11, 20), ..asks })
+        .all();
+    let at = |tenths: i64| pod(&all, &asking, SECOND + tenths * MS / 10);
+    assert_eq!([at(3).as_deref(), at(10).as_deref(), at(12).as_deref()], [Some("one"), None, Some("two")]);
     // The same process, on and on.
     let same = Row { open: (Some(SECOND + 400 * MS), Some(SECOND + 600 * MS)), ..asks };
     let all =
