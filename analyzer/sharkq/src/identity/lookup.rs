@@ -10,6 +10,8 @@ use super::sockets::{CLOCKS_NS, Endpoint, Found, Op, Owner, Place, Site, Socket,
 const ONE_CLOCK_NS: i64 = 1_000_000;
 /// A connection may wait as long for the queue of its listener: so long a first segment is sent again.
 const BACKLOG_NS: i64 = 30_000_000_000;
+/// As long a handshake may take: what is accepted later from the same port of a peer may be of another connection.
+const HANDSHAKE_NS: i64 = 1_000_000_000;
 /// Sockets looked at for one address and port: more at a time say nothing certain any more.
 const MOST: usize = 256;
 
@@ -45,7 +47,8 @@ impl Sockets {
         let listed = self.accepted_from.get(&(site.cluster, end.protocol, end.peer));
         self.then(listed, site, end.local.0, ts_ns, |socket| {
             let dialled = (site.cluster, end.protocol, end.peer, socket.local);
-            socket.local.0 == end.local.0 && self.by_tuple.get(&dialled).is_empty()
+            let is_soon = socket.span.from_ns <= ts_ns.saturating_add(HANDSHAKE_NS);
+            is_soon && socket.local.0 == end.local.0 && self.by_tuple.get(&dialled).is_empty()
         })
     }
 
