@@ -101,7 +101,7 @@ pub fn read(logs: &[LogFile], table: &'static Table, lives: &mut Lives, warnings
     let schema: SchemaRef = table.schema().into();
     let mut logs: Vec<&LogFile> = logs.iter().filter(|log| std::ptr::eq(log.table, table)).collect();
     // The newest first, the longest of several copies first: by name, in which the time has as many digits for centuries.
-    logs.sort_by(|a, b| (started_of(b), b.size).cmp(&(started_of(a), a.size)));
+    logs.sort_by_key(|log| std::cmp::Reverse((started_of(log), log.size)));
     let mut seen: HashMap<Box<str>, First> = HashMap::new();
     let mut rows = Rows::unbounded(table, Vec::new());
     let mut files: Vec<File> = Vec::new();

@@ -167,7 +167,7 @@ impl Sockets {
         let (ids, exes, comms, nodes) = (text("proc_id"), text("exe"), text("comm"), text("node"));
         let (pods, containers) = (text("pod_uid"), text("container_id"));
         let netns = batch["netns"].as_primitive::<Int64Type>();
-        for row in 0..batch.num_rows() {
+        for (row, span) in spans.iter().enumerate() {
             let exe = value(exes, row).map(program_name);
             let name = exe.filter(|name| !name.is_empty()).or(value(comms, row));
             let [program, pod, container, node] =
@@ -176,7 +176,7 @@ impl Sockets {
             programs.insert(ids.value(row).into(), (program, pod, container));
             if netns.is_valid(row) {
                 let key = (cluster, node, netns.value(row) as u32);
-                lives.push((key, pod, (spans[row].from_ns, spans[row].to_ns)));
+                lives.push((key, pod, (span.from_ns, span.to_ns)));
             }
         }
     }
@@ -193,7 +193,7 @@ impl Sockets {
         let [starts, born] =
             ["start_ts", "proc_start_ts"].map(|name| batch[name].as_primitive::<TimestampNanosecondType>());
         let (pids, netns) = (int("pid"), batch["netns"].as_primitive::<Int64Type>());
-        for row in 0..batch.num_rows() {
+        for (row, &span) in spans.iter().enumerate() {
             let [local, peer] = ends.map(|(ips, ports)| {
                 let ip = value(ips, row)?.parse::<IpAddr>().ok()?.to_canonical();
                 Some((ip, u16::try_from(ports.is_valid(row).then(|| ports.value(row))?).ok()?))
@@ -210,7 +210,7 @@ impl Sockets {
                 }
             }
             let was_open = starts.is_null(row);
-            let mut span = spans[row];
+            let mut span = span;
             // Nothing that was there before is known of a time before its process was.
             if was_open && born.is_valid(row) {
                 span.from_ns = born.value(row).max(span.from_ns);
