@@ -59,9 +59,13 @@ pub enum Kind {
     Sent,
     Released,
     Open,
+    /// Accepted, and used for the first time by its process.
+    Owned,
+    /// A datagram socket that may be sent to.
+    Bound,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     Kind::Connecting,
     Kind::Connected,
     Kind::Failed,
@@ -72,6 +76,8 @@ const KINDS: [Kind; 10] = [
     Kind::Sent,
     Kind::Released,
     Kind::Open,
+    Kind::Owned,
+    Kind::Bound,
 ];
 
 /// LISTEN in net/tcp_states.h.
@@ -82,7 +88,9 @@ pub struct Sockets {
     events: Events,
     /// Why datagram sockets have no exact beginning or end.
     datagrams: Result<(), Reason>,
-    _released: Option<CgroupSockLinkId>,
+    /// Why the process that accepted a connection is not known before that closes it.
+    accepting: Result<(), Reason>,
+    _watched: Vec<CgroupSockLinkId>,
 }
 
 impl Sockets {
@@ -100,11 +108,16 @@ impl Sockets {
         let files: &mut Iter = program(&mut loaded, "open_sockets")?;
         files.load("task_file", &btf).map_err(|error| Reason::of(&error))?;
         let sent = attach_tracepoint(&mut loaded, &btf, "datagram_sent", "sock_send_length");
-        let (released, datagrams) = match sent.and_then(|()| watch_releases(&mut loaded)) {
-            Ok(link) => (Some(link), Ok(())),
-            Err(reason) => (None, Err(reason)),
+        let (watched, datagrams) = match sent.and_then(|()| watch_datagrams(&mut loaded)) {
+            Ok(links) => (links, Ok(())),
+            Err(reason) => (Vec::new(), Err(reason)),
         };
-        Ok(Sockets { program: loaded, events, datagrams, _released: released })
+        let accepting = attach_tracepoint(&mut loaded, &btf, "received", "sock_recv_length");
+        Ok(Sockets { program: loaded, events, datagrams, accepting, _watched: watched })
+    }
+
+    pub fn accepting(&self) -> Result<(), &Reason> {
+        self.accepting.as_ref().copied()
     }
 
     pub fn datagrams(&self) -> Result<(), &Reason> {
@@ -137,16 +150,21 @@ impl Sockets {
     }
 }
 
-fn watch_releases(loaded: &mut Ebpf) -> Result<CgroupSockLinkId, Reason> {
+/// Watches where datagram sockets begin and end.
+fn watch_datagrams(loaded: &mut Ebpf) -> Result<Vec<CgroupSockLinkId>, Reason> {
     // A hybrid set-up has version 2 beside the controllers of version 1.
     let roots = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"];
     let root = roots.iter().map(Path::new).find(|file| file.exists()).and_then(Path::parent);
     let root = root.ok_or_else(|| Reason::Unsupported("cgroup version 2 is not mounted".to_owned()))?;
-    let root = File::open(root).map_err(|error| Reason::of(&error))?;
-    let released: &mut CgroupSock = program(loaded, "socket_released")?;
-    released.load().map_err(|error| Reason::of(&error))?;
-    // Links share a cgroup in any mode.
-    released.attach(root, CgroupAttachMode::Single).map_err(|error| Reason::of(&error))
+    let mut links = Vec::new();
+    for name in ["socket_released", "bound4", "bound6"] {
+        let root = File::open(root).map_err(|error| Reason::of(&error))?;
+        let found: &mut CgroupSock = program(loaded, name)?;
+        found.load().map_err(|error| Reason::of(&error))?;
+        // Links share a cgroup in any mode.
+        links.push(found.attach(root, CgroupAttachMode::Single).map_err(|error| Reason::of(&error))?);
+    }
+    Ok(links)
 }
 
 impl Event {

@@ -41,10 +41,13 @@ fn a_connection_from_its_first_to_its_last_state() {
             of.map(|event| event.kind).collect()
         };
         assert_eq!(kinds(client_port), [Kind::Connecting, Kind::Connected, Kind::Closing, Kind::Closed]);
-        assert_eq!(kinds(port), [Kind::Listening, Kind::Accepted, Kind::Closing, Kind::Closed, Kind::Closed]);
+        let server_side =
+            [Kind::Listening, Kind::Accepted, Kind::Owned, Kind::Closing, Kind::Closed, Kind::Closed];
+        assert_eq!(kinds(port), server_side);
         let ip: IpAddr = address.parse().expect("an address");
         for event in &events {
-            let certain = matches!(event.kind, Kind::Connecting | Kind::Listening | Kind::Closing);
+            let certain =
+                matches!(event.kind, Kind::Connecting | Kind::Listening | Kind::Owned | Kind::Closing);
             assert_eq!(event.pid, certain.then(std::process::id), "{event:?}");
             assert!(
                 event.local.0 == ip && event.protocol == 6 && event.netns == netns() && event.cookie != 0
@@ -94,12 +97,64 @@ fn datagrams_connected_or_not() {
         let events = all(&mut sockets, |event| event.protocol == 17);
         for (port, peer) in ports.into_iter().zip([0, to.port()]) {
             let sent: Vec<&Event> = events.iter().filter(|event| event.local.1 == port).collect();
-            let [sent] = sent[..] else { panic!("once is enough: {sent:?}") };
+            let [begun, sent] = sent[..] else { panic!("once is enough: {sent:?}") };
+            assert_eq!((begun.kind, begun.peer.1, begun.pid), (Kind::Bound, 0, Some(std::process::id())));
+            assert_eq!((begun.local, begun.cookie), (sent.local, sent.cookie));
+            assert!(begun.at_boottime_ns < sent.at_boottime_ns && begun.cgroup_id == sent.cgroup_id);
             assert_eq!((sent.kind, sent.peer.1, sent.pid), (Kind::Sent, peer, Some(std::process::id())));
             let gone =
                 events.iter().find(|event| event.kind == Kind::Released && event.cookie == sent.cookie);
             assert!(gone.is_some_and(|gone| gone.at_boottime_ns > sent.at_boottime_ns));
         }
+    }
+}
+
+/// Where the client resets, no process closes what was accepted: who used it is known all the same, also who only reads that it
+/// is over.
+#[test]
+fn who_accepted_is_known_by_the_first_use() {
+    for start in SOCKETS {
+        let Some(mut sockets) = started(start) else { return };
+        sockets.accepting().expect("this kernel tells of it");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let to = listener.local_addr().expect("it is bound");
+        let port = to.port();
+        for reads_first in [true, false] {
+            let client = TcpStream::connect(to).expect("it listens");
+            let (mut server, _) = listener.accept().expect("a connection");
+            let mut byte = [0];
+            if reads_first {
+                std::io::Write::write_all(&mut &client, b"x").expect("it is open");
+                std::io::Read::read_exact(&mut server, &mut byte).expect("it is open");
+            }
+            // SO_LINGER of 0 makes a reset of the close.
+            let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+            nix::sys::socket::setsockopt(&client, nix::sys::socket::sockopt::Linger, &linger)
+                .expect("a socket");
+            drop(client);
+            std::io::Read::read(&mut server, &mut byte).expect_err("it was reset");
+            let _ = std::io::Read::read(&mut server, &mut byte);
+        }
+        let events = all(&mut sockets, |event| event.local.1 == port);
+        let owned: Vec<&Event> = events.iter().filter(|event| event.kind == Kind::Owned).collect();
+        assert_eq!(owned.len(), 2, "once each: {events:?}");
+        assert!(owned.iter().all(|event| event.pid == Some(std::process::id())), "{owned:?}");
+    }
+}
+
+#[test]
+fn datagram_sockets_without_a_word_are_told_where_they_are_bound() {
+    for (start, address) in
+        SOCKETS.into_iter().flat_map(|start| ["0.0.0.0", "::"].map(|address| (start, address)))
+    {
+        let Some(mut sockets) = started(start) else { return };
+        let server = UdpSocket::bind((address, 0)).expect("a port");
+        let port = server.local_addr().expect("it is bound").port();
+        drop(server);
+        let events = all(&mut sockets, |event| event.local.1 == port);
+        let kinds: Vec<Kind> = events.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [Kind::Bound, Kind::Released]);
+        assert_eq!(events[0].local.0, address.parse::<IpAddr>().expect("an address"));
     }
 }
 

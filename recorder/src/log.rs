@@ -1,6 +1,7 @@
 //! The log of a recorder or a witness: facts as lines in zstd files that each start with the whole state.
 //! In: facts. Out: `<start-ns>-<seq>.facts.ndjson.zst`, readable up to the last fact also after a crash.
-//! It outlives the packets: 30 days, and never more than its share of the ring's budget, of which each series has its part.
+//! It outlives the packets: 30 days, within its share of the ring's budget, of which each series has its part. Names live as long as
+//! their packets: beyond its part a series of sockets or processes may grow, up to a bound, while there are packets of its time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, Record, arrows, read_line, to_line};
+use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, LogRemoved, Record, arrows, read_line, to_line};
 
 use crate::ring::Ring;
 use crate::segment::{Compression, Writer};
@@ -28,6 +29,7 @@ pub struct Log {
 }
 
 struct Inner {
+    ring: Ring,
     dir: PathBuf,
     node: String,
     cluster: String,
@@ -69,7 +71,17 @@ impl Log {
             }
         }
         let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
-        let inner = Inner { dir, node, cluster, writer, share, seq, state: BTreeMap::new(), open: None };
+        let inner = Inner {
+            ring: ring.clone(),
+            dir,
+            node,
+            cluster,
+            writer,
+            share,
+            seq,
+            state: BTreeMap::new(),
+            open: None,
+        };
         Ok(Log { inner: Mutex::new(inner) })
     }
 
@@ -121,7 +133,7 @@ impl Inner {
 
     /// A file is due when there is none, or when the one there is has its age or size, or was removed.
     fn begin_file(&mut self, now_ns: i64) -> io::Result<()> {
-        let limit = ROTATE_BYTES.min(share_of("facts", self.share) / 4);
+        let limit = ROTATE_BYTES.min(share_of(FACTS, self.share) / 4);
         // A state larger than the limit is written again when as much has come, not with every fact.
         let full = |open: &Open| open.writer.stored() - open.state_bytes > limit.max(open.state_bytes);
         let old =
@@ -186,32 +198,89 @@ impl Inner {
     }
 
     fn prune(&mut self) -> u64 {
-        let mut series: BTreeMap<String, Vec<(i64, PathBuf, u64)>> = BTreeMap::new();
+        let mut series: BTreeMap<String, Vec<LogFile>> = BTreeMap::new();
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let start = name.split('-').next().and_then(|n| n.parse().ok());
+            let started_ns = name.split('-').next().and_then(|n| n.parse().ok());
             // Whatever else lies here is not ours.
             let meta = entry.metadata().ok().filter(|meta| meta.is_file());
-            if let (Some(start), Some(meta)) = (start, meta) {
-                series.entry(series_of(&name)).or_default().push((start, entry.path(), meta.len()));
+            if let (Some(started_ns), Some(meta)) = (started_ns, meta) {
+                let (series, bytes) = (series.entry(series_of(&name)).or_default(), meta.len());
+                series.push(LogFile { started_ns, path: entry.path(), bytes });
             }
         }
-        series.into_iter().map(|(name, files)| prune_series(files, share_of(&name, self.share))).sum()
+        let (mut total, mut removed) = (0, Vec::new());
+        for (name, files) in series {
+            let bounds = Bounds { share: share_of(&name, self.share), most: most_of(&name, self.share) };
+            total += bounds.prune(&name, files, || oldest_packet_ns(&self.ring), &mut removed);
+        }
+        for fact in removed {
+            let record = Record { ts_ns: now_ns(), after_ns: None, fact: Fact::LogRemoved(fact) };
+            if let Err(error) = self.write(&[record]) {
+                tracing::warn!("log {}: {error}", self.dir.display());
+            }
+        }
+        total
     }
 }
 
-/// Removes the oldest files past their time or share; gives the bytes of the others.
-fn prune_series(mut files: Vec<(i64, PathBuf, u64)>, share: u64) -> u64 {
-    files.sort();
-    let mut total: u64 = files.iter().map(|(_, _, bytes)| bytes).sum();
-    let oldest = now_ns() - KEEP_NS;
-    for (start, path, bytes) in &files {
-        let open = path.extension().is_some_and(|e| e == "open");
-        if !open && (total > share || *start < oldest) && fs::remove_file(path).is_ok() {
-            total -= bytes;
+/// A file of the log.
+struct LogFile {
+    started_ns: i64,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// What all files of a series may take.
+struct Bounds {
+    share: u64,
+    /// While there are packets of their time.
+    most: u64,
+}
+
+impl Bounds {
+    /// Removes the oldest files past their time or bound; gives the bytes of the others. What had packets of its time is told.
+    fn prune(
+        &self,
+        series: &str,
+        mut files: Vec<LogFile>,
+        oldest_packet_ns: impl FnOnce() -> Option<i64>,
+        removed: &mut Vec<LogRemoved>,
+    ) -> u64 {
+        files.sort_by(|a, b| (a.started_ns, &a.path).cmp(&(b.started_ns, &b.path)));
+        let mut total: u64 = files.iter().map(|file| file.bytes).sum();
+        let oldest_ns = now_ns() - KEEP_NS;
+        if total <= self.share && files.first().is_none_or(|file| file.started_ns >= oldest_ns) {
+            return total;
         }
+        // Without packets nothing is needed.
+        let needed_ns = oldest_packet_ns().unwrap_or(i64::MAX);
+        for (at, file) in files.iter().enumerate() {
+            let ended_ns = files.get(at + 1).map_or_else(now_ns, |next| next.started_ns);
+            let is_needed = series != FACTS && ended_ns > needed_ns;
+            let is_too_much = total > if is_needed { self.most } else { self.share };
+            let open = file.path.extension().is_some_and(|e| e == "open");
+            if !open && (is_too_much || file.started_ns < oldest_ns) && fs::remove_file(&file.path).is_ok() {
+                total -= file.bytes;
+                if is_needed {
+                    let why = "the log of names reached its part of the ring".to_owned();
+                    removed.push(LogRemoved {
+                        series: series.to_owned(),
+                        bytes: file.bytes,
+                        from_ns: file.started_ns.max(needed_ns),
+                        to_ns: ended_ns,
+                        why,
+                    });
+                }
+            }
+        }
+        total
     }
-    total
+}
+
+/// Of the segments that are there.
+fn oldest_packet_ns(ring: &Ring) -> Option<i64> {
+    ring.list().ok()?.iter().map(|name| name.first_ns).min()
 }
 
 /// `facts`, `sockets`, `processes`: what stands between sequence number and format.
@@ -221,7 +290,22 @@ pub fn series_of(name: &str) -> String {
 
 /// Part of a series in the share of the log: half for the facts, a quarter for each of those that come at high rates.
 pub fn share_of(series: &str, share: u64) -> u64 {
-    if series == "facts" { share / 2 } else { share / 4 }
+    if series == FACTS { share / 2 } else { share / 4 }
+}
+
+const FACTS: &str = "facts";
+
+/// What a series may take while there are packets of its time: of sockets a fifth of the ring, which is as much as connections of a few
+/// packets each need beside those, of processes a twentieth.
+pub fn most_of(series: &str, share: u64) -> u64 {
+    let times = match series {
+        // Of the smallest rings the share is more than a hundredth.
+        _ if share <= SMALLEST_SHARE_BYTES => 0,
+        "sockets" => 20,
+        "processes" => 5,
+        _ => 0,
+    };
+    share_of(series, share).max(share.saturating_mul(times))
 }
 
 /// What all files of the log may take of a ring.
@@ -306,4 +390,66 @@ fn copy_messages(mut from: impl Read, writer: &mut Writer) -> io::Result<()> {
     }
     writer.append(&bytes[..arrows::whole(&bytes)])?;
     writer.append(&arrows::END)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files of a kilobyte each that begin ten seconds apart, the newest one still open.
+    fn files(dir: &Path, count: i64) -> Vec<LogFile> {
+        let now = now_ns();
+        let file = |at: i64| {
+            let started_ns = now - (count - at) * 10_000_000_000;
+            let end = if at + 1 == count { ".open" } else { "" };
+            let path = dir.join(format!("{started_ns}-{at:06}.sockets.arrows.zst{end}"));
+            fs::write(&path, [0; 1024]).unwrap();
+            LogFile { started_ns, path, bytes: 1024 }
+        };
+        (0..count).map(file).collect()
+    }
+
+    fn pruned(series: &str, bounds: &Bounds, oldest_packet: Option<i64>) -> (usize, Vec<LogRemoved>) {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path(), 10);
+        let needed = oldest_packet.map(|seconds| now_ns() - seconds * 1_000_000_000);
+        let mut removed = Vec::new();
+        let total = bounds.prune(series, files, || needed, &mut removed);
+        let left = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(total, 1024 * left as u64);
+        (left, removed)
+    }
+
+    #[test]
+    fn names_live_as_long_as_their_packets() {
+        let bounds = Bounds { share: 3 * 1024, most: 100 * 1024 };
+        // Of the last 45 seconds there are packets: the file that was open then and those after it.
+        assert_eq!(pruned("sockets", &bounds, Some(45)), (5, Vec::new()));
+        assert_eq!(pruned("processes", &bounds, Some(1_000)), (10, Vec::new()));
+        assert_eq!(pruned("sockets", &bounds, None), (3, Vec::new()));
+        // Facts keep to their share.
+        assert_eq!(pruned("facts", &bounds, Some(1_000)), (3, Vec::new()));
+    }
+
+    #[test]
+    fn names_that_are_removed_before_their_packets_are_told() {
+        let bounds = Bounds { share: 3 * 1024, most: 4 * 1024 };
+        let (left, removed) = pruned("sockets", &bounds, Some(75));
+        assert_eq!(left, 4);
+        // Two of the time before the packets are missed by nobody.
+        assert_eq!(removed.len(), 4, "{removed:?}");
+        assert!(removed.windows(2).all(|pair| pair[0].to_ns == pair[1].from_ns), "{removed:?}");
+        assert!(removed.iter().all(|of| of.bytes == 1024 && of.series == "sockets"), "{removed:?}");
+        // From the oldest packet to the oldest file that is left.
+        let milliseconds = (removed[3].to_ns - removed[0].from_ns) / 1_000_000;
+        assert!((34_000..=35_000).contains(&milliseconds), "{removed:?}");
+    }
+
+    #[test]
+    fn shares_are_bounded() {
+        let of = share(256 << 20);
+        assert_eq!(most_of("sockets", of) / (1 << 20), 51);
+        assert_eq!(most_of("facts", of), share_of("facts", of));
+        assert_eq!(most_of("sockets", share(1 << 20)), share_of("sockets", share(1 << 20)));
+    }
 }

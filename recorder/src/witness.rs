@@ -25,7 +25,7 @@ use self::book::Book;
 use self::cgroup::Groups;
 use self::processes::Processes;
 use self::sockets::{Socket, Sockets};
-use crate::log::{Log, share, share_of};
+use crate::log::{Log, most_of, share, share_of};
 use crate::ring::Ring;
 use crate::time::{clock_reading, now_ns};
 
@@ -86,6 +86,8 @@ struct Witness {
     process_book: Book,
     socket_book: Book,
     lost: [u64; 2],
+    /// Events of sockets were lost at some time: what nobody told the end of may have ended.
+    has_lost: bool,
 }
 
 const DRAIN: Duration = Duration::from_millis(50);
@@ -118,11 +120,22 @@ impl Witness {
             looks,
         );
         note("sockets", told_sockets.as_ref().map(drop).map_err(reason), "tracepoints of sockets", looks);
+        let accepting = told_sockets.as_ref().ok().map(|told| told.accepting().map_err(reason));
+        if let Some(accepting) = accepting {
+            let later = "who listened is named until a connection is closed";
+            note("accepting_processes", accepting, "the first use of what was accepted", later);
+        }
         let datagrams = told_sockets.as_ref().ok().map(|told| told.datagrams().map_err(reason));
         if let Some(datagrams) = datagrams {
             let later = "they are found in the files of processes every 30 s instead";
-            note("datagram_sockets", datagrams, "the first datagram to a peer, and the end", later);
+            note(
+                "datagram_sockets",
+                datagrams,
+                "where they are bound, the first datagram to a peer, and the end",
+                later,
+            );
         }
+        let of = |series| [share_of(series, share), most_of(series, share)];
         let mut witness = Witness {
             names: Names::new(&ring.file.node),
             processes: Processes::new(),
@@ -130,13 +143,10 @@ impl Witness {
             groups: Groups::new(),
             told_processes: told_processes.ok(),
             told_sockets: told_sockets.ok(),
-            process_book: Book::new(
-                &shark_schema::tables::processes::TABLE,
-                ring,
-                share_of("processes", share),
-            ),
-            socket_book: Book::new(&shark_schema::tables::sockets::TABLE, ring, share_of("sockets", share)),
+            process_book: Book::new(&shark_schema::tables::processes::TABLE, ring, of("processes")),
+            socket_book: Book::new(&shark_schema::tables::sockets::TABLE, ring, of("sockets")),
             lost: [0; 2],
+            has_lost: false,
             log,
         };
         witness.look();
@@ -164,6 +174,8 @@ impl Witness {
             }
             match request {
                 Ok(done) => {
+                    // Whoever reads the log knows that somebody watched until now.
+                    self.log.write(Fact::Clock(clock_reading()));
                     self.close();
                     // Nobody waits any more after a timeout.
                     let _ = done.send(());
@@ -187,7 +199,9 @@ impl Witness {
         }
         if let Some(told) = &mut self.told_sockets {
             told.drain(|event| self.sockets.hear(event, offset_ns));
-            self.lost[1] += told.lost();
+            let lost = told.lost();
+            self.lost[1] += lost;
+            self.has_lost |= lost > 0;
         }
     }
 
@@ -199,7 +213,9 @@ impl Witness {
             return self.sockets.replace(found, now_ns());
         };
         match told.open() {
-            Ok(found) => self.sockets.look_around(&found, now_ns(), told.datagrams().is_ok()),
+            Ok(found) => {
+                self.sockets.look_around(&found, now_ns(), told.datagrams().is_ok(), self.has_lost);
+            }
             Err(reason) => tracing::warn!("open sockets: {reason}"),
         }
     }

@@ -59,6 +59,7 @@ pub enum Fact {
     Disk(Disk),
     Recovered(Recovered),
     EventsLost(EventsLost),
+    LogRemoved(LogRemoved),
     Pod(Pod),
     Service(Service),
     EndpointSlice(EndpointSlice),
@@ -249,6 +250,18 @@ pub enum LossCause {
     Unknown,
 }
 
+/// A log file was removed though there are packets of its time: they lack what it told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRemoved {
+    /// "sockets" or "processes".
+    pub series: String,
+    pub bytes: u64,
+    /// The time that no other file tells of.
+    pub from_ns: i64,
+    pub to_ns: i64,
+    pub why: String,
+}
+
 /// One line with its newline.
 pub fn to_line(value: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(value).expect("facts are structs of strings and numbers");
@@ -284,7 +297,7 @@ pub fn read_line(number: u64, line: &str) -> Result<Option<Record>, LogError> {
     }
 }
 
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     "start",
     "stop",
     "progress",
@@ -297,6 +310,7 @@ const KNOWN: [&str; 19] = [
     "disk",
     "recovered",
     "events_lost",
+    "log_removed",
     "pod",
     "service",
     "endpoint_slice",

@@ -1,12 +1,12 @@
-//! What a question is about. In: a plan. Out: the stretch its conditions leave of the recording, and whether plaintext of TLS
-//! matters to it or is what it asks for, for the coverage that stands under its answer. Where a condition is not understood the
+//! What a question is about. In: a plan. Out: the stretch its conditions leave of the recording, whether plaintext of TLS
+//! matters to it or is what it asks for, and whether it asks for names, for the coverage that stands under its answer. Where a condition is not understood the
 //! stretch is wider, never narrower.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Between, BinaryExpr, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
 use shark_schema::tables::TABLES;
 
 use crate::times::Stretch;
@@ -20,12 +20,14 @@ pub struct Asked {
     pub calls: bool,
     /// It is about those that were made inside of TLS.
     pub tls: bool,
+    /// It asks who an endpoint was: a pod, a workload, a process.
+    pub names: bool,
 }
 
 impl Asked {
     /// Of all there is in a stretch of time.
     pub fn all(stretch: Stretch) -> Asked {
-        Asked { stretch, calls: true, tls: true }
+        Asked { stretch, calls: true, tls: true, names: true }
     }
 
     /// The part of a stretch of time.
@@ -35,7 +37,7 @@ impl Asked {
 
     fn and(self, other: Asked) -> Asked {
         let (calls, tls) = (self.calls || other.calls, self.tls || other.tls);
-        Asked { stretch: self.stretch.hull(other.stretch), calls, tls }
+        Asked { stretch: self.stretch.hull(other.stretch), calls, tls, names: self.names || other.names }
     }
 }
 
@@ -52,7 +54,13 @@ fn below(plan: &LogicalPlan, above: Stretch) -> Option<Asked> {
         LogicalPlan::TableScan(scan) => {
             let stretch = scan.filters.iter().map(of_condition).fold(above, Stretch::and);
             let tls = scan.filters.iter().any(wants_tls);
-            return are_of_calls(&scan.table_name).map(|calls| Asked { stretch, calls, tls: calls && tls });
+            let names = wants_names(scan);
+            return are_of_calls(&scan.table_name).map(|calls| Asked {
+                stretch,
+                calls,
+                tls: calls && tls,
+                names,
+            });
         }
         LogicalPlan::Filter(filter) => above.and(of_condition(&filter.predicate)),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => above,
@@ -79,6 +87,33 @@ fn wants_tls(condition: &Expr) -> bool {
         })
     });
     visited.is_ok() && found
+}
+
+/// Columns of an end that say who it was.
+const NAMES: [&str; 12] = [
+    "namespace",
+    "workload",
+    "workload_kind",
+    "pod",
+    "pod_uid",
+    "container",
+    "zone",
+    "labels",
+    "process",
+    "comm",
+    "pid",
+    "identity",
+];
+
+/// Whether any of the columns that are read, or asked about, is a name of an end.
+fn wants_names(scan: &TableScan) -> bool {
+    let is_name = |column: &str| {
+        let of_end = ["src_", "dst_"].into_iter().find_map(|end| column.strip_prefix(end));
+        of_end.is_some_and(|name| NAMES.contains(&name))
+    };
+    let read = scan.projected_schema.fields().iter().any(|field| is_name(field.name()));
+    let asked = || scan.filters.iter().flat_map(Expr::column_refs).any(|column| is_name(column.name()));
+    read || asked()
 }
 
 /// Whether the rows of a table are of calls. Tables without packets behind them need no coverage, and `coverage` is its own.

@@ -2,6 +2,7 @@
 //! In: the table `coverage` of a session and a stretch of time. Out: a verdict, and the lines that stand under a result.
 //! An answer without rows is one only where nothing is missing.
 
+mod names;
 mod plaintext;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use jiff::tz::TimeZone;
 
+use self::names::NameCoverage;
 use self::plaintext::PlaintextCoverage;
 use crate::asked::Asked;
 use crate::session::{Answer, QueryError, Session};
@@ -26,6 +28,8 @@ pub struct Coverage {
     pub nodes: Vec<NodeCoverage>,
     /// What of the plaintext of TLS was recorded, by node; empty where it does not matter.
     pub plaintext: Vec<PlaintextCoverage>,
+    /// Where what proves names is missing, by node; empty where nobody asks for names.
+    pub names: Vec<NameCoverage>,
     /// Nodes that should be in the snapshots and are not.
     pub missing_nodes: i64,
 }
@@ -64,6 +68,9 @@ impl Coverage {
             coverage.plaintext = PlaintextCoverage::of(session, asked.stretch).await?;
             // What nobody asked for is missed only by those who ask for it now.
             coverage.plaintext.retain(|of| of.is_targeted() || asked.tls);
+        }
+        if asked.names {
+            coverage.names = NameCoverage::of(session, asked.stretch).await?;
         }
         let whole =
             rows(session, "SELECT min(from_ts), max(to_ts) FROM coverage WHERE state <> 'not_targeted'")
@@ -122,7 +129,7 @@ impl Coverage {
         &mut self.nodes[at]
     }
 
-    /// True where packets of the time asked about, or the plaintext of calls in it, are known to be missing, or nothing was
+    /// True where packets of the time asked about, the plaintext of calls in it, or what proves names, are known to be missing, or nothing was
     /// recorded in it at all.
     pub fn is_incomplete(&self) -> bool {
         let lacks = |node: &NodeCoverage| node.lost.unwrap_or(0) > 0 || !node.blind.is_empty();
@@ -130,6 +137,7 @@ impl Coverage {
             || !self.overlap().1.is_empty()
             || self.nodes.iter().any(lacks)
             || self.plaintext.iter().any(PlaintextCoverage::is_incomplete)
+            || self.names.iter().any(NameCoverage::is_incomplete)
     }
 
     /// What of the time asked about lies in the recording, and the parts that do not.
@@ -207,6 +215,8 @@ impl Coverage {
             lines.push(format!("  {}", node.line(&stretch)));
             let plaintext = self.plaintext.iter().filter(|of| of.node == node.node);
             lines.extend(plaintext.map(|of| format!("  {}", of.line(&stretch))));
+            let names = self.names.iter().filter(|of| of.node == node.node && of.is_incomplete());
+            lines.extend(names.map(|of| format!("  {}", of.line(&stretch))));
         }
         lines
     }

@@ -6,7 +6,10 @@ pub mod claims;
 pub mod cluster;
 pub mod fixed;
 pub mod history;
+pub mod homes;
 pub mod join;
+pub mod lives;
+pub mod lookup;
 pub mod names;
 pub mod nat;
 pub mod numbers;
@@ -21,12 +24,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use arrow::array::{AsArray, RecordBatch};
 use shark_dissect::rows::Answer;
 use shark_schema::tables::{processes, sockets as sockets_table};
 
 use self::cluster::{Cluster, PodNames, ServiceNames};
 use self::fixed::{Fixed, IdentityError};
 use self::history::History;
+use self::lives::Lives;
+use self::lookup::Claimed;
 use self::names::Names;
 use self::nat::Links;
 use self::rows::Rows;
@@ -74,6 +80,8 @@ pub struct Identity<'a> {
     pub service: Option<&'a str>,
     /// Executable name.
     pub process: Option<&'a str>,
+    /// What the process calls itself.
+    pub comm: Option<&'a str>,
     /// Pid.
     pub pid: Option<i32>,
     /// pod, node, service, external, unknown.
@@ -91,10 +99,14 @@ impl Identities {
     /// The same static file, and what the logs of these sources tell.
     pub fn with(&self, sources: &Sources) -> Identities {
         let mut warnings = Vec::new();
-        let sockets = rows::read(&sources.logs, &sockets_table::TABLE, &mut warnings);
-        let processes = rows::read(&sources.logs, &processes::TABLE, &mut warnings);
+        let mut lives = Lives::new(&sources.facts);
+        let sockets = rows::read(&sources.logs, &sockets_table::TABLE, &mut lives, &mut warnings);
+        let processes = rows::read(&sources.logs, &processes::TABLE, &mut lives, &mut warnings);
         let history = History::new(&sources.facts);
         let mut cluster = Cluster::new(&history);
+        for batch in [&sockets, &processes].into_iter().flat_map(|rows| &rows.batches) {
+            learn_aliases(&mut cluster, batch);
+        }
         Identities {
             fixed: Arc::clone(&self.fixed),
             sockets: Sockets::new(&sockets, &processes, |name| cluster.cluster_number(name)),
@@ -144,9 +156,14 @@ impl Identities {
     }
 
     fn socket(&self, site: Site, end: &Endpoint, ts_ns: i64) -> Option<Found<'_>> {
-        let sockets = &self.sockets;
-        let exact = sockets.exact(site, end, ts_ns);
-        exact.or_else(|| sockets.local(site, end, ts_ns)).or_else(|| sockets.waiting(site, end, ts_ns))
+        self.sockets.behind(site, end, ts_ns, self.claimed(site, end.local.0, ts_ns))
+    }
+
+    /// What the cluster says of an address.
+    fn claimed(&self, site: Site, ip: IpAddr, ts_ns: i64) -> Claimed<'_> {
+        let pod = self.cluster.pod_at(site.cluster, ip, ts_ns);
+        let is_known = self.cluster.is_claimed(site.cluster, ip);
+        Claimed { pod_uid: pod.map(|pod| pod.uid.as_str()), is_known }
     }
 
     fn by_socket<'a>(
@@ -158,7 +175,7 @@ impl Identities {
     ) -> Identity<'a> {
         let cluster = site.cluster;
         let (ip, _) = end.local;
-        let mut who = self.proven(found.map(|found| found.owner), site, ip, ts_ns);
+        let mut who = self.proven(found, site, ip, ts_ns);
         if who.service.is_none() {
             who.service =
                 self.cluster.served_at(cluster, end.local, ts_ns).map(|service| service.name.as_str());
@@ -183,18 +200,23 @@ impl Identities {
     }
 
     /// By socket, cgroup, network namespace or address.
-    fn proven<'a>(&'a self, owner: Option<Owner<'a>>, site: Site, ip: IpAddr, ts_ns: i64) -> Identity<'a> {
-        if let Some(owner) = owner
+    fn proven<'a>(&'a self, found: Option<Found<'a>>, site: Site, ip: IpAddr, ts_ns: i64) -> Identity<'a> {
+        if let Some(Found { socket, owner }) = found
             && (owner.pid.is_some() || owner.pod_uid.is_some())
         {
-            let who = self.owned(owner, if owner.pid.is_some() { "socket" } else { "cgroup" });
+            let proof = match (owner.pid.is_some(), socket.is_by_listener()) {
+                (false, _) => "cgroup",
+                (true, true) => "listener",
+                (true, false) => "socket",
+            };
+            let who = self.owned(owner, proof);
             // A process outside of all pods may still speak from a pod's address: somebody entered its network namespace.
             let pod = self.cluster.pod_at(site.cluster, ip, ts_ns).filter(|_| owner.pod_uid.is_none());
             let Some(pod) = pod else { return who };
-            let Identity { process, pid, .. } = who;
-            return Identity { process, pid, proof: Some("ip_interval"), ..self.of_pod(pod) };
+            let Identity { process, comm, pid, .. } = who;
+            return Identity { process, comm, pid, proof: Some("ip_interval"), ..self.of_pod(pod) };
         }
-        if let Some(owner) = self.sockets.resident(site, ip, ts_ns) {
+        if let Some(owner) = self.sockets.resident(site, ip, ts_ns, self.claimed(site, ip, ts_ns)) {
             return self.owned(owner, "netns");
         }
         match self.cluster.pod_at(site.cluster, ip, ts_ns) {
@@ -204,19 +226,20 @@ impl Identities {
     }
 
     fn owned<'a>(&'a self, owner: Owner<'a>, proof: &'static str) -> Identity<'a> {
-        let pod = owner.pod_uid.and_then(|uid| self.cluster.pod(uid));
+        let pod = self.cluster.pod_of(owner.pod_uid, owner.container_id);
         let mut who = pod.map_or_else(Identity::default, |pod| self.of_pod(pod));
         let short = |id: &'a str| id.get(..12).unwrap_or(id);
         if let Some(id) = owner.container_id {
             who.container = Some(self.cluster.container(id).unwrap_or_else(|| short(id)));
         }
-        who.pod_uid = owner.pod_uid;
+        who.pod_uid = who.pod_uid.or(owner.pod_uid);
         let outside = owner.container_id.is_none().then_some("node");
         who.kind = who.kind.or(owner.pod_uid.map(|_| "pod")).or(outside);
         // The pod's own word counts more: several recorders may hear of all sockets of one machine.
         who.node = who.node.or(owner.node);
         who.zone = who.zone.or_else(|| self.cluster.node(owner.node?)?.zone.as_deref());
-        Identity { process: owner.process, pid: owner.pid, proof: Some(proof), ..who }
+        let Owner { process, comm, pid, .. } = owner;
+        Identity { process, comm, pid, proof: Some(proof), ..who }
     }
 
     fn of_pod<'a>(&'a self, pod: &'a PodNames) -> Identity<'a> {
@@ -250,6 +273,19 @@ impl Identities {
         }
     }
 }
+
+/// What cgroups call static pods: by the hash of a manifest, where others have a uid.
+fn learn_aliases(cluster: &mut Cluster, batch: &RecordBatch) {
+    let [uids, ids] = ["pod_uid", "container_id"].map(|name| batch[name].as_string::<i32>());
+    for (uid, id) in uids.iter().zip(ids).filter_map(|(uid, id)| uid.zip(id)) {
+        if uid.len() == HASH_DIGITS {
+            cluster.learn_alias(uid, id);
+        }
+    }
+}
+
+/// Of MD5, in hex.
+const HASH_DIGITS: usize = 32;
 
 /// Not of the ranges that belong to whoever uses them (RFC 1918, RFC 6598, RFC 4193), nor to one link or host.
 fn is_public(ip: IpAddr) -> bool {

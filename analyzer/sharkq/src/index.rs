@@ -17,6 +17,7 @@ use shark_schema::table::{SCHEMA_VERSION, Table};
 
 use crate::capture::Damage;
 use crate::identity::{self, Identities};
+use crate::name_coverage;
 use crate::progress::Progress;
 use crate::provenance;
 use crate::rounds::{FileStats, Round, Rounds};
@@ -169,7 +170,9 @@ fn build_in(
     })?;
     refuse_what_is_no_capture(sources, &damage)?;
     let told = provenance::tables(sources, &stats).into_iter().map(|(table, rows)| (table, vec![rows]));
-    for (table, rows) in told.chain(identity::tables::all(identities, sources)) {
+    let names =
+        (&shark_schema::tables::name_coverage::TABLE, vec![name_coverage::rows(identities, sources, &stats)]);
+    for (table, rows) in told.chain(identity::tables::all(identities, sources)).chain([names]) {
         let place = folder.join("tables").join(table.name);
         std::fs::create_dir_all(&place)?;
         let batches: Vec<Batch> = rows

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod index;
 pub mod info;
 pub mod kfl;
+pub mod name_coverage;
 pub mod packet_coverage;
 pub mod pcap;
 pub mod place;

@@ -14,7 +14,7 @@ use crate::packet_coverage;
 use crate::rounds::FileStats;
 use crate::source::{CaptureFile, Snapshot, Sources};
 
-/// The rows of the four tables.
+/// The rows of these tables.
 pub fn tables(sources: &Sources, stats: &[FileStats]) -> Vec<(&'static Table, RecordBatch)> {
     vec![
         (&segments::TABLE, segment_rows(sources, stats)),

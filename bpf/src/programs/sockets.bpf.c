@@ -15,6 +15,8 @@ enum kind {
     SENT, // first datagram to this peer, by the current process
     RELEASED, // by the current process
     OPEN, // found in the files of a process
+    OWNED, // accepted, and used for the first time by the current process
+    BOUND, // a datagram socket, by the current process
 };
 
 struct event {
@@ -53,6 +55,14 @@ struct {
     __u64 *key;
     __u64 *value;
 } senders SEC(".maps");
+
+// Cookies of TCP sockets that were accepted and not used yet -> anything.
+struct {
+    UINT(type, BPF_MAP_TYPE_LRU_HASH);
+    UINT(max_entries, 16384);
+    __u64 *key;
+    __u8 *value;
+} accepted SEC(".maps");
 
 INLINE int is_inet(struct sock *sk)
 {
@@ -143,6 +153,11 @@ int state_changed(__u64 *ctx)
     describe(event, sk, kind);
     event->cookie = bpf_get_socket_cookie(sk);
     event->state = now;
+    if (kind == ACCEPTED) {
+        // In an interrupt: who accepts it shows when that process uses it.
+        __u8 one = 1;
+        bpf_map_update_elem(&accepted, &event->cookie, &one, 0);
+    }
     if (kind == CONNECTING || kind == LISTENING || kind == CLOSING)
         name_current(event);
     if (kind == CLOSING || kind == CLOSED)
@@ -153,11 +168,40 @@ int state_changed(__u64 *ctx)
     return 0;
 }
 
+// The first time that a process uses what it accepted; a lookup for every other use.
+INLINE int used(struct sock *sk)
+{
+    if (sk->sk_protocol != IPPROTO_TCP || !is_inet(sk))
+        return 0;
+    __u64 cookie = bpf_get_socket_cookie(sk);
+    if (!bpf_map_lookup_elem(&accepted, &cookie) || bpf_map_delete_elem(&accepted, &cookie))
+        return 0;
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event) {
+        count_lost();
+        return 0;
+    }
+    describe(event, sk, OWNED);
+    event->cookie = cookie;
+    name_current(event);
+    bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+    return 0;
+}
+
+// void (struct sock *sk, int ret, int flags), since Linux 6.3
+SEC("tp_btf/sock_recv_length")
+int received(__u64 *ctx)
+{
+    return used((struct sock *)ctx[0]);
+}
+
 // void (struct sock *sk, int ret, int flags), since Linux 6.3
 SEC("tp_btf/sock_send_length")
 int datagram_sent(__u64 *ctx)
 {
     struct sock *sk = (struct sock *)ctx[0];
+    if (sk->sk_protocol == IPPROTO_TCP)
+        return used(sk);
     if (sk->sk_protocol != IPPROTO_UDP || !is_inet(sk))
         return 0;
     __u64 cookie = bpf_get_socket_cookie(sk);
@@ -184,7 +228,68 @@ struct bpf_sock {
     __u32 family;
     __u32 type;
     __u32 protocol;
+    __u32 mark;
+    __u32 priority;
+    __u32 src_ip4; // network byte order
+    __u32 src_ip6[4];
+    __u32 src_port; // host byte order
 };
+
+// A datagram socket may be sent to from now on, long before it sends. Its namespace is that of its process, but for a process that
+// carries it into another.
+INLINE struct event *bound(struct bpf_sock *ctx)
+{
+    if (ctx->protocol != IPPROTO_UDP)
+        return 0;
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event) {
+        count_lost();
+        return 0;
+    }
+    __builtin_memset(event, 0, sizeof(*event));
+    event->at_ns = bpf_ktime_get_boot_ns();
+    event->kind = BOUND;
+    event->protocol = IPPROTO_UDP;
+    event->family = ctx->family;
+    event->cookie = bpf_get_socket_cookie(ctx);
+    event->local_port = ctx->src_port;
+    name_current(event);
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct nsproxy *spaces = READ(task, nsproxy);
+    struct net *net = READ(spaces, net_ns);
+    event->netns = READ(net, ns.inum);
+    struct css_set *groups = READ(task, cgroups);
+    struct cgroup *group = READ(groups, dfl_cgrp);
+    struct kernfs_node *node = READ(group, kn);
+    event->cgroup_id = READ(node, id);
+    return event;
+}
+
+SEC("cgroup/post_bind4")
+int bound4(struct bpf_sock *ctx)
+{
+    struct event *event = bound(ctx);
+    if (event) {
+        *(__u32 *)event->local = ctx->src_ip4;
+        bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+    }
+    return 1;
+}
+
+SEC("cgroup/post_bind6")
+int bound6(struct bpf_sock *ctx)
+{
+    struct event *event = bound(ctx);
+    if (event) {
+        __u32 *local = (__u32 *)event->local;
+        local[0] = ctx->src_ip6[0];
+        local[1] = ctx->src_ip6[1];
+        local[2] = ctx->src_ip6[2];
+        local[3] = ctx->src_ip6[3];
+        bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+    }
+    return 1;
+}
 
 SEC("cgroup/sock_release")
 int socket_released(struct bpf_sock *ctx)

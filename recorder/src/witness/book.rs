@@ -32,13 +32,14 @@ const ROTATE_NS: i64 = 10 * 60 * 1_000_000_000;
 const ROTATE_BYTES: u64 = 64 << 20;
 
 impl Book {
-    /// `share` is what all files of the series may take.
-    pub fn new(table: &'static Table, ring: &Ring, share: u64) -> Book {
+    /// `share` is what all files of the series may always take, `most` what they may take while there are packets of their time.
+    pub fn new(table: &'static Table, ring: &Ring, [share, most]: [u64; 2]) -> Book {
         let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
         let numbers = ring.logs().unwrap_or_default();
         let ours = numbers.iter().filter(|name| name.contains(&format!(".{}.arrows", table.name)));
         let seq = ours.filter_map(|name| name.split('-').nth(1)?.split('.').next()?.parse().ok()).max();
-        let most_bytes = ROTATE_BYTES.min(share / 4);
+        // The state stands in each file, so few large ones are better; but what is removed is a whole file.
+        let most_bytes = ROTATE_BYTES.min((share / 4).max(most / 16));
         Book { table, dir: ring.log(), node, cluster, most_bytes, seq: seq.unwrap_or(0), open: None }
     }
 

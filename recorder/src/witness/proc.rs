@@ -2,7 +2,7 @@
 //! Only where /proc is that of the whole node do its pids mean what the kernel's events mean by them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cgroup::Membership;
 
@@ -51,7 +51,7 @@ pub fn read(pid: u32) -> Option<Found> {
         parent: stat.parent,
         start_ticks: stat.start_ticks,
         comm: stat.comm,
-        exe: exe.map(|path| path.to_string_lossy().into_owned()),
+        exe: exe.map(|path| name_of(&path)),
         arguments,
         uid,
         group: group(pid).unwrap_or_default(),
@@ -60,6 +60,12 @@ pub fn read(pid: u32) -> Option<Found> {
     // One that ends has no files any more, and hierarchies of version 1 say that it is in the root.
     let is_whole = |now: Stat| now.start_ticks == found.start_ticks && !now.is_ending;
     self::stat(pid).is_some_and(is_whole).then_some(found)
+}
+
+/// The kernel says so of a file that was replaced or removed while it runs; it is still called what it was.
+fn name_of(exe: &Path) -> String {
+    let path = exe.to_string_lossy();
+    path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
 }
 
 pub fn start_ticks(pid: u32) -> Option<u64> {
@@ -140,6 +146,21 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(read(child.id()), None);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_keeps_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("upgraded");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        fs::remove_file(&program).unwrap();
+        let link = fs::read_link(file(child.id(), "exe")).unwrap();
+        assert!(link.to_string_lossy().ends_with("upgraded (deleted)"), "{}", link.display());
+        assert_eq!(read(child.id()).unwrap().exe.as_deref(), program.to_str());
+        assert_eq!(name_of(Path::new("/usr/bin/a (deleted)b")), "/usr/bin/a (deleted)b");
+        child.kill().unwrap();
         child.wait().unwrap();
     }
 

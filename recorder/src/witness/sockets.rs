@@ -3,7 +3,7 @@
 //! saying how it is known.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shark_bpf::sockets::{Event, Kind, TCP_LISTEN};
 use shark_schema::table::Block;
@@ -27,6 +27,14 @@ pub struct Socket {
     pub end_ns: Option<i64>,
     pub owner: Option<Owner>,
     pub cgroup_id: u64,
+    /// When it was found open, of one whose begin nobody told and that was not there when we came.
+    found_ns: Option<i64>,
+    /// When anything was last heard or seen of it.
+    seen_ns: i64,
+    /// Several processes have it open: which of them accepts is not known.
+    is_shared: bool,
+    /// Its process has closed it.
+    is_given_up: bool,
     measured: Option<Measured>,
     changed: bool,
     missed: u32,
@@ -60,15 +68,19 @@ struct Measured {
 pub struct Sockets {
     open: HashMap<u64, Socket>,
     closed: Vec<Socket>,
-    /// Who listens, by network namespace and port.
-    listeners: HashMap<(u32, u16), Owner>,
+    /// Cookies of those that listen, by network namespace, address and port.
+    listeners: HashMap<(u32, IpAddr, u16), Vec<u64>>,
     /// Not taken in, because there are too many.
     pub refused: u64,
+    /// What is found open from now on was not there when we came.
+    has_looked: bool,
 }
 
 const MOST: usize = 262_144;
 /// Looks in a row that did not find a TCP socket that nobody saw closing; one that a process has given up lives on for minutes.
 const MOST_MISSED: u32 = 60;
+/// The same after events were lost: its end may have been among them. Of one that waits to be accepted nothing is in any file, either.
+const MOST_MISSED_AFTER_LOSS: u32 = 2;
 /// net/tcp_states.h
 const TCP_SYN_SENT: u8 = 2;
 const TCP_CLOSED: u8 = 7;
@@ -81,18 +93,26 @@ impl Sockets {
         match event.kind {
             Kind::Failed | Kind::Closed | Kind::Released => self.close(&event, at_ns),
             Kind::Open => {}
-            _ => self.change(&event, Some(at_ns)),
+            Kind::Owned => self.own(&event, at_ns),
+            _ => self.change(&event, Some(at_ns), at_ns),
         }
     }
 
-    fn change(&mut self, event: &Event, at_ns: Option<i64>) {
+    /// Who accepted a connection: the first to read or write. It may be over by then.
+    fn own(&mut self, event: &Event, at_ns: i64) {
+        let closed = self.closed.iter_mut().rev().find(|socket| socket.cookie == Some(event.cookie));
+        let socket = self.open.get_mut(&event.cookie).or(closed);
+        if let (Some(socket), Some(owner)) = (socket, owner_of(event)) {
+            socket.seen_ns = at_ns;
+            socket.own(owner);
+        }
+    }
+
+    fn change(&mut self, event: &Event, at_ns: Option<i64>, now_ns: i64) {
         let owner = owner_of(event).or_else(|| match event.kind {
-            Kind::Accepted => self.listener(event.netns, event.local.1),
+            Kind::Accepted => self.listener(event.netns, event.local),
             _ => None,
         });
-        if let (Kind::Listening, Some(owner)) = (event.kind, &owner) {
-            self.listeners.insert((event.netns, event.local.1), owner.clone());
-        }
         if !self.open.contains_key(&event.cookie) {
             if self.open.len() >= MOST {
                 self.refused += 1;
@@ -100,10 +120,18 @@ impl Sockets {
             }
             // One that closes and was never seen before was open before we came.
             let start_ns = at_ns.filter(|_| event.kind != Kind::Closing);
-            self.open.insert(event.cookie, self.first_seen(event, start_ns));
+            self.open.insert(event.cookie, self.first_seen(event, start_ns, now_ns));
+        }
+        if event.protocol == TCP && event.state == TCP_LISTEN {
+            let cookies = self.listeners.entry((event.netns, event.local.0, event.local.1)).or_default();
+            if !cookies.contains(&event.cookie) {
+                cookies.push(event.cookie);
+            }
         }
         let Some(socket) = self.open.get_mut(&event.cookie) else { return };
         socket.see(event);
+        socket.seen_ns = now_ns;
+        socket.is_given_up |= event.kind == Kind::Closing;
         if let Some(owner) = owner {
             socket.own(owner);
         }
@@ -119,16 +147,9 @@ impl Sockets {
             Some(socket) => socket,
             // A datagram socket that never sent, or a connection that was over before we came.
             None if event.kind == Kind::Released || event.peer.1 == 0 => return,
-            None => self.first_seen(event, None),
+            None => self.first_seen(event, None, at_ns),
         };
-        if socket.op == "listen" {
-            let key = (socket.netns, socket.local.1);
-            let still =
-                self.open.values().any(|other| other.op == "listen" && (other.netns, other.local.1) == key);
-            if !still {
-                self.listeners.remove(&key);
-            }
-        }
+        self.forget_listener(&socket);
         match event.kind {
             Kind::Failed => {
                 socket.see(event);
@@ -142,35 +163,66 @@ impl Sockets {
     }
 
     /// Takes in all sockets that processes have open. Datagram sockets that are not among them have been closed, where nobody
-    /// tells of that.
-    pub fn look_around(&mut self, found: &[Event], now_ns: i64, datagrams_are_told: bool) {
-        for event in found.iter().filter(|event| event.state == TCP_LISTEN && event.protocol == TCP) {
-            if let Some(owner) = owner_of(event) {
-                self.listeners.entry((event.netns, event.local.1)).or_insert(owner);
-            }
-        }
+    /// tells of that; where events were lost, so have connections that no process gave up.
+    pub fn look_around(
+        &mut self,
+        found: &[Event],
+        now_ns: i64,
+        datagrams_are_told: bool,
+        events_were_lost: bool,
+    ) {
+        let mut holders: HashMap<u64, (Option<u32>, bool)> = HashMap::new();
         for event in found {
-            let unused = event.local.1 == 0 || (event.protocol == TCP && event.state == TCP_CLOSED);
-            if !unused {
-                self.change(event, None);
+            let (first, is_shared) = holders.entry(event.cookie).or_insert((event.pid, false));
+            *is_shared |= *first != event.pid;
+        }
+        let listens = |event: &&Event| event.state == TCP_LISTEN && event.protocol == TCP;
+        // Those that listen first: what they accepted is known by them.
+        for event in found.iter().filter(listens).chain(found.iter().filter(|event| !listens(event))) {
+            let is_unused = event.local.1 == 0 || (event.protocol == TCP && event.state == TCP_CLOSED);
+            let is_shared = holders.get(&event.cookie).is_some_and(|(_, is_shared)| *is_shared);
+            if !is_unused {
+                // Which of several uses it is not known.
+                let pid = event.pid.filter(|_| !is_shared);
+                self.change(&Event { pid, ..event.clone() }, None, now_ns);
             }
-            if let (false, Some(socket)) = (unused, self.open.get_mut(&event.cookie)) {
+            if let (false, Some(socket)) = (is_unused, self.open.get_mut(&event.cookie)) {
                 socket.missed = 0;
+                socket.is_shared = is_shared;
             }
         }
+        self.has_looked = true;
         let there: HashSet<u64> = found.iter().map(|event| event.cookie).collect();
         let mut gone = Vec::new();
         for (cookie, socket) in self.open.iter_mut().filter(|(cookie, _)| !there.contains(cookie)) {
             socket.missed += 1;
-            let most = if socket.protocol != TCP && !datagrams_are_told { 1 } else { MOST_MISSED };
+            let most = match socket.protocol {
+                TCP if events_were_lost && !socket.is_given_up => MOST_MISSED_AFTER_LOSS,
+                protocol if protocol != TCP && !datagrams_are_told => 1,
+                protocol if protocol != TCP && events_were_lost => MOST_MISSED_AFTER_LOSS,
+                _ => MOST_MISSED,
+            };
             if socket.missed >= most {
                 gone.push(*cookie);
             }
         }
-        for mut socket in gone.into_iter().filter_map(|cookie| self.open.remove(&cookie)) {
-            // When is not known to more than the time between two looks.
-            socket.end_ns = Some(now_ns);
+        for cookie in gone {
+            let Some(mut socket) = self.open.remove(&cookie) else { continue };
+            self.forget_listener(&socket);
+            // When it ended nobody told: after this nothing is known of it.
+            socket.end_ns =
+                Some(if datagrams_are_told || socket.protocol == TCP { socket.seen_ns } else { now_ns });
             self.closed.push(socket);
+        }
+    }
+
+    fn forget_listener(&mut self, socket: &Socket) {
+        let key = (socket.netns, socket.local.0, socket.local.1);
+        if let (Some(cookies), Some(cookie)) = (self.listeners.get_mut(&key), socket.cookie) {
+            cookies.retain(|known| *known != cookie);
+            if cookies.is_empty() {
+                self.listeners.remove(&key);
+            }
         }
     }
 
@@ -181,16 +233,20 @@ impl Sockets {
             socket.end_ns = Some(now_ns);
             self.closed.push(socket);
         }
+        let found_ns = self.has_looked.then_some(now_ns);
         for (key, socket) in found {
-            self.open.entry(key).or_insert(socket);
+            self.open.entry(key).or_insert(Socket { found_ns, ..socket }).seen_ns = now_ns;
         }
+        self.has_looked = true;
     }
 
     /// Whose beginning nobody told is taken for accepted where somebody listens on its port.
-    fn first_seen(&self, event: &Event, start_ns: Option<i64>) -> Socket {
+    fn first_seen(&self, event: &Event, start_ns: Option<i64>, now_ns: i64) -> Socket {
         let mut socket = Socket::new(event, start_ns);
+        socket.seen_ns = now_ns;
+        socket.found_ns = (start_ns.is_none() && self.has_looked).then_some(now_ns);
         let began = matches!(event.kind, Kind::Connecting | Kind::Connected | Kind::Failed);
-        if !began && socket.op == "connect" && self.listeners.contains_key(&(event.netns, event.local.1)) {
+        if !began && socket.op == "connect" && self.listening(event.netns, event.local).is_some() {
             socket.op = "accept";
         }
         if event.protocol == TCP && !began && socket.op != "listen" && event.state != TCP_SYN_SENT {
@@ -199,9 +255,23 @@ impl Sockets {
         socket
     }
 
-    fn listener(&self, netns: u32, port: u16) -> Option<Owner> {
-        let owner = self.listeners.get(&(netns, port))?;
-        Some(Owner { proof: Proof::Listener, ..owner.clone() })
+    /// Those that listen for what comes to an address and port: at this address, else at all of its kind, else at all.
+    fn listening(&self, netns: u32, (ip, port): (IpAddr, u16)) -> Option<&[u64]> {
+        let anywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let all = anywhere.into_iter().skip(usize::from(ip.is_ipv6()));
+        let found = [ip].into_iter().chain(all).find_map(|ip| self.listeners.get(&(netns, ip, port)));
+        found.map(Vec::as_slice)
+    }
+
+    /// The only process that can have accepted a connection.
+    fn listener(&self, netns: u32, local: (IpAddr, u16)) -> Option<Owner> {
+        let mut owners = self.listening(netns, local)?.iter().map(|cookie| {
+            let socket = self.open.get(cookie).filter(|socket| !socket.is_shared)?;
+            socket.owner.clone()
+        });
+        let owner = owners.next()??;
+        let is_only = owners.all(|other| other.is_some_and(|other| other.pid == owner.pid));
+        is_only.then_some(Owner { proof: Proof::Listener, ..owner })
     }
 
     /// Rows of what changed since the last time; None where nothing did.
@@ -252,6 +322,10 @@ impl Socket {
             end_ns: None,
             owner: None,
             cgroup_id: event.cgroup_id,
+            found_ns: None,
+            seen_ns: 0,
+            is_shared: false,
+            is_given_up: false,
             measured: None,
             changed: true,
             missed: 0,
@@ -278,6 +352,10 @@ impl Socket {
             end_ns: None,
             owner: None,
             cgroup_id: 0,
+            found_ns: None,
+            seen_ns: 0,
+            is_shared: false,
+            is_given_up: false,
             measured: None,
             changed: true,
             missed: 0,
@@ -350,6 +428,7 @@ impl Socket {
             container_id: group.and_then(|group| group.container_id.as_deref()),
             proc_start_ts: process.map(|process| process.start_ns),
             pid_proof: self.owner.as_ref().map(|owner| owner.proof.name()),
+            found_ts: self.found_ns,
             ..SocketRow::default()
         });
     }
@@ -386,3 +465,6 @@ fn error_name(error: u32) -> String {
         other => format!("errno {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

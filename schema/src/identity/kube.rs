@@ -41,6 +41,12 @@ pub struct Pod {
     /// Of all its containers.
     #[serde(default)]
     pub restarts: u32,
+    /// `deletionTimestamp` of one that is to end: by when it is to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_ns: Option<i64>,
+    /// How long it was given for that: its deletion was asked for as long before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ table! {
         src_process: Text [otel = "process.executable.name"],
         /// Host pid (eBPF).
         src_pid: Int32 [otel = "process.pid"],
-        /// How the identity was proven: socket, cgroup, netns, ip_interval, service, node, dns, static (an identity file), none.
+        /// How the identity was proven: socket, listener (who had the listening socket open), cgroup, netns, ip_interval, service, node, dns, static (an identity file), none.
         src_identity: Text,
         /// Destination (responder) address, RFC 5952 text.
         dst_ip: Text [otel = "server.address", ecs = "destination.ip", zeek = "id.resp_h"],
@@ -86,7 +86,7 @@ table! {
         dst_process: Text [otel = "process.executable.name"],
         /// Host pid (eBPF).
         dst_pid: Int32 [otel = "process.pid"],
-        /// How the identity was proven: socket, cgroup, netns, ip_interval, service, node, dns, sni, static (an identity file), none.
+        /// How the identity was proven: socket, listener (who had the listening socket open), cgroup, netns, ip_interval, service, node, dns, sni, static (an identity file), none.
         dst_identity: Text,
         /// tcp, udp, sctp, icmp, icmp6 or the IP protocol number.
         proto: Text [zeek = "proto", otel = "network.transport"],
@@ -149,5 +149,9 @@ table! {
         orig_wire_bytes: Int64 [unit = "B"],
         /// Bytes of frames back, as on the wire.
         resp_wire_bytes: Int64 [unit = "B"],
+        /// What the source's process calls itself, which may be another name than that of its executable (eBPF).
+        src_comm: Text [otel = "process.command"],
+        /// What the destination's process calls itself (eBPF).
+        dst_comm: Text [otel = "process.command"],
     }
 }

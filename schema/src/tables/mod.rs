@@ -12,6 +12,7 @@ pub mod identity_conflicts;
 pub mod k8s_events;
 pub mod kafka;
 pub mod ldap;
+pub mod name_coverage;
 pub mod nat_links;
 pub mod network_policies;
 pub mod nodes;
@@ -55,6 +56,7 @@ pub static TABLES: &[&Table] = &[
     &segments::TABLE,
     &coverage::TABLE,
     &tls_coverage::TABLE,
+    &name_coverage::TABLE,
     &snapshots::TABLE,
     &packets::TABLE,
 ];

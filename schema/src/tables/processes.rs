@@ -15,7 +15,7 @@ table! {
         ppid: Int32 [otel = "process.parent_pid"],
         /// When it began; an exec does not change it.
         start_ts: Time [tz = "UTC", otel = "process.creation.time"],
-        /// When it ended; NULL while it runs.
+        /// When it ended; the time of the first look that did not find it any more, where nobody told; NULL while it runs.
         exit_ts: Time [tz = "UTC", otel = "process.exit.time"],
         /// Exit code, 128 + N for death by signal N.
         exit_code: Int32 [otel = "process.exit.code"],

@@ -13,9 +13,9 @@ table! {
         proc_id: Text,
         /// Node.
         node: Text [otel = "k8s.node.name"],
-        /// When it was connected to or accepted, or first sent; NULL when it was open already.
+        /// When it was connected to or accepted, bound to a port, or first sent; NULL when it was open already.
         start_ts: Time [tz = "UTC"],
-        /// When it was closed; NULL while it is open.
+        /// When it was closed; the time of the first look that did not find it any more, where nobody told; NULL while it is open.
         end_ts: Time [tz = "UTC"],
         /// Connect, accept, listen, or bind for datagrams without a fixed peer.
         op: Text,
@@ -63,8 +63,10 @@ table! {
         container_id: Text [otel = "container.id"],
         /// Start of the process.
         proc_start_ts: Time [tz = "UTC"],
-        /// How the process is known: call (it connected, closed or sent), file (it has it open), listener (it had the listening
-        /// socket open).
+        /// How the process is known: call (it connected, sent, received or closed), file (it has it open), listener (it alone had
+        /// the listening socket open, which says less).
         pid_proof: Text,
+        /// When it was found open, of one whose begin nobody told; NULL where it was open when the recorder began.
+        found_ts: Time [tz = "UTC"],
     }
 }

@@ -19,7 +19,7 @@ pub struct Args {
     source: SourceArgs,
     #[command(flatten)]
     times: TimeArgs,
-    /// Exit with 4 when packets, or plaintext of TLS, are missing
+    /// Exit with 4 when packets, plaintext of TLS, or what proves names, are missing
     #[arg(long)]
     strict: bool,
     /// Output format; those for programs have a row a node

@@ -125,7 +125,7 @@ pub struct FooterArgs {
     /// Do not print the coverage under results
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// Exit with 4 when packets of the time asked about, or plaintext of calls in it, are missing
+    /// Exit with 4 when packets of the time asked about, plaintext of calls in it, or what proves the names asked for, are missing
     #[arg(long)]
     pub strict: bool,
 }

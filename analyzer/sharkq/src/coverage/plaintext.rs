@@ -137,7 +137,7 @@ impl Missing {
 }
 
 /// Rows that have a part in it.
-fn overlaps(asked: Stretch) -> String {
+pub(super) fn overlaps(asked: Stretch) -> String {
     let moment = |ns: i64| format!("arrow_cast({ns}, 'Timestamp(ns)')");
     let from = asked.from_ns.map(|ns| format!("(to_ts IS NULL OR to_ts >= {})", moment(ns)));
     let to = asked.to_ns.map(|ns| format!("(from_ts IS NULL OR from_ts <= {})", moment(ns)));

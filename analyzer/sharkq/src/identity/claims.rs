@@ -20,7 +20,7 @@ pub fn claim(number: Number, object: &Object, version: &Version) -> Claim<Number
         true => i64::MIN,
         false => version.after_ns.unwrap_or(version.from_ns.saturating_sub(LAG_NS)),
     };
-    Claim { owner: number, early_ns, from_ns: version.from_ns, to_ns: end(object, version) }
+    Claim::new(number, early_ns, version.from_ns, end(object, version))
 }
 
 /// Until when a version is known to have held; what comes after it may well be the same in all that matters here.
@@ -29,7 +29,8 @@ fn end(object: &Object, version: &Version) -> i64 {
     version.unsure_ns.filter(|_| is_last).unwrap_or(version.to_ns)
 }
 
-/// When a pod owned its addresses: from when it was given one, at the earliest from its start, until it was deleted or had ended.
+/// When a pod owned its addresses: from when it was given one, at the earliest from its start, until it was deleted or had ended. Once
+/// its deletion was asked for it may give them back at any time, and may have them for as long as it was given to end.
 pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Number>)> {
     let mut claims: Vec<(IpAddr, Claim<Number>)> = Vec::new();
     for version in &object.versions {
@@ -53,13 +54,26 @@ pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Numb
                     let from_ns = version.from_ns;
                     let early_ns = pod.started_ns.or(version.after_ns).unwrap_or(from_ns).min(from_ns);
                     let to_ns = end(object, version);
-                    claims.push((ip, Claim { owner: number, early_ns, from_ns, to_ns }));
+                    claims.push((ip, Claim::new(number, early_ns, from_ns, to_ns)));
                 }
                 // It had ended before anybody looked: what it says of itself holds where nobody else claims the address.
                 (None, true) => {
                     if let (Some(early_ns), Some(to_ns)) = (pod.started_ns, ended_ns) {
-                        claims.push((ip, Claim { owner: number, early_ns, from_ns: to_ns, to_ns }));
+                        claims.push((ip, Claim::new(number, early_ns, to_ns, to_ns)));
                     }
+                }
+            }
+        }
+        if let Some(due_ns) = pod.deletion_ns {
+            let asked_ns = due_ns.saturating_sub(pod.grace_ns.unwrap_or(0)).min(version.from_ns);
+            for (_, claim) in &mut claims {
+                if claim.to_ns >= version.from_ns {
+                    claim.fading_ns = claim.fading_ns.min(asked_ns);
+                    claim.ghost_ns = due_ns;
+                }
+                // What has ended, and says so, has given them back.
+                if over {
+                    claim.ghost_ns = i64::MIN;
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, StringBuilder,
 };
-use arrow::datatypes::{Int32Type, SchemaRef};
+use arrow::datatypes::{Int32Type, SchemaRef, TimestampNanosecondType};
 use shark_dissect::rows::Batch;
 use shark_schema::cell::{Cell, TextMap};
 use shark_schema::table::Table;
@@ -43,7 +43,7 @@ pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identi
         return batch.rows;
     }
     let names = identities.names();
-    let named = parties(&batch, identities, &names);
+    let named = parties(table, &batch, identities, &names);
     if table.name == "flows" {
         link(&batch, &named, identities);
     }
@@ -71,6 +71,7 @@ pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identi
         text("zone", |who| who.zone);
         text("service", |who| who.service);
         text("process", |who| who.process);
+        text("comm", |who| who.comm);
         text("kind", |who| who.kind.or(Some("unknown")));
         let names: Vec<Option<(&str, &str)>> = named.iter().map(|named| named.by_name(end)).collect();
         let proofs = || {
@@ -108,7 +109,12 @@ pub fn join(table: &Table, schema: &SchemaRef, batch: Batch, identities: &Identi
     RecordBatch::try_new(Arc::clone(schema), columns).expect("columns were replaced by such of their type")
 }
 
-fn parties<'a>(batch: &'a Batch, identities: &'a Identities, names: &'a Names) -> Vec<Named<'a>> {
+fn parties<'a>(
+    table: &Table,
+    batch: &'a Batch,
+    identities: &'a Identities,
+    names: &'a Names,
+) -> Vec<Named<'a>> {
     let rows = &batch.rows;
     let text = |name: &str| rows[name].as_string::<i32>();
     let port = |name: &str| rows[name].as_primitive::<Int32Type>();
@@ -123,6 +129,8 @@ fn parties<'a>(batch: &'a Batch, identities: &'a Identities, names: &'a Names) -
         let port = if ports.is_valid(row) { ports.value(row) } else { 0 };
         Some((ip.to_canonical(), u16::try_from(port).unwrap_or(0)))
     };
+    let time = |name: &str| rows.column_by_name(name)?.as_primitive_opt::<TimestampNanosecondType>();
+    let (own_times, ends) = (time("ts"), time("end_ts").filter(|_| table.call.is_none()));
     let mut last: Option<(Talk, Named<'a>)> = None;
     let mut named = Vec::with_capacity(rows.num_rows());
     for row in 0..rows.num_rows() {
@@ -131,13 +139,19 @@ fn parties<'a>(batch: &'a Batch, identities: &'a Identities, names: &'a Names) -
             continue;
         };
         let [cluster, node] = [clusters, nodes].map(|texts| texts.is_valid(row).then(|| texts.value(row)));
+        // Calls are over TCP unless their table says otherwise.
+        let protocol = protocols.map_or(6, |column| protocol(column.value(row)));
+        // Two sockets may ask from one port, one after the other, and no segment tells where one conversation ends: a call in
+        // datagrams is of its own time.
+        let is_alone = protocol == 17 && table.call.is_some();
+        let own_ns = own_times.filter(|times| is_alone && times.is_valid(row)).map(|times| times.value(row));
         let talk = Talk {
             site: identities.site(cluster, node),
-            // Calls are over TCP unless their table says otherwise.
-            protocol: protocols.map_or(6, |column| protocol(column.value(row))),
+            protocol,
             src,
             dst,
-            start_ns: batch.flow_starts_ns[row],
+            start_ns: own_ns.unwrap_or(batch.flow_starts_ns[row]),
+            end_ns: ends.filter(|times| times.is_valid(row)).map(|times| times.value(row)),
         };
         let known = last.filter(|(before, _)| *before == talk).map(|(_, known)| known);
         let found = known.unwrap_or_else(|| Named {

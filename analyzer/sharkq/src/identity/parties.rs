@@ -17,6 +17,8 @@ pub struct Talk {
     pub dst: Place,
     /// First packet.
     pub start_ns: i64,
+    /// Last packet, where the names must hold until then.
+    pub end_ns: Option<i64>,
 }
 
 /// Both ends of a conversation.
@@ -39,11 +41,17 @@ pub struct Parties<'a> {
 impl Identities {
     /// Both ends of a conversation when it began, also where the address that was asked leads to another.
     pub fn parties(&self, talk: &Talk) -> Parties<'_> {
-        let Talk { site, protocol, src, dst, start_ns } = *talk;
+        let Talk { site, protocol, src, dst, start_ns, end_ns } = *talk;
         let [asking, asked] =
             [(src, dst), (dst, src)].map(|(local, peer)| Endpoint { protocol, local, peer });
-        let caller = self.socket(site, &asking, start_ns);
-        let callee = self.socket(site, &asked, start_ns);
+        let [caller, callee] = [&asking, &asked].map(|end| {
+            let found = self.socket(site, end, start_ns)?;
+            // Nothing opens or closes a conversation of datagrams: its port may have had several sockets.
+            match end_ns.filter(|_| protocol == 17) {
+                Some(end_ns) => self.sockets.throughout(found, end, [start_ns, end_ns]),
+                None => Some(found),
+            }
+        });
         let mut parties = Parties {
             src: self.by_socket(caller, site, &asking, start_ns),
             dst: self.by_socket(callee, site, &asked, start_ns),
@@ -82,7 +90,7 @@ impl Identities {
     /// Who answered at an address that is nobody's own: the backend that the kernel led the conversation to, if that is proven. Each
     /// proof is a socket by which the conversation is found again on its other side.
     fn follow<'a>(&'a self, talk: &Talk, caller: Option<&'a Socket>, parties: &mut Parties<'a>) {
-        let Talk { site, protocol, src, dst, start_ns } = *talk;
+        let Talk { site, protocol, src, dst, start_ns, .. } = *talk;
         let service = self.cluster.service_at(site.cluster, dst, start_ns);
         // A pod's own address leads nowhere else; a port of it may.
         let is_pods = parties.dst.kind == Some("pod");
@@ -120,7 +128,7 @@ impl Identities {
         caller: Option<&Socket>,
         accepted: Option<&Socket>,
     ) -> Option<(&'a Socket, Place)> {
-        let Talk { site, protocol, src, dst, start_ns } = *talk;
+        let Talk { site, protocol, src, dst, start_ns, .. } = *talk;
         caller.filter(|socket| socket.peer != Some(dst))?;
         let by_socket = accepted.is_some_and(|socket| socket.local() == dst);
         let asking = Endpoint { protocol, local: src, peer: dst };
@@ -187,10 +195,8 @@ mod tests {
                 ..SocketRow::default()
             });
         }
-        let rows =
-            |table, batches: Vec<_>| Rows { table, clusters: vec![String::new(); batches.len()], batches };
-        let sockets = rows(&sockets::TABLE, vec![batch(&sockets::TABLE, block)]);
-        Sockets::new(&sockets, &rows(&processes::TABLE, Vec::new()), |_| 0)
+        let sockets = Rows::unbounded(&sockets::TABLE, vec![batch(&sockets::TABLE, block)]);
+        Sockets::new(&sockets, &Rows::unbounded(&processes::TABLE, Vec::new()), |_| 0)
     }
 
     fn told_by_the_cluster() -> Cluster {
@@ -243,7 +249,7 @@ mod tests {
         let place = |(ip, port): (&str, u16)| (ip.parse().expect("an address"), port);
         let site = Site { node: of.sockets.node(Some("n")), cluster: 0 };
         let (src, dst) = (place(CLIENT), place(dst));
-        let parties = of.parties(&Talk { site, protocol: 6, src, dst, start_ns: at_ms * MS });
+        let parties = of.parties(&Talk { site, protocol: 6, src, dst, start_ns: at_ms * MS, end_ns: None });
         let text = |text: Option<&str>| text.map(str::to_owned);
         (text(parties.dst.pod_uid), text(parties.dst.service), parties.nat.map(|(ip, _)| ip.to_string()))
     }

@@ -384,7 +384,7 @@ fn told(rows: &Rows, identities: &Identities) -> Vec<RecordBatch> {
         if let Some((at, _)) = schema.column_with_name("namespace") {
             let uids = batch["pod_uid"].as_string::<i32>();
             let ids = batch["container_id"].as_string::<i32>();
-            let pods: Vec<_> = uids.iter().map(|uid| cluster.pod(uid?)).collect();
+            let pods: Vec<_> = uids.iter().zip(ids).map(|(uid, id)| cluster.pod_of(uid, id)).collect();
             let namespaces = pods.iter().map(|pod| pod.map(|pod| pod.namespace.as_str()));
             columns[at] = Arc::new(namespaces.collect::<StringArray>());
             let (own, nodes) = (batch["sock_id"].as_string::<i32>(), batch["node"].as_string::<i32>());

@@ -98,10 +98,14 @@ impl Shop {
 
     /// What both ends of a flow must be, and what they are said to be.
     pub fn lines(&self, row: &Value) -> (String, String) {
+        // Of a connection that was never accepted only who listened is known, and that is said.
+        let listens = text(row, "dst").ends_with(" listener");
+        assert!(!text(row, "src").ends_with(" listener"), "{row}");
         let without = |line: &str| {
-            let known = line.ends_with(" socket");
-            if known {
+            if line.ends_with(" socket") {
                 line.to_owned()
+            } else if let Some(line) = line.strip_suffix(" listener").filter(|_| listens) {
+                format!("{line} socket")
             } else {
                 format!("{} without", line.rsplit_once(' ').expect("words").0)
             }
@@ -325,7 +329,7 @@ fn addresses_prove_nothing_when_nobody_watches(desk: &Desk, ring: &Path, shop: &
                 let by_address = ["ip_interval", "service", "node"].contains(&proof);
                 assert!(is_watched || !by_address, "{end} of {row}");
                 assert!(is_watched || row[format!("{end}_service")].is_null(), "{end} of {row}");
-                let proves = ["ip_interval", "socket", "cgroup", "netns"].contains(&proof);
+                let proves = ["ip_interval", "socket", "listener", "cgroup", "netns"].contains(&proof);
                 assert!(pod.is_none() || proves, "{end} of {row}");
                 let by = format!("{proof}{}", if pod.is_some() { ", a pod" } else { "" });
                 *counts.entry((log == ring, is_watched, by)).or_insert(0) += 1;

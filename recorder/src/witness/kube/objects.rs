@@ -45,6 +45,16 @@ impl Object {
         self.metadata.labels.as_ref()?.get(name).cloned()
     }
 
+    /// By when it is to be gone, once somebody asked for its deletion.
+    pub fn deletion_ns(&self) -> Option<i64> {
+        i64::try_from(self.metadata.deletion_timestamp.as_ref()?.0.as_nanosecond()).ok()
+    }
+
+    /// How long it was given to end.
+    pub fn grace_ns(&self) -> Option<i64> {
+        self.metadata.deletion_grace_period_seconds?.checked_mul(1_000_000_000)
+    }
+
     /// Grows with every change; servers promise that numbers compare (and only older ones say that it is opaque).
     pub fn revision(&self) -> Option<u64> {
         self.metadata.resource_version.as_ref()?.parse().ok()

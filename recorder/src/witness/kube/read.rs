@@ -38,6 +38,8 @@ pub fn pod(object: &Object) -> Option<Found> {
         service_account: text(of, "/spec/serviceAccountName"),
         started_ns: time_ns(of, "/status/startTime"),
         qos_class: text(of, "/status/qosClass"),
+        deletion_ns: object.deletion_ns(),
+        grace_ns: object.grace_ns(),
         restarts: statuses
             .iter()
             .filter_map(|one| number(one, "/restartCount"))
@@ -197,4 +199,25 @@ fn port(of: &Value, path: &str) -> Option<Port> {
         target: target.and_then(|to| to.as_u64().map(|n| n.to_string()).or(to.as_str().map(str::to_owned))),
         node_port: number(of, "/nodePort").and_then(|port| port.try_into().ok()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::DynamicObject;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_to_be_deleted_says_by_when_and_how_long_it_was_given() {
+        let of = |metadata: Value| {
+            let object = serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata });
+            let object: DynamicObject = serde_json::from_value(object).unwrap();
+            let Some(Found::Pod(pod, _)) = pod(&object.into()) else { panic!("a pod") };
+            (pod.deletion_ns, pod.grace_ns)
+        };
+        assert_eq!(of(serde_json::json!({ "uid": "u", "name": "a" })), (None, None));
+        let terminating = serde_json::json!({ "uid": "u", "name": "a",
+            "deletionTimestamp": "1970-01-01T00:00:40Z", "deletionGracePeriodSeconds": 30 });
+        assert_eq!(of(terminating), (Some(40_000_000_000), Some(30_000_000_000)));
+    }
 }
