@@ -65,6 +65,9 @@ pub struct Options {
     /// Do not note which processes have which sockets
     #[arg(long, env = "SHARKREC_NO_SOCKETS")]
     pub no_sockets: bool,
+    /// Note command lines as they are, with the passwords and tokens in them; otherwise what looks like one is masked
+    #[arg(long, env = "SHARKREC_WHOLE_COMMAND_LINES")]
+    pub whole_command_lines: bool,
     /// Record what programs say through OpenSSL before it is encrypted, into segments of their own
     #[arg(long, env = "SHARKREC_TLS")]
     pub tls: bool,
@@ -102,6 +105,7 @@ impl Options {
             cluster: self.cluster.or(file.cluster),
             no_promisc: self.no_promisc || file.no_promisc,
             no_sockets: self.no_sockets || file.no_sockets,
+            whole_command_lines: self.whole_command_lines || file.whole_command_lines,
             tls: self.tls || file.tls,
             tls_size: self.tls_size.or(file.tls_size),
             kube: self.kube.or(file.kube),
@@ -146,6 +150,7 @@ pub struct Settings {
     pub cluster: String,
     pub promiscuous: bool,
     pub sockets: bool,
+    pub whole_command_lines: bool,
     /// Of `ring_bytes`, for plaintext; None where none is recorded.
     pub tls_bytes: Option<u64>,
     pub kube: Option<Kube>,
@@ -192,6 +197,7 @@ impl Settings {
             cluster: options.cluster.unwrap_or_default(),
             promiscuous: !options.no_promisc,
             sockets: !options.no_sockets,
+            whole_command_lines: options.whole_command_lines,
             tls_bytes: options.tls.then_some(tls_bytes),
             kube: kube.map(|scope| Kube { scope, kubeconfig: options.kubeconfig }),
             read: options.read,

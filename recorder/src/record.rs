@@ -85,7 +85,10 @@ pub fn record(settings: &Settings) -> anyhow::Result<()> {
         requests.push(request);
     }
     let witness = match settings.read.is_none() && settings.sockets {
-        true => Some(witness::start(&ring, settings.ring_bytes, shared.log.clone()).context("witness")?),
+        true => {
+            let (bytes, whole) = (settings.ring_bytes, settings.whole_command_lines);
+            Some(witness::start(&ring, bytes, shared.log.clone(), whole).context("witness")?)
+        }
         false => None,
     };
     let (witness, witness_thread) = witness.unzip();

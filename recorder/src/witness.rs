@@ -10,6 +10,7 @@ mod files;
 pub mod kube;
 mod proc;
 mod processes;
+mod secrets;
 pub mod serve;
 mod sockets;
 
@@ -37,9 +38,10 @@ pub fn start(
     ring: &Ring,
     ring_bytes: u64,
     log: Arc<Log>,
+    whole_command_lines: bool,
 ) -> io::Result<(Sender<RotateRequest>, JoinHandle<()>)> {
     let (sender, requests) = channel();
-    let mut witness = Witness::new(ring, share(ring_bytes), log);
+    let mut witness = Witness::new(ring, share(ring_bytes), log, whole_command_lines);
     let thread = thread::Builder::new().name("witness".into()).spawn(move || witness.run(&requests))?;
     Ok((sender, thread))
 }
@@ -101,7 +103,7 @@ const REMEMBER_NS: i64 = 60_000_000_000;
 
 impl Witness {
     /// Everything is attached before anything is looked at: what happens in between is seen twice, not never.
-    fn new(ring: &Ring, share: u64, log: Arc<Log>) -> Witness {
+    fn new(ring: &Ring, share: u64, log: Arc<Log>, whole_command_lines: bool) -> Witness {
         let told_processes = shark_bpf::processes::Processes::start();
         let told_sockets = shark_bpf::sockets::Sockets::start();
         let note = |name: &str, result: Result<(), String>, yes: &str, no: &str| {
@@ -138,7 +140,7 @@ impl Witness {
         let of = |series| [share_of(series, share), most_of(series, share)];
         let mut witness = Witness {
             names: Names::new(&ring.file.node),
-            processes: Processes::new(),
+            processes: Processes::new(whole_command_lines),
             sockets: Sockets::default(),
             groups: Groups::new(),
             told_processes: told_processes.ok(),

@@ -284,14 +284,16 @@ const BLIND_SHOWN: usize = 3;
 const LOSSY: &str = "lossy";
 const INTERFACES_SHOWN: usize = 6;
 
-/// Rows that are about any part of it.
+/// Rows that are about any part of it; one that only ends where it begins is not.
 fn inside(stretch: Stretch) -> String {
     let mut conditions = vec!["state <> 'not_targeted'".to_string()];
     if let Some(from_ns) = stretch.from_ns {
-        conditions.push(format!("to_ts >= arrow_cast({from_ns}, 'Timestamp(ns)')"));
+        let from = format!("arrow_cast({from_ns}, 'Timestamp(ns)')");
+        conditions.push(format!("(to_ts > {from} OR from_ts = {from})"));
     }
     if let Some(to_ns) = stretch.to_ns {
-        conditions.push(format!("from_ts <= arrow_cast({to_ns}, 'Timestamp(ns)')"));
+        let to = format!("arrow_cast({to_ns}, 'Timestamp(ns)')");
+        conditions.push(format!("(from_ts < {to} OR to_ts = {to})"));
     }
     conditions.join(" AND ")
 }

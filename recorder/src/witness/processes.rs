@@ -10,6 +10,7 @@ use shark_schema::tables::processes::{ProcessBlock, ProcessRow};
 use super::Names;
 use super::cgroup::{Groups, Membership};
 use super::proc::{self, Found, TICK_NS};
+use super::secrets::masked;
 
 #[derive(Debug, Clone, Default)]
 pub struct Process {
@@ -37,6 +38,8 @@ pub struct Processes {
     pub refused: u64,
     /// /proc is that of the node.
     looks: bool,
+    /// Command lines are kept with the secrets in them.
+    whole: bool,
 }
 
 const MOST: usize = 262_144;
@@ -44,8 +47,9 @@ const MOST_ENDED: usize = 16_384;
 const CMDLINE_BYTES: usize = 1024;
 
 impl Processes {
-    pub fn new() -> Processes {
-        Processes { looks: proc::is_of_the_node(), ..Processes::default() }
+    /// `whole` keeps command lines with the secrets in them.
+    pub fn new(whole: bool) -> Processes {
+        Processes { looks: proc::is_of_the_node(), whole, ..Processes::default() }
     }
 
     /// Takes in what the kernel tells. `offset_ns` leads from its clock to ours.
@@ -67,7 +71,7 @@ impl Processes {
                 // Asked for each, so that a cgroup is known before its last process is gone.
                 let then = groups.path(event.cgroup_id);
                 let Some(process) = self.live.get_mut(&event.pid) else { return };
-                process.cmdline = arguments.as_deref().map(cmdline);
+                process.cmdline = arguments.as_deref().map(|arguments| cmdline(arguments, self.whole));
                 // A program that starts itself again is what it was.
                 let is_itself = path == "/proc/self/exe" && process.exe.is_some();
                 process.exe = if is_itself { process.exe.take() } else { Some(path.clone()) };
@@ -136,7 +140,7 @@ impl Processes {
     pub fn find(&mut self, found: Found, offset_ns: i64) {
         let known = self.live.get(&found.pid).filter(|known| known.start_ticks == found.start_ticks);
         let start_ns = (found.start_ticks * TICK_NS) as i64 + offset_ns;
-        let arguments = (!found.arguments.is_empty()).then(|| cmdline(&found.arguments));
+        let arguments = (!found.arguments.is_empty()).then(|| cmdline(&found.arguments, self.whole));
         let process = Process {
             pid: found.pid,
             parent: Some(found.parent),
@@ -271,8 +275,8 @@ impl Process {
     }
 }
 
-fn cmdline(arguments: &[String]) -> String {
-    let mut line = arguments.join(" ");
+fn cmdline(arguments: &[String], is_whole: bool) -> String {
+    let mut line = if is_whole { arguments.join(" ") } else { masked(arguments) };
     let end = (0..=CMDLINE_BYTES.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
     line.truncate(end);
     line

@@ -182,3 +182,63 @@ fn give(mut stream: &TcpStream, path: &std::path::Path) -> io::Result<()> {
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
     io::copy(&mut (&file).take(length), &mut stream).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::api::{SealedNames, Status, of_files};
+
+    struct Idle(Ring);
+
+    impl Answers for Idle {
+        fn status(&self) -> Status {
+            of_files(&self.0)
+        }
+
+        fn seal(&self) -> SealedNames {
+            SealedNames { sealed: Vec::new() }
+        }
+    }
+
+    /// A connection from an address of the loopback network.
+    fn connect(from: &str, to: SocketAddr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        socket.into()
+    }
+
+    #[test]
+    fn slow_connections_refuse_nobody_else_and_have_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ring, _lock) = Ring::create(&dir.path().join("ring"), "n", "").unwrap();
+        let listen = Listen::At((Ipv4Addr::LOCALHOST, 0).into());
+        let to = serve(listen, &ring, Arc::new(Idle(ring.clone()))).unwrap();
+        let mut slow: Vec<TcpStream> = (0..MOST_CONNECTIONS).map(|_| connect("127.0.0.2", to)).collect();
+        let began = Instant::now();
+        let probe = || {
+            let mut stream = connect("127.0.0.1", to);
+            write!(stream, "GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        assert!(probe().starts_with("HTTP/1.1 200 OK"));
+        // A byte now and then prolongs nothing: after its time each is closed.
+        let first = &mut slow[0];
+        first.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let is_open = |stream: &mut TcpStream| match stream.read(&mut [0; 512]) {
+            Ok(read) => read > 0,
+            Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        };
+        while is_open(first) {
+            let _ = first.write(b"G");
+            assert!(began.elapsed() < 2 * REQUEST_TIMEOUT, "it is still open");
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert!(began.elapsed() + Duration::from_millis(200) > REQUEST_TIMEOUT);
+        assert!(probe().starts_with("HTTP/1.1 200 OK"));
+    }
+}
