@@ -20,6 +20,9 @@ pub struct Arguments {
     ring: PathBuf,
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+    /// Exit with 0 also where the disk refuses data: a restart would not help
+    #[arg(long)]
+    probe: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -51,6 +54,7 @@ impl Arguments {
         out.flush()?;
         match status.health() {
             Health::Recording => Ok(()),
+            Health::DiskRefuses if self.probe => Ok(()),
             Health::DiskRefuses => std::process::exit(DISK_REFUSES),
             Health::NotRecording(_) => std::process::exit(NOT_RECORDING),
         }
