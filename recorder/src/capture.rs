@@ -27,7 +27,7 @@ use crate::supervisor::WorkerProgress;
 /// One worker's capture.
 pub enum Capture {
     Ring(Ring),
-    Replay(Replay),
+    Replay(Box<Replay>),
 }
 
 impl Capture {

@@ -223,7 +223,7 @@ fn open_captures(settings: &Settings) -> anyhow::Result<Opened> {
             pod: None,
         };
         let interfaces = replay.devices().iter().enumerate().map(interface).collect();
-        let captures = vec![Capture::Replay(replay)];
+        let captures = vec![Capture::Replay(Box::new(replay))];
         return Ok(Opened { captures, interfaces, since_ns: Vec::new(), attacher: None });
     }
     let options = RingOptions {
@@ -329,7 +329,7 @@ enum Event {
 /// Why a recorder ends.
 enum End {
     Signal,
-    EndOfFile,
+    FileRead,
     Failed(String),
 }
 
@@ -337,7 +337,7 @@ impl End {
     fn reason(&self) -> &str {
         match self {
             End::Signal => "signal",
-            End::EndOfFile => "end of the replayed file",
+            End::FileRead => "end of the replayed file",
             End::Failed(why) => why,
         }
     }
@@ -377,7 +377,7 @@ fn wait(happened: &Receiver<Event>, log: &Log, mut running: usize) -> End {
         match happened.recv_timeout(CLOCK_LOOK) {
             Ok(Event::Signal) => return End::Signal,
             Ok(Event::Failed(why)) => return End::Failed(why),
-            Ok(Event::CaptureEnded) if running <= 1 => return End::EndOfFile,
+            Ok(Event::CaptureEnded) if running <= 1 => return End::FileRead,
             Ok(Event::CaptureEnded) => running -= 1,
             Err(_) => clock = watch_clock(Some(clock), log),
         }

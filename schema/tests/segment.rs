@@ -198,9 +198,8 @@ fn statistics_of_an_unknown_interface_are_passed_over() {
     bytes.extend([5_u32, 16, 77, 16].map(u32::to_le_bytes).concat());
     segment::packet(&mut bytes, &packets[2].0, &packets[2].1);
     let is_packet = |block: Block<'_>| matches!(block, Block::Packet(_));
-    let mut blocks = Blocks::new(&bytes);
     let mut found = 0;
-    while let Some(item) = blocks.next() {
+    for item in Blocks::new(&bytes) {
         found += u32::from(is_packet(item.expect("a whole block").block));
     }
     assert_eq!(found, 4);
