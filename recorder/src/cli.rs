@@ -14,6 +14,7 @@ mod witness;
 use std::io::{self, IsTerminal};
 
 use clap::{Parser, Subcommand};
+use shark_schema::shown::shown;
 use tracing_subscriber::EnvFilter;
 
 /// Records all packets of a node into a fixed disk budget, and saves windows of it
@@ -82,6 +83,6 @@ pub fn sentence(error: &anyhow::Error) -> String {
 
 /// Exit code 2: what was asked for makes no sense.
 fn usage(error: anyhow::Error) -> ! {
-    eprintln!("sharkrec: {}", sentence(&error));
+    eprintln!("sharkrec: {}", shown(&sentence(&error)));
     std::process::exit(2)
 }

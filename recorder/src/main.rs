@@ -8,7 +8,7 @@ fn main() -> ExitCode {
         // A reader that closed the pipe has what it wanted.
         Err(error) if sharkrec::cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sharkrec: {}", sharkrec::cli::sentence(&error));
+            eprintln!("sharkrec: {}", shark_schema::shown::shown(&sharkrec::cli::sentence(&error)));
             ExitCode::FAILURE
         }
     }

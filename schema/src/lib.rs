@@ -7,5 +7,6 @@ pub mod identity;
 pub mod manifest;
 pub mod reference;
 pub mod segment;
+pub mod shown;
 pub mod table;
 pub mod tables;

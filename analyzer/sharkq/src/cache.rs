@@ -69,6 +69,7 @@ pub fn open(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) 
     }
     let cache = folder();
     make_private(&cache)?;
+    sweep(&cache);
     let stdin = sources.files.iter().any(|file| file.place.name() == "-");
     let key = if stdin { format!("stdin-{}", std::process::id()) } else { key(sources, identity, options)? };
     let folder = cache.join(&key);
@@ -165,11 +166,27 @@ pub struct Entry {
     pub bytes: u64,
     /// When it was last asked.
     pub used: SystemTime,
-    /// Files it was made of.
+    /// Files it was made of; nothing is known of what was interrupted.
     pub files: Vec<String>,
+    /// Its process ended before it was whole.
+    pub is_interrupted: bool,
 }
 
-/// All indexes, the one used last first.
+/// Removes what interrupted processes left: their unfinished indexes, and the indexes of their standard input.
+fn sweep(cache: &Path) {
+    index::interrupted(cache).iter().for_each(|left| {
+        let _ = fs::remove_dir_all(&left.folder);
+    });
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let process = entry.file_name().into_string().ok();
+        let process = process.as_deref().and_then(|name| name.strip_prefix("stdin-")?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// All indexes, the one used last first, and what was left of those that were interrupted.
 pub fn list(cache: &Path) -> anyhow::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let Ok(folders) = fs::read_dir(cache) else {
@@ -184,14 +201,26 @@ pub fn list(cache: &Path) -> anyhow::Result<Vec<Entry>> {
             bytes: files.iter().map(|(_, bytes)| bytes).sum(),
             used: used.unwrap_or(SystemTime::UNIX_EPOCH),
             files: note.files.iter().map(|file| file.place.clone()).collect(),
+            is_interrupted: false,
             folder,
+        });
+    }
+    for left in index::interrupted(cache) {
+        let files = Folder::Local(left.folder.clone()).list()?;
+        let changed = fs::metadata(&left.folder).and_then(|metadata| metadata.modified());
+        entries.push(Entry {
+            bytes: files.iter().map(|(_, bytes)| bytes).sum(),
+            used: changed.unwrap_or(SystemTime::UNIX_EPOCH),
+            files: Vec::new(),
+            is_interrupted: true,
+            folder: left.folder,
         });
     }
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
     Ok(entries)
 }
 
-/// Removes every index; returns how many and their bytes.
+/// Removes every index and what interrupted ones left; returns how many and their bytes.
 pub fn clear(cache: &Path) -> anyhow::Result<(usize, u64)> {
     let entries = list(cache)?;
     for entry in &entries {

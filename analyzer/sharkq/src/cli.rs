@@ -14,11 +14,15 @@ mod sql;
 mod tables;
 mod verify;
 
-use std::io::{IsTerminal, Write};
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use shark_schema::shown::{Shown, shown, shown_in_line};
 
 use open::SourceArgs;
 
@@ -94,8 +98,8 @@ pub fn main() -> ExitCode {
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("SHARKQ_LOG").unwrap_or_else(|_| "warn".into()),
         )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(|| Shown::text(std::io::stderr()))
+        .with_ansi(false)
         .init();
     let result = match cli.command {
         Command::Sql(args) => sql::run(&args),
@@ -114,10 +118,20 @@ pub fn main() -> ExitCode {
         // Whoever read the output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sharkq: {}", sentence(&error));
+            complain(&error);
             ExitCode::from(Exit::Failed as u8)
         }
     }
+}
+
+/// Prints why something failed. The text of an expression may have lines, with a caret under one.
+fn complain(error: &anyhow::Error) {
+    eprintln!("sharkq: {}", shown(&sentence(error)));
+}
+
+/// Prints one line for the person to standard error: names of files, objects and clusters are in it, which others chose.
+fn tell(line: impl Display) {
+    eprintln!("{}", shown_in_line(&line.to_string()));
 }
 
 /// The chain of causes in one line, without repeating one inside the other.
@@ -137,6 +151,23 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(broken))
 }
 
+/// Lines to standard output or a file, as a terminal may have them.
+fn write_lines_to(
+    file: Option<&Path>,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    write_to(file, |out| {
+        let mut lines = Shown::text(out);
+        write(&mut lines)?;
+        Ok(lines.flush()?)
+    })
+}
+
+/// A file that only its owner reads: what was recorded may be secret.
+fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
 /// Standard output, or the file that `-o` names; the file appears when it is whole.
 fn write_to(
     file: Option<&Path>,
@@ -153,7 +184,7 @@ fn write_to(
     let is_file = std::fs::metadata(path).map_or(true, |metadata| metadata.is_file());
     let half = is_file.then(|| Half(half_of(path)));
     let target = half.as_ref().map_or(path, |half| &half.0);
-    let mut out = std::io::BufWriter::new(std::fs::File::create(target).with_context(shown)?);
+    let mut out = std::io::BufWriter::new(private(target).with_context(shown)?);
     let written = write(&mut out).and_then(|()| Ok(out.flush()?));
     match written {
         Err(error) if is_of_writing(&error) => return Err(error.context(shown())),

@@ -3,6 +3,7 @@
 //! capture.
 
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
@@ -96,7 +97,13 @@ pub fn build(
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    for left in interrupted(parent).into_iter().filter(|left| left.index == name) {
+        let _ = std::fs::remove_dir_all(left.folder);
+    }
     let half = Unfinished(parent.join(format!(".{name}.{}.part", std::process::id())));
+    // Payloads are in it.
+    let private = std::fs::DirBuilder::new().mode(0o700).create(&half.0);
+    private.with_context(|| format!("{} cannot be made", half.0.display()))?;
     let note = build_in(sources, identities, options, &half.0, progress)?;
     std::fs::rename(&half.0, folder)
         .with_context(|| format!("{} cannot be put in its place", folder.display()))?;
@@ -110,6 +117,30 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// What a process left that was ended while it made an index.
+pub struct Interrupted {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Name of the index it would have become.
+    pub index: String,
+}
+
+/// The folders of unfinished indexes whose processes are gone.
+pub fn interrupted(parent: &Path) -> Vec<Interrupted> {
+    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
+    let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let left = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let (index, process) = name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
+        let process: u32 = process.parse().ok()?;
+        let is_gone = !Path::new("/proc").join(process.to_string()).exists();
+        // A process of this number before this one left it.
+        let is_gone = is_gone || process == std::process::id();
+        is_gone.then(|| Interrupted { folder: entry.path(), index: index.to_owned() })
+    });
+    left.collect()
 }
 
 fn build_in(

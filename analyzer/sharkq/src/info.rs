@@ -5,10 +5,11 @@ use std::io::Write;
 
 use serde::Serialize;
 use serde_json::Value;
+use shark_schema::shown::{Shown, shown_in_line};
 use shark_schema::tables::TABLES;
 
 use crate::cache::Ready;
-use crate::print::{Format, print};
+use crate::print::{Format, Layout, print};
 use crate::session::{Answer, Session};
 
 /// Bytes and flows by protocol: every byte of a flow is in exactly one row.
@@ -96,12 +97,12 @@ pub async fn write(
         warnings: note.warnings.clone(),
     };
     if format == Format::Json {
-        serde_json::to_writer_pretty(&mut *out, &info)?;
+        serde_json::to_writer_pretty(Shown::json(&mut *out), &info)?;
         return Ok(writeln!(out)?);
     }
     anyhow::ensure!(format == Format::Table, "info prints a table or --format json");
     text(&info, out)?;
-    print(&protocols, Format::Table, out)
+    print(&protocols, Layout::of(Format::Table), out)
 }
 
 fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -132,7 +133,7 @@ fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
         if lost.is_empty() { "not known for such a file".into() } else { lost.join(", ") }
     )?;
     for line in info.damage.iter().chain(&info.warnings) {
-        writeln!(out, "Note:          {line}")?;
+        writeln!(out, "Note:          {}", shown_in_line(line))?;
     }
     Ok(())
 }
@@ -143,7 +144,7 @@ async fn one(session: &Session, sql: &str) -> anyhow::Result<Answer> {
 
 fn json(answer: &Answer) -> anyhow::Result<Value> {
     let mut bytes = Vec::new();
-    print(answer, Format::Json, &mut bytes)?;
+    print(answer, Layout::of(Format::Json), &mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)
 }
 

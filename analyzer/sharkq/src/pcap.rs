@@ -1,7 +1,8 @@
 //! The packets behind rows: rows in, the very packets out, byte for byte, as plain pcapng. Fragments
-//! come with the datagram they belong to. Behind rows from inside of TLS are the packets of the plaintext, never those of the wire.
+//! come with the datagram they belong to. What several interfaces saw is written as the one saw it that the row counts. Behind rows from inside of TLS are the packets of the plaintext, never those of the wire.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::common::JoinType;
 use datafusion::logical_expr::col;
 use datafusion::prelude::DataFrame;
-use shark_dissect::frame::{Decoded, End, FlowKey, Frame, Packet, decode, mapped};
+use shark_dissect::frame::{Decoded, End, FlowKey, Frame, Packet, Transport, decode, mapped};
 use shark_dissect::pipeline::reassembled;
 use shark_dissect::reassemble::Fragments;
 use shark_schema::segment::{Name, PacketHead, packet};
@@ -22,19 +23,34 @@ use crate::source::Sources;
 /// Which packets: those of these conversations in these times, on the wire or inside of TLS.
 #[derive(Default)]
 struct Wanted {
-    by_flow: HashMap<(FlowKey, bool), Vec<(i64, i64)>>,
+    by_flow: HashMap<(FlowKey, bool), Vec<Window>>,
 }
+
+/// The time of a row, and the interface whose packets its conversation counts; none where all of them are asked for.
+#[derive(Clone, Copy)]
+struct Window {
+    from_ns: i64,
+    to_ns: i64,
+    home: Option<u32>,
+}
+
+/// A copy of a packet at another interface comes within this time. What of a row was seen elsewhere first is so seen after its end.
+const COPY_NS: i64 = 100_000_000;
+
+/// What tells a packet from the others of its conversation.
+type Print = u64;
 
 /// Writes the packets behind rows that name their flow and their first and last frame; returns how many they are.
 pub async fn write(
     session: &Session,
     sources: &Sources,
     rows: DataFrame,
+    all_interfaces: bool,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<u64> {
     let rows = session.collected(with_ends(session, rows).await?).await?.batches;
     tokio::task::block_in_place(|| {
-        let wanted = Wanted::new(sources, &rows)?;
+        let wanted = Wanted::new(sources, &rows, all_interfaces)?;
         let chosen = choose(sources, &wanted)?;
         copy(sources, &chosen, out)
     })
@@ -44,11 +60,22 @@ pub async fn write(
 async fn with_ends(session: &Session, rows: DataFrame) -> anyhow::Result<DataFrame> {
     let frames = ["first_segment", "first_frame", "last_segment", "last_frame"];
     let ends = ["src_ip", "src_port", "dst_ip", "dst_port", "proto", "vlans"];
+    let is_copy = rows.logical_plan().display_indent().to_string().contains("flow_copies");
     let chosen = rows.select([&["flow_id"], &frames[..]].concat().into_iter().map(col))?;
     let flow = session.select_where("flows", "true").await?;
     let flow_id = [col("flow_id").alias("flow")];
-    let flow = flow.select(flow_id.into_iter().chain(ends.map(col)))?;
-    Ok(chosen.join(flow, JoinType::Inner, &["flow_id"], &["flow"], None)?)
+    // A row that is itself of another interface has its own.
+    let counted =
+        ["segment", "frame"].map(|what| col(format!("first_{what}")).alias(format!("counted_{what}")));
+    let flow = flow.select(flow_id.into_iter().chain(counted).chain(ends.map(col)))?;
+    let joined = chosen.join(flow, JoinType::Inner, &["flow_id"], &["flow"], None)?;
+    if !is_copy {
+        return Ok(joined);
+    }
+    let own = ["segment", "frame"];
+    own.into_iter().try_fold(joined, |rows, what| {
+        Ok(rows.with_column(&format!("counted_{what}"), col(format!("first_{what}")))?)
+    })
 }
 
 /// Calls a function for every frame, in the order of the files.
@@ -68,7 +95,7 @@ fn each_frame(
 }
 
 impl Wanted {
-    fn new(sources: &Sources, rows: &[RecordBatch]) -> anyhow::Result<Wanted> {
+    fn new(sources: &Sources, rows: &[RecordBatch], all_interfaces: bool) -> anyhow::Result<Wanted> {
         let times = times_of_ends(sources, rows)?;
         let mut wanted = Wanted::default();
         for batch in rows {
@@ -90,26 +117,89 @@ impl Wanted {
                     }
                 }
                 let key = FlowKey { ends, protocol: protocol_number(text("proto")), vlans, scope: 0 };
-                let time = |which: &str| {
+                let seen = |which: &str| {
                     let frame =
                         batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>().value(row);
                     times.get(&(text(&format!("{which}_segment")).to_string(), frame as u32)).copied()
                 };
                 let is_plaintext = text("first_segment").parse::<Name>().is_ok_and(Name::is_plaintext);
-                if let (Some(from), Some(to)) = (time("first"), time("last")) {
-                    let times = wanted.by_flow.entry((comparable(key), is_plaintext)).or_default();
-                    times.push((from, to));
+                if let (Some((from_ns, _)), Some((to_ns, _))) = (seen("first"), seen("last")) {
+                    let counted = seen("counted").map(|(_, iface)| iface);
+                    let home = counted.filter(|_| !all_interfaces && !is_plaintext);
+                    let windows = wanted.by_flow.entry((comparable(key), is_plaintext)).or_default();
+                    windows.push(Window { from_ns, to_ns, home });
                 }
             }
         }
         Ok(wanted)
     }
 
-    fn has(&self, packet: &Packet<'_>) -> bool {
+    /// The windows of a packet's conversation that it is in, or so shortly behind that it can be a copy of one in them.
+    fn near(&self, packet: &Packet<'_>) -> impl Iterator<Item = Window> {
+        let windows = self.by_flow.get(&(comparable(packet.key), packet.frame.site.told.is_some()));
         let ts_ns = packet.frame.ts_ns;
-        let times = self.by_flow.get(&(comparable(packet.key), packet.frame.site.told.is_some()));
-        times.is_some_and(|times| times.iter().any(|(from, to)| (*from..=*to).contains(&ts_ns)))
+        let is_near =
+            move |window: &Window| (window.from_ns..=window.to_ns.saturating_add(COPY_NS)).contains(&ts_ns);
+        windows.into_iter().flatten().copied().filter(is_near)
     }
+}
+
+/// A direction of a conversation.
+type Way = (FlowKey, bool);
+
+/// Packets of interfaces other than the one that is counted, until it is known whether that one shows their direction: at a tap each
+/// direction has an interface of its own.
+#[derive(Default)]
+struct Elsewhere {
+    at_home: HashSet<Way>,
+    waiting: HashMap<Way, (u32, Vec<(u32, u32)>)>,
+    /// Last packets of rows, whose copies at home may come after the end.
+    ends: HashSet<(Way, Print)>,
+}
+
+impl Elsewhere {
+    /// True where the packet is to be written; those that wait are written at the end.
+    fn takes(&mut self, wanted: &Wanted, packet: &Packet<'_>, frames: &[(u32, u32)]) -> bool {
+        let (ts_ns, iface) = (packet.frame.ts_ns, packet.frame.iface);
+        let way = (comparable(packet.key), packet.from_first);
+        let mut takes = false;
+        for window in wanted.near(packet) {
+            let is_inside = ts_ns <= window.to_ns;
+            match window.home {
+                None => takes |= is_inside,
+                Some(home) if home == iface => {
+                    if self.at_home.insert(way) {
+                        self.waiting.remove(&way);
+                    }
+                    let ended = self.ends.remove(&(way, print_of(packet)));
+                    takes |= is_inside || ended;
+                }
+                Some(_) if is_inside => {
+                    if ts_ns >= window.to_ns.saturating_sub(COPY_NS) {
+                        self.ends.insert((way, print_of(packet)));
+                    }
+                    if !self.at_home.contains(&way) {
+                        let (first, waiting) = self.waiting.entry(way).or_insert_with(|| (iface, Vec::new()));
+                        if *first == iface {
+                            waiting.extend_from_slice(frames);
+                        }
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        takes
+    }
+}
+
+fn print_of(packet: &Packet<'_>) -> Print {
+    let mut hash = DefaultHasher::new();
+    match &packet.transport {
+        Transport::Tcp(tcp) => (tcp.seq, tcp.ack, tcp.flags, tcp.payload_len, tcp.window).hash(&mut hash),
+        Transport::Udp { payload, payload_len } => (payload, payload_len).hash(&mut hash),
+        Transport::Other => (packet.ip_id, packet.ip_len).hash(&mut hash),
+    }
+    hash.finish()
 }
 
 /// Rows of flows do not say in what their addresses are unique, and without ports not type and code either: those are compared by
@@ -123,11 +213,14 @@ fn comparable(mut key: FlowKey) -> FlowKey {
     key
 }
 
-/// Capture times of the first and last frame of each row.
-fn times_of_ends(sources: &Sources, rows: &[RecordBatch]) -> anyhow::Result<HashMap<(String, u32), i64>> {
+/// Capture times and interfaces of the first and last frame of each row, and of the first of its conversation.
+fn times_of_ends(
+    sources: &Sources,
+    rows: &[RecordBatch],
+) -> anyhow::Result<HashMap<(String, u32), (i64, u32)>> {
     let mut times = HashMap::new();
     for batch in rows {
-        for which in ["first", "last"] {
+        for which in ["first", "last", "counted"] {
             let segments = batch[format!("{which}_segment").as_str()].as_string::<i32>();
             let frames = batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>();
             for (segment, frame) in segments.iter().zip(frames) {
@@ -142,7 +235,7 @@ fn times_of_ends(sources: &Sources, rows: &[RecordBatch]) -> anyhow::Result<Hash
         place.0.clone_from(&sources.files[frame.segment as usize].info.name);
         place.1 = frame.number;
         if let Some(time) = times.get_mut(&place) {
-            *time = Some(frame.ts_ns);
+            *time = Some((frame.ts_ns, frame.iface));
         }
         Ok(())
     })?;
@@ -192,17 +285,22 @@ type Datagram = ([u8; 16], [u8; 16], u32, u8);
 
 fn choose(sources: &Sources, wanted: &Wanted) -> anyhow::Result<Chosen> {
     let mut chosen = Chosen(vec![Vec::new(); sources.files.len()]);
+    let mut elsewhere = Elsewhere::default();
     let mut fragments = Fragments::default();
     let mut pieces: HashMap<Datagram, Vec<(u32, u32)>> = HashMap::new();
     each_frame(sources, |frame, _| {
         match decode(*frame) {
-            Decoded::Packet(packet) if wanted.has(&packet) => chosen.set(frame.segment, frame.number),
+            Decoded::Packet(packet) => {
+                if elsewhere.takes(wanted, &packet, &[(frame.segment, frame.number)]) {
+                    chosen.set(frame.segment, frame.number);
+                }
+            }
             Decoded::Fragment(fragment) => {
                 let datagram = (fragment.src, fragment.dst, fragment.id, fragment.protocol);
                 pieces.entry(datagram).or_default().push((frame.segment, frame.number));
                 if let Some(payload) = fragments.add(&fragment) {
                     let frames = pieces.remove(&datagram).unwrap_or_default();
-                    if wanted.has(&reassembled(&fragment, &payload)) {
+                    if elsewhere.takes(wanted, &reassembled(&fragment, &payload), &frames) {
                         frames.iter().for_each(|(file, number)| chosen.set(*file, *number));
                     }
                 }
@@ -211,6 +309,8 @@ fn choose(sources: &Sources, wanted: &Wanted) -> anyhow::Result<Chosen> {
         }
         Ok(())
     })?;
+    let waiting = elsewhere.waiting.values().flat_map(|(_, frames)| frames);
+    waiting.for_each(|(file, number)| chosen.set(*file, *number));
     Ok(chosen)
 }
 

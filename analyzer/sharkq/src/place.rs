@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
@@ -257,27 +258,71 @@ fn refused_http(error: &object_store::Error) -> Option<&'static str> {
     None
 }
 
-/// What a store's error means for the person who reads it.
+/// What a store's error means for the person who reads it: by the code and the status that the store answered, never by words that
+/// could stand in a name.
 fn reason(error: &object_store::Error) -> String {
-    let text = error.to_string();
-    let has = |part: &str| text.contains(part);
     if let Some(variable) = refused_http(error) {
-        format!("plain http is not allowed; set {variable}=true, or give an endpoint with https")
-    } else if has("NoSuchBucket") {
-        "the bucket does not exist".into()
-    } else if has("InvalidAccessKeyId") {
-        "the access key is not known there; check AWS_ACCESS_KEY_ID".into()
-    } else if has("SignatureDoesNotMatch") {
-        "the secret key is wrong; check AWS_SECRET_ACCESS_KEY".into()
-    } else if has("AccessDenied") || has("403") {
-        "access denied; these credentials may not read it".into()
-    } else if matches!(error, object_store::Error::NotFound { .. }) {
-        "there is no such object".into()
-    } else if has("onnection refused") || has("tcp connect error") || has("error sending request") {
-        "the store cannot be reached; check its address and the network".into()
-    } else {
-        text.lines().next().unwrap_or_default().into()
+        return format!("plain http is not allowed; set {variable}=true, or give an endpoint with https");
     }
+    if matches!(error, object_store::Error::Generic { store: "S3", .. }) && asked_metadata(&error.to_string())
+    {
+        return NO_CREDENTIALS.into();
+    }
+    if cause::<HttpError>(error)
+        .is_some_and(|http| matches!(http.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout))
+    {
+        return "the store cannot be reached; check its address and the network".into();
+    }
+    let text = error.to_string();
+    let meant = match code(&text) {
+        Some("NoSuchBucket" | "ContainerNotFound") => "the bucket does not exist",
+        Some("InvalidAccessKeyId") => "the access key is not known there; check AWS_ACCESS_KEY_ID",
+        Some("SignatureDoesNotMatch") => "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
+        Some("AccessDenied") => DENIED,
+        _ => match error {
+            object_store::Error::PermissionDenied { .. } => DENIED,
+            object_store::Error::Unauthenticated { .. } => {
+                "these credentials are not accepted there; check them"
+            }
+            object_store::Error::NotFound { .. } => "there is no such object",
+            _ => text.lines().next().unwrap_or_default(),
+        },
+    };
+    meant.into()
+}
+
+/// True where the credentials were asked of the machine's metadata, because nothing else gives any.
+fn asked_metadata(text: &str) -> bool {
+    const GIVEN: [&str; 5] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let host = std::env::var("AWS_METADATA_ENDPOINT").unwrap_or_else(|_| "http://169.254.169.254".into());
+    GIVEN.iter().all(|name| std::env::var_os(name).is_none()) && text.contains(&host)
+}
+
+const NO_CREDENTIALS: &str = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for \
+                              a public bucket";
+
+const DENIED: &str = "access denied; these credentials may not read it";
+
+/// All kinds of stores answer errors as XML with one such element. In a name these brackets would be encoded.
+fn code(text: &str) -> Option<&str> {
+    text.split_once("<Code>")?.1.split_once("</Code>").map(|(code, _)| code)
+}
+
+fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
 }
 
 fn walk(folder: &Path, below: &str, files: &mut Vec<(String, u64)>) -> io::Result<()> {

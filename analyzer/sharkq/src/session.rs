@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::MemTable;
+use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::config::Dialect;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -16,11 +16,12 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, lit};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableType, col, lit};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::DataFrame;
 use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
-use shark_schema::tables::{TABLES, flows, nat_links};
+use shark_schema::tables::{TABLES, flows, nat_links, packets};
 
 use crate::asked::{self, Asked};
 use crate::kfl::entries::Entries;
@@ -140,6 +141,7 @@ impl Session {
     /// The rows of a table for which an SQL condition holds, with all columns.
     pub async fn select_where(&self, table: &str, condition: &str) -> Result<DataFrame, QueryError> {
         let sql = format!("SELECT * FROM {table} WHERE {condition}");
+        bounded(&sql)?;
         let frame = self.context.sql_with_options(&sql, allowed()).await;
         frame.map_err(|error| QueryError(explain(&error)))
     }
@@ -179,6 +181,7 @@ impl Session {
 
     /// Runs one or several statements; the last one's answer counts. Nothing can be changed from here.
     pub async fn run(&self, sql: &str) -> Result<Vec<Answer>, QueryError> {
+        bounded(sql)?;
         let dialect = datafusion::sql::sqlparser::dialect::PostgreSqlDialect {};
         let statements = datafusion::sql::parser::DFParser::parse_sql_with_dialect(sql, &dialect)
             .map_err(|error| QueryError(explain(&error)))?;
@@ -192,6 +195,44 @@ impl Session {
         }
         Ok(answers)
     }
+}
+
+/// Operators and keywords that a text may have: each can make its tree one deeper, and trees are walked by recursion.
+const MOST_OPERATORS: usize = 2_000;
+
+/// A text whose tree no stack is too small for. Lists of values, however long, are no deeper than one.
+fn bounded(sql: &str) -> Result<(), QueryError> {
+    use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+    let dialect = datafusion::sql::sqlparser::dialect::PostgreSqlDialect {};
+    // What has no tokens is told by the parser.
+    let Ok(tokens) = Tokenizer::new(&dialect, sql).tokenize() else { return Ok(()) };
+    let is_flat = |token: &Token| {
+        let is_value = matches!(
+            token,
+            Token::Whitespace(_)
+                | Token::Comma
+                | Token::SemiColon
+                | Token::Number(..)
+                | Token::SingleQuotedString(_)
+                | Token::RParen
+                | Token::EOF
+        );
+        let is_name = |word: &datafusion::sql::sqlparser::tokenizer::Word| {
+            word.keyword == datafusion::sql::sqlparser::keywords::Keyword::NoKeyword
+        };
+        is_value || matches!(token, Token::Word(word) if is_name(word))
+    };
+    let mut statement = 0;
+    for token in &tokens {
+        statement = if *token == Token::SemiColon { 0 } else { statement + usize::from(!is_flat(token)) };
+        if statement > MOST_OPERATORS {
+            let reason = format!(
+                "the statement has more than {MOST_OPERATORS} operators and keywords; compare with a list: x IN (1, 2, ...)"
+            );
+            return Err(QueryError(reason));
+        }
+    }
+    Ok(())
 }
 
 fn allowed() -> SQLOptions {
@@ -210,6 +251,10 @@ fn register(
     within: Stretch,
 ) -> anyhow::Result<()> {
     let schema: SchemaRef = Arc::new(without_metadata(&table.schema()));
+    if table.name == packets::TABLE.name && !folder.exists() {
+        context.register_table(name, Arc::new(NotIndexed(schema)))?;
+        return Ok(());
+    }
     if !has_files(folder) {
         context.register_table(name, Arc::new(MemTable::try_new(schema, vec![vec![]])?))?;
         return Ok(());
@@ -227,6 +272,33 @@ fn register(
         }
     };
     Ok(())
+}
+
+/// The table `packets` where an index was made without it: it has columns, and asking it for rows is an error.
+#[derive(Debug)]
+struct NotIndexed(SchemaRef);
+
+#[async_trait::async_trait]
+impl TableProvider for NotIndexed {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn datafusion::catalog::Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        datafusion::common::plan_err!(
+            "packets were not indexed; `sharkq index SRC --packets -o DIR` makes an index that has them, which can be asked as DIR"
+        )
+    }
 }
 
 /// Rows that were alive in the stretch. Sockets and processes are of no one time: they name those who were.

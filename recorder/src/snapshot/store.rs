@@ -64,6 +64,9 @@ pub fn sentence(error: &object_store::Error) -> String {
         return refused.to_string();
     }
     let text = error.to_string();
+    if matches!(error, object_store::Error::Generic { store: "S3", .. }) && asked_metadata(&text) {
+        return NO_CREDENTIALS.to_owned();
+    }
     if let Some(known) = code(&text).and_then(meaning).or_else(|| meaning_of_kind(error)) {
         known.to_owned()
     } else if cause::<HttpError>(error).is_some_and(is_unreachable) {
@@ -72,6 +75,22 @@ pub fn sentence(error: &object_store::Error) -> String {
         text.lines().next().unwrap_or("failed").to_owned()
     }
 }
+
+/// True where the credentials were asked of the machine's metadata, because nothing else gives any.
+fn asked_metadata(text: &str) -> bool {
+    const GIVEN: [&str; 5] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let host = std::env::var("AWS_METADATA_ENDPOINT").unwrap_or_else(|_| "http://169.254.169.254".into());
+    GIVEN.iter().all(|name| std::env::var_os(name).is_none()) && text.contains(&host)
+}
+
+const NO_CREDENTIALS: &str = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for \
+                              a public bucket";
 
 /// All three kinds of stores answer errors as XML with one such element.
 fn code(text: &str) -> Option<&str> {

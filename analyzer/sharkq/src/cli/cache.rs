@@ -1,6 +1,8 @@
 //! `sharkq cache`: the indexes made on first use.
 
-use super::{Exit, write_to};
+use super::{Exit, write_lines_to};
+use shark_schema::shown::shown_in_line;
+
 use crate::cache;
 
 /// List or clear the cached indexes.
@@ -21,7 +23,7 @@ enum Action {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let folder = cache::folder();
-    write_to(None, |out| {
+    write_lines_to(None, |out| {
         match args.action {
             Action::Ls => {
                 for entry in cache::list(&folder)? {
@@ -29,7 +31,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                         .map(|time| time.to_string())
                         .unwrap_or_default();
                     let name = entry.folder.file_name().unwrap_or_default().to_string_lossy();
-                    writeln!(out, "{name}  {:>12} bytes  {used}  {}", entry.bytes, entry.files.join(" "))?;
+                    let files = if entry.is_interrupted {
+                        "(interrupted; the next run or `sharkq cache clear` removes it)".into()
+                    } else {
+                        entry.files.join(" ")
+                    };
+                    writeln!(out, "{name}  {:>12} bytes  {used}  {}", entry.bytes, shown_in_line(&files))?;
                 }
             }
             Action::Clear => {

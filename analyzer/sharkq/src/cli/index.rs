@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::ensure;
+use shark_schema::shown::shown_in_line;
 
 use super::open::{IndexArgs, runtime};
-use super::{Exit, SourceArgs};
+use super::{Exit, SourceArgs, tell};
 use crate::identity::Identities;
 use crate::index::build;
 use crate::progress::Progress;
@@ -38,8 +39,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let options = args.source.index.options(args.packets);
     let note = build(&sources, &identities, &options, &args.output, &Progress::new("indexing"))?;
     for line in note.warnings.iter().chain(&note.damage) {
-        eprintln!("sharkq: warning: {line}");
+        tell(format_args!("sharkq: warning: {line}"));
     }
-    println!("{}", args.output.display());
+    println!("{}", shown_in_line(&args.output.display().to_string()));
     Ok(if note.corrupt { Exit::Failed } else { Exit::Done })
 }

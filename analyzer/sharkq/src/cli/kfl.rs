@@ -2,32 +2,32 @@
 
 use std::path::PathBuf;
 
+use clap::CommandFactory;
 use jiff::tz::TimeZone;
 
 use super::open::{FooterArgs, Footers, IndexArgs, exit};
-use super::{Exit, SourceArgs, write_to};
+use super::{Exit, SourceArgs, tell, write_lines_to, write_to};
 use crate::kfl::{self, Program, fields};
-use crate::print::{Format, print};
+use crate::print::{Format, Layout, print};
 use crate::times::TimeArgs;
 
 /// List the calls and flows that a KFL expression selects.
 ///
-/// KFL2 (CEL with short names) and KFL v1 are understood; --fields lists all names.
+/// KFL2 (CEL with short names) and KFL v1 are understood; --fields lists all names. Formats for programs have more columns.
 #[derive(clap::Args)]
 #[command(override_usage = "sharkq kfl [OPTIONS] SRC... EXPR", after_help = EXAMPLES)]
 pub struct Args {
     /// Capture files, segments, rings, snapshots, or one index; - for standard input. Last the expression: an empty
     /// one selects everything
-    #[arg(value_names = ["SRC", "EXPR"], required_unless_present = "fields", num_args = 2..)]
+    #[arg(value_names = ["SRC", "EXPR"], required_unless_present = "fields", num_args = 1..)]
     words: Vec<String>,
     #[command(flatten)]
     index: IndexArgs,
     /// Most entries to list; 0 for all [default: 100 for tables, else all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Output format; those for programs have more columns
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    layout: Layout,
     /// File to write to
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     output: Option<PathBuf>,
@@ -59,11 +59,15 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         return list();
     }
     let mut sources = args.words;
+    if sources.len() < 2 {
+        let reason = "give the recordings and then the expression; an empty one, '', selects everything";
+        super::Cli::command().error(clap::error::ErrorKind::TooFewValues, reason).exit();
+    }
     let text = sources.pop().unwrap_or_default();
     // A typing error shows before hours of packets are indexed.
     let program = compiled(&text)?;
     let opened = SourceArgs { sources, index: args.index }.open(&args.times)?;
-    let is_for_people = matches!(args.format, Format::Table | Format::Markdown);
+    let is_for_people = matches!(args.layout.format, Format::Table | Format::Markdown);
     let columns = if is_for_people { PEOPLE } else { PROGRAMS };
     let time = clock(&opened.zone);
     let columns: Vec<(&str, &str)> = columns
@@ -75,11 +79,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         let read = opened.runtime.block_on(opened.session.reads(&program, columns))?;
         let read = if read.is_empty() { "nothing".into() } else { read.join(", ") };
         let sql = program.sql().map_err(anyhow::Error::msg)?;
-        write_to(args.output.as_deref(), |out| Ok(writeln!(out, "{sql}\n-- reads {read}")?))?;
+        write_lines_to(args.output.as_deref(), |out| Ok(writeln!(out, "{sql}\n-- reads {read}")?))?;
         return Ok(exit(&opened.ready));
     }
     let most = match args.limit {
-        None if args.format == Format::Table => Some(DEFAULT_LIMIT),
+        None if args.layout.format == Format::Table => Some(DEFAULT_LIMIT),
         None | Some(0) => None,
         some => some,
     };
@@ -89,10 +93,10 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     if let Some(most) = most.filter(|most| found > *most) {
         answer.cut(most);
         if args.limit.is_none() {
-            eprintln!("sharkq: the first {most} entries; --limit 0 lists all");
+            tell(format_args!("sharkq: the first {most} entries; --limit 0 lists all"));
         }
     }
-    write_to(args.output.as_deref(), |out| print(&answer, args.format, out))?;
+    write_to(args.output.as_deref(), |out| print(&answer, args.layout, out))?;
     let mut footers = Footers::new(args.footer);
     footers.under(&answer, &opened)?;
     Ok(footers.exit(found, args.exit_code, &opened.ready))
@@ -156,12 +160,12 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// An expression that can be asked; what limits its answer is said on standard error.
 pub fn compiled(text: &str) -> anyhow::Result<Program> {
     let program = kfl::compile(text, crate::session::now_ns())?;
-    program.notes.iter().for_each(|note| eprintln!("sharkq: {note}"));
+    program.notes.iter().for_each(|note| tell(format_args!("sharkq: {note}")));
     Ok(program)
 }
 
 fn list() -> anyhow::Result<Exit> {
-    write_to(None, |out| {
+    write_lines_to(None, |out| {
         for field in fields::all() {
             let aliases = if field.aliases.is_empty() {
                 String::new()

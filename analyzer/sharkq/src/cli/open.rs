@@ -12,7 +12,7 @@ use shark_dissect::dissector::Options;
 use shark_schema::identity::Fact;
 use tokio::runtime::Runtime;
 
-use super::Exit;
+use super::{Exit, tell};
 use crate::asked::Asked;
 use crate::cache::{self, Ready};
 use crate::coverage::Coverage;
@@ -155,7 +155,7 @@ impl Footers {
         let coverage = &self.known[&asked];
         self.incomplete |= coverage.is_incomplete();
         if !self.args.quiet {
-            coverage.lines(&opened.zone).iter().for_each(|line| eprintln!("{line}"));
+            coverage.lines(&opened.zone).iter().for_each(tell);
         }
         Ok(())
     }
@@ -173,7 +173,7 @@ impl Footers {
 /// Says what the index knows against itself.
 pub fn warn(ready: &Ready) {
     for line in ready.note.warnings.iter().chain(&ready.note.damage) {
-        eprintln!("sharkq: warning: {line}");
+        tell(format_args!("sharkq: warning: {line}"));
     }
 }
 

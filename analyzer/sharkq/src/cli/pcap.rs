@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::kfl::compiled;
 use super::open::exit;
-use super::{Exit, SourceArgs, write_to};
+use super::{Exit, SourceArgs, tell, write_to};
 use crate::session::nearest;
 use crate::times::TimeArgs;
 use crate::{pcap, place};
@@ -31,6 +31,9 @@ pub struct Args {
     /// File to write; - for standard output
     #[arg(short = 'w', long = "write", value_name = "FILE")]
     output: PathBuf,
+    /// Also write what other interfaces saw of the same packets; without it each is written once, as the row counts it
+    #[arg(long)]
+    all_interfaces: bool,
     /// Exit with 3 when there are no packets
     #[arg(long)]
     exit_code: bool,
@@ -66,11 +69,11 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
                 Some(program) => opened.session.select(program).await?,
                 None => opened.session.select_where(&args.table, &args.condition).await?,
             };
-            pcap::write(&opened.session, &opened.sources, rows, out).await
+            pcap::write(&opened.session, &opened.sources, rows, args.all_interfaces, out).await
         })?;
         Ok(())
     })?;
-    eprintln!("{packets} packets");
+    tell(format_args!("{packets} packets"));
     Ok(if args.exit_code && packets == 0 { Exit::NoRows } else { exit(&opened.ready) })
 }
 

@@ -12,8 +12,8 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
-use super::sentence;
 use super::shell::{COMMANDS, Expand, Next, Shell, names};
+use super::{complain, tell};
 
 /// Reads and answers until the end.
 pub fn run(shell: &mut Shell) -> anyhow::Result<()> {
@@ -26,6 +26,7 @@ pub fn run(shell: &mut Shell) -> anyhow::Result<()> {
         let _ = editor.load_history(path);
     }
     shell.cancels = true;
+    shell.opens_files = true;
     shell.width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
     shell.expand = shell.width.map_or(Expand::Off, Expand::WiderThan);
     println!("sharkq {}; \\? lists commands, \\d tables, \\q ends", env!("CARGO_PKG_VERSION"));
@@ -47,7 +48,7 @@ pub fn run(shell: &mut Shell) -> anyhow::Result<()> {
             Ok(Next::End) => break,
             Err(error) => {
                 shell.forget();
-                eprintln!("sharkq: {}", sentence(&error));
+                complain(&error);
             }
         }
     }
@@ -63,7 +64,7 @@ fn save(editor: &mut Editor<Words, FileHistory>, path: &PathBuf) {
     if let Some(Err(error)) =
         folder.map(|made| made.and_then(|()| editor.save_history(path).map_err(std::io::Error::other)))
     {
-        eprintln!("sharkq: the history {} is not saved: {error}", path.display());
+        tell(format_args!("sharkq: the history {} is not saved: {error}", path.display()));
     }
 }
 

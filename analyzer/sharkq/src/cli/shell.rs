@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -11,7 +12,8 @@ use shark_schema::table::paragraph;
 use shark_schema::tables::{TABLES, table};
 
 use super::open::{Footers, Opened};
-use crate::print::{Format, expanded, in_zone, print};
+use super::private;
+use crate::print::{Format, Layout, expanded, in_zone, print};
 use crate::session::{Answer, nearest};
 
 /// The views, which the catalogue does not have.
@@ -57,7 +59,7 @@ pub struct Shell {
     /// Lines of a statement that is not complete.
     pending: String,
     /// Output format.
-    pub format: Format,
+    pub layout: Layout,
     /// Layout of tables.
     pub expand: Expand,
     /// Width of the terminal, where there is one.
@@ -70,6 +72,10 @@ pub struct Shell {
     pub footers: Footers,
     /// Rows of all answers.
     pub rows: usize,
+    /// A person types the lines: they may name files.
+    pub opens_files: bool,
+    /// Lines of scripts may, too.
+    pub scripts_open_files: bool,
     /// Ctrl-C ends the statement that runs, and not the program.
     pub cancels: bool,
 }
@@ -85,13 +91,13 @@ pub enum Next {
 
 impl Shell {
     /// Over a recording.
-    pub fn new(opened: Opened, format: Format, footers: Footers) -> Shell {
+    pub fn new(opened: Opened, layout: Layout, footers: Footers) -> Shell {
         let (pending, expand) = (String::new(), Expand::Off);
         let (width, timing, file) = (None, false, None);
         Shell {
             opened,
             pending,
-            format,
+            layout,
             expand,
             width,
             timing,
@@ -99,6 +105,8 @@ impl Shell {
             file,
             footers,
             rows: 0,
+            opens_files: false,
+            scripts_open_files: false,
             cancels: false,
         }
     }
@@ -153,7 +161,7 @@ impl Shell {
             let answer = in_zone_of(answer, self)?;
             match &mut self.file {
                 Some((name, file)) => {
-                    print(&answer, self.format, file).with_context(|| format!("{name} cannot be written"))?;
+                    print(&answer, self.layout, file).with_context(|| format!("{name} cannot be written"))?;
                 }
                 None => self.print(&answer, out)?,
             }
@@ -188,7 +196,7 @@ impl Shell {
     fn print(&self, answer: &Answer, out: &mut dyn Write) -> anyhow::Result<()> {
         let wide = |most: usize| -> anyhow::Result<bool> {
             let mut text = Vec::new();
-            print(answer, Format::Table, &mut text)?;
+            print(answer, Layout::of(Format::Table), &mut text)?;
             let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
             Ok(String::from_utf8_lossy(first).chars().count() > most)
         };
@@ -197,10 +205,10 @@ impl Shell {
             Expand::Off => false,
             Expand::WiderThan(most) => wide(most)?,
         };
-        if self.format == Format::Table && expand {
+        if self.layout.format == Format::Table && expand {
             expanded(answer, out)
         } else {
-            print(answer, self.format, out)
+            print(answer, self.layout, out)
         }
     }
 
@@ -243,16 +251,19 @@ impl Shell {
                 writeln!(out, "Timing is {}.", if self.timing { "on" } else { "off" })?;
             }
             "\\f" => {
-                self.format = <Format as clap::ValueEnum>::from_str(argument, true).map_err(|_| {
+                self.layout.format = <Format as clap::ValueEnum>::from_str(argument, true).map_err(|_| {
                     anyhow::anyhow!("{argument} is no format; table, csv, tsv, json, ndjson or markdown")
                 })?;
             }
             "\\o" if argument.is_empty() => self.file = None,
             "\\o" => {
-                let file = File::create(argument).with_context(|| format!("{argument} cannot be written"))?;
+                self.may_open(word)?;
+                let file =
+                    private(Path::new(argument)).with_context(|| format!("{argument} cannot be written"))?;
                 self.file = Some((argument.into(), file));
             }
             "\\i" => {
+                self.may_open(word)?;
                 let text = std::fs::read_to_string(argument)
                     .with_context(|| format!("{argument} cannot be read"))?;
                 anyhow::ensure!(self.depth < DEPTH, "{argument}: more than {DEPTH} files read each other");
@@ -273,6 +284,16 @@ impl Shell {
             _ => bail!("there is no command {word}; \\? lists them"),
         }
         Ok(Next::Line)
+    }
+
+    /// A script that came from elsewhere must not read or overwrite what its writer could not.
+    fn may_open(&self, word: &str) -> anyhow::Result<()> {
+        let is_typed = self.opens_files && self.depth == 0;
+        anyhow::ensure!(
+            is_typed || self.scripts_open_files,
+            "{word} names a file, which scripts may not; --allow-files lets them"
+        );
+        Ok(())
     }
 
     fn describe(&self, name: &str, fully: bool, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -312,7 +333,7 @@ const WIDTH: usize = 80;
 
 /// Times are read in the zone asked for; programs get them as they are stored.
 fn in_zone_of(answer: Answer, shell: &Shell) -> anyhow::Result<Answer> {
-    let is_for_people = matches!(shell.format, Format::Table | Format::Markdown);
+    let is_for_people = matches!(shell.layout.format, Format::Table | Format::Markdown);
     if is_for_people { in_zone(answer, &shell.opened.zone) } else { Ok(answer) }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::open::{FooterArgs, Footers};
 use super::shell::{Next, Shell};
 use super::{Exit, SourceArgs, repl, write_to};
-use crate::print::Format;
+use crate::print::Layout;
 use crate::times::TimeArgs;
 
 /// Answer SQL over the tables of a recording.
@@ -27,9 +27,11 @@ pub struct Args {
     /// File with statements to run
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Output format
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    #[command(flatten)]
+    layout: Layout,
+    /// Let scripts open and overwrite files with \\i and \\o; only what a person types into the shell may without it
+    #[arg(long)]
+    allow_files: bool,
     /// File to write to
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     output: Option<PathBuf>,
@@ -66,7 +68,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
         texts.push(text);
     }
-    let mut shell = Shell::new(args.source.open(&args.times)?, args.format, Footers::new(args.footer));
+    let mut shell = Shell::new(args.source.open(&args.times)?, args.layout, Footers::new(args.footer));
+    shell.scripts_open_files = args.allow_files;
     if asks {
         repl::run(&mut shell)?;
     }

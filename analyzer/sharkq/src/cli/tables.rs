@@ -4,7 +4,7 @@ use shark_schema::reference::{markdown, type_name};
 use shark_schema::table::paragraph;
 use shark_schema::tables::{TABLES, table};
 
-use super::{Exit, write_to};
+use super::{Exit, write_lines_to};
 use crate::session::nearest;
 
 /// Describe the tables and their columns.
@@ -19,7 +19,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    write_to(None, |out| {
+    write_lines_to(None, |out| {
         if args.markdown {
             return Ok(write!(out, "{}", markdown())?);
         }

@@ -1,7 +1,11 @@
 //! `sharkq verify`: is it still what was recorded?
 
+use std::io::Write;
+
+use shark_schema::shown::{Shown, shown_in_line};
+
 use super::open::runtime;
-use super::{Exit, write_to};
+use super::{Exit, write_lines_to, write_to};
 use crate::place::Folder;
 use crate::verify::{Report, verify};
 
@@ -30,25 +34,31 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         reports.push(report);
     }
-    write_to(None, |out| {
-        if args.format == "json" {
-            serde_json::to_writer_pretty(&mut *out, &reports)?;
-            return Ok(writeln!(out)?);
-        }
-        for report in &reports {
-            for problem in &report.problems {
-                writeln!(out, "{}: {}/{}: {}", problem.kind, report.source, problem.object, problem.detail)?;
-            }
-            let Report { source, objects, bytes, problems, manifest_sha256 } = report;
-            let verdict =
-                if problems.is_empty() { "ok".to_string() } else { format!("{} problems", problems.len()) };
-            writeln!(out, "{source}: {verdict}, {objects} objects and {bytes} bytes hashed")?;
-            if let Some(sha256) = manifest_sha256 {
-                writeln!(out, "{source}: manifest.json has SHA-256 {sha256}")?;
-            }
-        }
-        Ok(())
-    })?;
+    if args.format == "json" {
+        write_to(None, |out| {
+            serde_json::to_writer_pretty(Shown::json(&mut *out), &reports)?;
+            Ok(writeln!(out)?)
+        })?;
+    } else {
+        write_lines_to(None, |out| lines(&reports, out))?;
+    }
     let sound = reports.iter().all(|report| report.problems.is_empty());
     Ok(if sound { Exit::Done } else { Exit::Integrity })
+}
+
+fn lines(reports: &[Report], out: &mut dyn Write) -> anyhow::Result<()> {
+    for report in reports {
+        for problem in &report.problems {
+            let line = format!("{}: {}/{}: {}", problem.kind, report.source, problem.object, problem.detail);
+            writeln!(out, "{}", shown_in_line(&line))?;
+        }
+        let Report { source, objects, bytes, problems, manifest_sha256 } = report;
+        let verdict =
+            if problems.is_empty() { "ok".to_string() } else { format!("{} problems", problems.len()) };
+        writeln!(out, "{source}: {verdict}, {objects} objects and {bytes} bytes hashed")?;
+        if let Some(sha256) = manifest_sha256 {
+            writeln!(out, "{source}: manifest.json has SHA-256 {sha256}")?;
+        }
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ fn source() -> String {
 
 /// What these lines print.
 fn typed(desk: &Desk, lines: &[&str]) -> String {
-    given(desk, &["sql", &source()], lines.join("\n").as_bytes())
+    given(desk, &["sql", "--allow-files", &source()], lines.join("\n").as_bytes())
 }
 
 #[test]
@@ -66,8 +66,31 @@ fn files_are_written_and_read() {
         ("\\d+ htp", "there is no table htp; did you mean http? (\\d lists them)"),
     ] {
         fs::write(desk.at("line.sql"), line).unwrap();
-        let output = desk.sharkq().args(["sql", &source(), "-f", "line.sql"]).output().unwrap();
+        let output =
+            desk.sharkq().args(["sql", "--allow-files", &source(), "-f", "line.sql"]).output().unwrap();
         assert_eq!(refused(&output), (1, format!("sharkq: {why}")), "{line}");
+    }
+}
+
+/// What came from elsewhere reads and overwrites no files, by any of the names of those commands, nor from below another.
+#[test]
+fn scripts_open_no_files_unless_they_are_allowed_to() {
+    let desk = Desk::new();
+    fs::write(desk.at("victim"), "precious").unwrap();
+    for line in ["\\o victim", ".output victim", "\\i victim", ".read victim", "SELECT 1;\n\\o victim"] {
+        fs::write(desk.at("line.sql"), line).unwrap();
+        let words: [&[&str]; 2] = [&["-q", "-f", "line.sql"], &["-q", "-c", line]];
+        for more in words {
+            let output = desk.sharkq().args(["sql", &source()]).args(more).output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{line}: {error}");
+            assert!(
+                error.contains("names a file, which scripts may not; --allow-files lets them"),
+                "{error}"
+            );
+            assert!(!error.contains("precious"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(desk.at("victim")).unwrap(), "precious", "{line}");
     }
 }
 

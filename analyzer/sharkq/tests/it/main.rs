@@ -33,6 +33,7 @@ mod plaintext;
 mod plaintext_pods;
 mod programs;
 mod s3;
+mod safety;
 mod same;
 mod server_names;
 mod shop;

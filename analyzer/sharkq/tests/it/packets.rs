@@ -107,3 +107,62 @@ fn all_are_of(ours: &[Packet], recording: &[Packet]) {
         assert!(rest.any(|other| other == packet), "not in the recording, or not in its order: {packet:?}");
     }
 }
+
+/// Two ends of a link, the one before the other in turns: requests first at one, answers first at the other.
+#[test]
+fn packets_seen_at_several_interfaces_are_written_once() {
+    let desk = Desk::new();
+    let port = "8080";
+    let source = format!("{FIXTURES}/shop/shop.pcapng.zst");
+    let once = chosen(&desk, &source, &["--where", &format!("proto = 'tcp' AND dst_port = {port}")]);
+    let once: Vec<Packet> = once.into_iter().filter(|packet| packet.data.len() > 38).take(2_000).collect();
+    let to_server = |packet: &Packet| {
+        let header = 14 + usize::from(packet.data[14] & 15) * 4;
+        packet.data.get(header + 2..header + 4) == Some(&[0x1f, 0x90][..])
+    };
+    let delay = std::time::Duration::from_micros(5);
+    let mut seen: Vec<(std::time::Duration, u32, &Packet)> = Vec::new();
+    for packet in &once {
+        let near = u32::from(!to_server(packet));
+        seen.push((packet.time, near, packet));
+        seen.push((packet.time + delay, 1 - near, packet));
+    }
+    seen.sort_by_key(|(time, ..)| *time);
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(
+        b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\x1c\0\0\0",
+    );
+    for name in [b"left", b"rite"] {
+        bytes.extend_from_slice(b"\x01\0\0\0\x28\0\0\0\x01\0\0\0\0\0\0\0\x02\0\x04\0");
+        bytes.extend_from_slice(name);
+        bytes.extend_from_slice(b"\x09\0\x01\0\x09\0\0\0\0\0\0\0\x28\0\0\0");
+    }
+    for (time, interface, packet) in &seen {
+        let head = shark_schema::segment::PacketHead {
+            interface: *interface,
+            ts_ns: time.as_nanos() as i64,
+            original_len: packet.original_len,
+            flags: 0,
+            dropped: 0,
+        };
+        shark_schema::segment::packet(&mut bytes, &head, &packet.data);
+    }
+    std::fs::write(desk.at("twice.pcapng"), bytes).unwrap();
+    let of_flows = |file: &str, more: &[&str]| chosen(&desk, file, more);
+    let counted =
+        desk.value(Path::new("twice.pcapng"), "SELECT CAST(sum(orig_pkts + resp_pkts) AS BIGINT) FROM flows");
+    let ours = of_flows("twice.pcapng", &[]);
+    assert_eq!(counted.as_u64(), Some(ours.len() as u64), "as many as the rows count");
+    assert_eq!(ours.len(), once.len());
+    assert_eq!(of_flows("twice.pcapng", &["--all-interfaces"]).len(), seen.len());
+    // Of calls as well: request and response once each, from head to end.
+    let calls = of_flows("twice.pcapng", &["--from", "http"]);
+    let alone: Vec<Vec<u8>> = calls.iter().map(|packet| packet.data.clone()).collect();
+    let distinct: std::collections::BTreeSet<&Vec<u8>> = alone.iter().collect();
+    assert!(distinct.len() * 100 >= alone.len() * 99, "{} of {}", distinct.len(), alone.len());
+    let sql = "SELECT count(*) FROM http WHERE status_code IS NOT NULL";
+    let all = desk.value(Path::new("twice.pcapng"), sql);
+    std::fs::rename(desk.at("chosen.pcapng"), desk.at("calls.pcapng")).unwrap();
+    assert!(all.as_u64().is_some_and(|calls| calls > 10), "{all}");
+    assert_eq!(desk.value(Path::new("calls.pcapng"), sql), all);
+}
