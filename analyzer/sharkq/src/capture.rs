@@ -360,7 +360,8 @@ fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
 }
 
 /// All frames of an lz4 file, one behind the other, as other decompressors take them (lz4_Frame_format.md, "Frame Concatenation").
-struct Lz4Frames<R: Read>(lz4_flex::frame::FrameDecoder<R>);
+/// Each has a decoder of its own: blocks of one frame may be smaller than those of the one before.
+struct Lz4Frames<R: Read>(Option<lz4_flex::frame::FrameDecoder<R>>);
 
 impl<R: Read> Read for Lz4Frames<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -370,11 +371,13 @@ impl<R: Read> Read for Lz4Frames<R> {
         // A decoder stops at the end of each frame, and at the end of the file once more.
         let mut stops = 0;
         loop {
-            match self.0.read(bytes) {
+            let Some(decoder) = &mut self.0 else { return Ok(0) };
+            match decoder.read(bytes) {
                 Ok(0) if stops < STOPS => stops += 1,
                 Err(error) => self.skip_frame(error)?,
                 read => return read,
             }
+            self.0 = self.0.take().map(|decoder| lz4_flex::frame::FrameDecoder::new(decoder.into_inner()));
         }
     }
 }
@@ -388,7 +391,8 @@ impl<R: Read> Lz4Frames<R> {
         use lz4_flex::frame::Error;
         let inner = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
         let Some(&Error::SkippableFrame(len)) = inner else { return Err(error) };
-        let skipped = io::copy(&mut self.0.get_mut().take(len.into()), &mut io::sink())?;
+        let Some(decoder) = &mut self.0 else { return Err(error) };
+        let skipped = io::copy(&mut decoder.get_mut().take(len.into()), &mut io::sink())?;
         if skipped == u64::from(len) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
@@ -405,7 +409,7 @@ fn decompress(mut stored: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Sen
             decoder.window_log_max(27)?;
             Box::new(decoder)
         }
-        [0x04, 0x22, 0x4d, 0x18] => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(whole))),
+        [0x04, 0x22, 0x4d, 0x18] => Box::new(Lz4Frames(Some(lz4_flex::frame::FrameDecoder::new(whole)))),
         _ => Box::new(whole),
     })
 }
