@@ -290,10 +290,8 @@ fn choose(sources: &Sources, wanted: &Wanted) -> anyhow::Result<Chosen> {
     let mut pieces: HashMap<Datagram, Vec<(u32, u32)>> = HashMap::new();
     each_frame(sources, |frame, _| {
         match decode(*frame) {
-            Decoded::Packet(packet) => {
-                if elsewhere.takes(wanted, &packet, &[(frame.segment, frame.number)]) {
-                    chosen.set(frame.segment, frame.number);
-                }
+            Decoded::Packet(packet) if elsewhere.takes(wanted, &packet, &[(frame.segment, frame.number)]) => {
+                chosen.set(frame.segment, frame.number);
             }
             Decoded::Fragment(fragment) => {
                 let datagram = (fragment.src, fragment.dst, fragment.id, fragment.protocol);

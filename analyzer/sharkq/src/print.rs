@@ -173,7 +173,7 @@ fn names(answer: &Answer) -> Vec<String> {
 
 /// Each cell as it is shown; NULL is empty.
 fn cells(answer: &Answer, mut row: impl FnMut(Vec<String>) -> std::io::Result<()>) -> anyhow::Result<()> {
-    each_row(answer, |_, text| shown(&text).into_owned(), |texts| row(texts))
+    each_row(answer, |_, text| shown(&text).into_owned(), &mut row)
 }
 
 /// Each cell as text, by column; NULL is empty.
