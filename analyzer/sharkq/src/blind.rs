@@ -154,10 +154,10 @@ fn begin_together(nodes: &mut BTreeMap<String, NodeTime>) {
 fn log_holes(sources: &Sources, node: &str) -> Vec<Blind> {
     let files: Vec<_> = sources.fact_files.iter().filter(|file| file.is_of(node)).collect();
     let pairs = files.iter().zip(files.iter().skip(1));
-    let missing = pairs.filter(|(before, after)| after.seq > before.seq + 1);
+    let missing = pairs.filter(|(before, after)| after.seq > before.seq.saturating_add(1));
     missing
         .map(|(before, after)| {
-            let why = format!("log file {} of the recorder is missing", before.seq + 1);
+            let why = format!("log file {} of the recorder is missing", before.seq.saturating_add(1));
             gap(before.last_ns, after.header.started_ns, &why)
         })
         .collect()

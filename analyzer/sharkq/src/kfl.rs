@@ -31,6 +31,8 @@ pub struct Program {
     pub condition: Expr,
     /// What the person should know of the answer, a line each: a protocol without a table, a field without a source.
     pub notes: Vec<String>,
+    /// Fields that no recording of this version can have: what asks for them has no honest answer.
+    pub unrecorded: Vec<&'static str>,
 }
 
 /// Checks and translates a text; `now()` is `now_ns` in all rows. Needs no recording.
@@ -40,10 +42,22 @@ pub fn compile(text: &str, now_ns: i64) -> Result<Program, KflError> {
 
 fn translate(text: &str, now_ns: i64) -> Result<Program, Fault> {
     let parsed = parser::parse(text)?;
-    let Some(root) = parsed.root else { return Ok(Program { condition: lit(true), notes: Vec::new() }) };
-    let mut check = Check { is_v1: parsed.is_v1, now_ns, notes: BTreeSet::new(), variables: Vec::new() };
+    let Some(root) = parsed.root else {
+        return Ok(Program { condition: lit(true), notes: Vec::new(), unrecorded: Vec::new() });
+    };
+    let mut check = Check {
+        is_v1: parsed.is_v1,
+        now_ns,
+        notes: BTreeSet::new(),
+        unrecorded: BTreeSet::new(),
+        variables: Vec::new(),
+    };
     let condition = check.condition(&root, true)?;
-    Ok(Program { condition, notes: check.notes.into_iter().collect() })
+    Ok(Program {
+        condition,
+        notes: check.notes.into_iter().collect(),
+        unrecorded: check.unrecorded.into_iter().collect(),
+    })
 }
 
 impl Program {

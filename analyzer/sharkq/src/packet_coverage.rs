@@ -90,10 +90,10 @@ fn counted(sources: &Sources, stats: &[FileStats]) -> Buckets {
         for bucket in &sidecar.buckets {
             let name = sidecar.interfaces.iter().find(|iface| iface.id == bucket.interface);
             let name = name.map_or_else(|| ALL.to_string(), |iface| iface.name.clone());
-            let start_ns = bucket.start_ns.div_euclid(BUCKET_NS) * BUCKET_NS;
-            let inside = file
-                .window
-                .is_none_or(|window| start_ns + BUCKET_NS > window.from_ns && start_ns <= window.to_ns);
+            let start_ns = bucket.start_ns.div_euclid(BUCKET_NS).saturating_mul(BUCKET_NS);
+            let inside = file.window.is_none_or(|window| {
+                start_ns.saturating_add(BUCKET_NS) > window.from_ns && start_ns <= window.to_ns
+            });
             if inside {
                 *buckets.entry((sidecar.node.clone(), name, start_ns)).or_default() += &bucket.counters;
             }
@@ -124,57 +124,65 @@ fn lost_of_open(sources: &Sources, node: &str, buckets: &mut Buckets) {
     }
 }
 
+/// A row without counters, about a part of the time of a node.
+fn bare<'a>(
+    sources: &'a Sources,
+    node: &'a str,
+    iface: &'a str,
+    (from_ns, to_ns): (i64, i64),
+    state: &'a str,
+) -> CoverageRow<'a> {
+    CoverageRow {
+        snapshot_id: snapshot_of(sources, node),
+        node: Some(node),
+        iface: Some(iface),
+        bucket: Some(from_ns.div_euclid(BUCKET_NS).saturating_mul(BUCKET_NS)),
+        from_ts: Some(from_ns),
+        to_ts: Some(to_ns),
+        state: Some(state),
+        ..CoverageRow::default()
+    }
+}
+
+/// Parts of a stretch of time that are told one by one: buckets, and longer ones where it has very many, as after a clock that
+/// was years ahead.
+fn parts(stretch: Window) -> impl Iterator<Item = (i64, i64)> {
+    let length_ns = stretch.to_ns.saturating_sub(stretch.from_ns).max(0);
+    let step_ns = (length_ns / MOST_PARTS / BUCKET_NS + 1).saturating_mul(BUCKET_NS);
+    let end = move |from_ns: i64| {
+        let next_ns = from_ns.div_euclid(step_ns).saturating_add(1).saturating_mul(step_ns);
+        next_ns.min(stretch.to_ns)
+    };
+    let first = (stretch.from_ns, end(stretch.from_ns));
+    std::iter::successors(Some(first), move |(_, to_ns)| {
+        (*to_ns < stretch.to_ns).then(|| (*to_ns, end(*to_ns)))
+    })
+}
+
+/// A hundred days of buckets.
+const MOST_PARTS: i64 = 864_000;
+
 /// Nothing came, but the recorder was there.
 fn idle(rows: &mut CoverageBlock, sources: &Sources, node: &str, time: &NodeTime, seen: &BTreeSet<i64>) {
     let Some(extent) = time.extent else { return };
-    let mut bucket_ns = extent.from_ns.div_euclid(BUCKET_NS) * BUCKET_NS;
-    // A bucket that is blind as a whole has a row that says so.
+    // A part that is blind as a whole has a row that says so.
     let mut blind = time.blind.iter().filter(|of| of.state != state::LOSSY).peekable();
-    while bucket_ns <= extent.to_ns {
-        while blind.peek().is_some_and(|of| of.to_ns < bucket_ns.saturating_add(BUCKET_NS)) {
+    for (from_ns, to_ns) in parts(extent) {
+        while blind.peek().is_some_and(|of| of.to_ns < to_ns) {
             blind.next();
         }
-        let is_blind = blind.peek().is_some_and(|of| of.from_ns <= bucket_ns);
-        if !is_blind
-            && !seen.contains(&bucket_ns)
-            && let Some((from_ns, to_ns)) = part(bucket_ns, time.extent)
-        {
-            rows.append(&CoverageRow {
-                snapshot_id: snapshot_of(sources, node),
-                node: Some(node),
-                iface: Some(ALL),
-                bucket: Some(bucket_ns),
-                from_ts: Some(from_ns),
-                to_ts: Some(to_ns),
-                state: Some(OK),
-                ..CoverageRow::default()
-            });
+        let is_blind = blind.peek().is_some_and(|of| of.from_ns <= from_ns);
+        let bucket_ns = from_ns.div_euclid(BUCKET_NS).saturating_mul(BUCKET_NS);
+        if !is_blind && seen.range(bucket_ns..to_ns.max(bucket_ns.saturating_add(1))).next().is_none() {
+            rows.append(&bare(sources, node, ALL, (from_ns, to_ns), OK));
         }
-        bucket_ns += BUCKET_NS;
     }
 }
 
 fn missing(rows: &mut CoverageBlock, sources: &Sources, node: &str, time: &NodeTime) {
     for of in &time.blind {
-        let mut from_ns = of.from_ns;
-        loop {
-            let bucket_ns = from_ns.div_euclid(BUCKET_NS) * BUCKET_NS;
-            let to_ns = of.to_ns.min(bucket_ns.saturating_add(BUCKET_NS));
-            rows.append(&CoverageRow {
-                snapshot_id: snapshot_of(sources, node),
-                node: Some(node),
-                iface: Some(ALL),
-                bucket: Some(bucket_ns),
-                from_ts: Some(from_ns),
-                to_ts: Some(to_ns),
-                state: Some(of.state),
-                why: Some(&of.why),
-                ..CoverageRow::default()
-            });
-            from_ns = to_ns;
-            if from_ns >= of.to_ns {
-                break;
-            }
+        for part in parts(Window { from_ns: of.from_ns, to_ns: of.to_ns }) {
+            rows.append(&CoverageRow { why: Some(&of.why), ..bare(sources, node, ALL, part, of.state) });
         }
     }
 }
@@ -184,17 +192,8 @@ fn not_targeted(rows: &mut CoverageBlock, sources: &Sources, node: &str, time: &
     let Some(extent) = time.extent else { return };
     let mut row = |iface: &str, from_ns: i64, to_ns: i64, why: &str| {
         let from_ns = from_ns.clamp(extent.from_ns, extent.to_ns);
-        rows.append(&CoverageRow {
-            snapshot_id: snapshot_of(sources, node),
-            node: Some(node),
-            iface: Some(iface),
-            bucket: Some(from_ns.div_euclid(BUCKET_NS) * BUCKET_NS),
-            from_ts: Some(from_ns),
-            to_ts: Some(to_ns.clamp(from_ns, extent.to_ns)),
-            state: Some("not_targeted"),
-            why: Some(why),
-            ..CoverageRow::default()
-        });
+        let part = (from_ns, to_ns.clamp(from_ns, extent.to_ns));
+        rows.append(&CoverageRow { why: Some(why), ..bare(sources, node, iface, part, "not_targeted") });
     };
     let mut told = BTreeSet::new();
     for (header, record) in sources.facts.iter().filter(|(header, _)| header.node == node) {
@@ -227,6 +226,28 @@ fn untold(rows: &mut CoverageBlock, sources: &Sources, stats: &[FileStats]) {
                 captured: signed(*packets),
                 ..CoverageRow::default()
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_buckets_and_never_too_many() {
+        let of = |from_ns, to_ns| parts(Window { from_ns, to_ns }).collect::<Vec<_>>();
+        let second = 1_000_000_000;
+        let expected = [(3 * second, 10 * second), (10 * second, 20 * second), (20 * second, 21 * second)];
+        assert_eq!(of(3 * second, 21 * second), expected);
+        assert_eq!(of(5, 5), [(5, 5)]);
+        assert_eq!(of(10 * second, 20 * second), [(10 * second, 20 * second)]);
+        // A sidecar may claim anything.
+        for (from_ns, to_ns) in [(i64::MIN, i64::MAX), (0, i64::MAX), (i64::MAX - 1, i64::MAX)] {
+            let parts = of(from_ns, to_ns);
+            assert!(parts.len() <= 2 * MOST_PARTS as usize + 2, "{}", parts.len());
+            assert_eq!((parts[0].0, parts.last().expect("one").1), (from_ns, to_ns));
+            assert!(parts.windows(2).all(|two| two[0].1 == two[1].0));
         }
     }
 }

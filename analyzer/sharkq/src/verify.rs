@@ -246,7 +246,9 @@ fn chain_links(
     let mut before: Option<(Name, String)> = None;
     let mut last: Option<Name> = None;
     for (name, path) in sealed(below, files) {
-        if let Some(last) = last.filter(|last| last.worker == name.worker && last.seq + 1 < name.seq) {
+        if let Some(last) =
+            last.filter(|last| last.worker == name.worker && name.seq.saturating_sub(last.seq) > 1)
+        {
             let is_between =
                 |of: &&Name| of.worker == name.worker && (last.seq + 1..name.seq).contains(&of.seq);
             let between =
@@ -267,7 +269,7 @@ fn chain_links(
         };
         if let Some((last, hash)) = &before
             && last.worker == name.worker
-            && last.seq + 1 == name.seq
+            && last.seq.checked_add(1) == Some(name.seq)
             && sidecar.prev_sidecar_sha256.as_deref() != Some(hash)
         {
             let detail = format!("it does not name the hash of {} before it", last.sidecar());

@@ -62,13 +62,18 @@ pub fn pod(record: &Record) -> Option<&Pod> {
     }
 }
 
-/// Name, state and addresses of every fact about pods, in order.
+/// A pod that is to be deleted, and is still there.
+pub fn is_terminating(pod: &Pod) -> bool {
+    !pod.deleted && pod.deletion_ns.is_some()
+}
+
+/// Name, state and addresses of every fact about pods, in order; that they are to be deleted is left out.
 pub fn story(records: &[Record]) -> Vec<String> {
     let line = |pod: &Pod| {
         let state = if pod.deleted { "deleted" } else { &pod.phase };
         format!("{} {state} {}", pod.name, pod.ips.join(",")).trim_end().to_owned()
     };
-    records.iter().filter_map(pod).map(line).collect()
+    records.iter().filter_map(pod).filter(|pod| !is_terminating(pod)).map(line).collect()
 }
 
 pub fn status(ring: &Path) -> Status {
@@ -155,6 +160,10 @@ fn the_pods_of_a_node_are_in_the_log_as_they_live_move_end_and_follow_each_other
     assert_eq!(last.containers[0].image_id.as_deref(), Some("shop/app@sha256:0f"));
     assert_eq!((last.containers[0].ports[0].port, last.labels["app"].as_str()), (8080, "new"));
     assert_eq!(last.started_ns, Some(1_767_323_045_000_000_000));
+    // Of each pod that was deleted while it ran, the log says when that was asked for.
+    let terminating: Vec<_> = records.iter().filter_map(pod).filter(|pod| is_terminating(pod)).collect();
+    let names: Vec<_> = terminating.iter().map(|pod| pod.name.as_str()).collect();
+    assert_eq!(names, ["old", "new", "cart-7d4b-x"]);
     let old = records.iter().filter_map(pod).find(|pod| pod.phase == "Succeeded").unwrap();
     assert_eq!((old.ended_ns, old.restarts), (Some(1_767_323_100_000_000_000), 1));
     assert!(!format!("{records:?}").contains("hunter2"), "the environment of a pod is in the log");

@@ -11,7 +11,7 @@ use shark_fixtures::kube::Server;
 use shark_schema::identity::{Feature, Record};
 use sharkrec::api::Status;
 
-use crate::kube::{feature, log_now, pod, recorder, status, story, until};
+use crate::kube::{feature, is_terminating, log_now, pod, recorder, status, story, until};
 use crate::net::Net;
 use crate::reading::{facts, numbers, packets};
 
@@ -25,7 +25,7 @@ fn feature_story(records: &[Record], name: &str) -> Vec<(Record, Feature)> {
 }
 
 fn count_pods(log: &Path) -> usize {
-    log_now(log).iter().filter(|record| pod(record).is_some()).count()
+    story(&log_now(log)).len()
 }
 
 fn until_pods(log: &Path, count: usize) {
@@ -118,7 +118,8 @@ fn what_happens_while_the_api_server_is_away_is_told_later_with_the_time_that_bo
         "{told:#?}"
     );
     // Changes of a gap lie between the last word before it and the time they were learned.
-    let pods: Vec<&Record> = records.iter().filter(|record| pod(record).is_some()).collect();
+    let is_told = |record: &&Record| pod(record).is_some_and(|pod| !is_terminating(pod));
+    let pods: Vec<&Record> = records.iter().filter(is_told).collect();
     for (at, gap) in [(1, 2), (2, 2), (3, 2), (5, 4), (6, 4)] {
         let after_ns = pods[at].after_ns.unwrap_or_else(|| panic!("{:?}", pods[at]));
         assert_eq!(told[gap].0.after_ns, Some(after_ns), "{at}");

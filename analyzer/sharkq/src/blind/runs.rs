@@ -143,7 +143,7 @@ impl Run {
 
     fn find_late(&mut self) {
         let Some(begin_ns) = self.begin_ns() else { return };
-        let late = self.attached.iter().filter(|(_, since_ns)| **since_ns > begin_ns + LATE_NS);
+        let late = self.attached.iter().filter(|(_, since_ns)| **since_ns > begin_ns.saturating_add(LATE_NS));
         let until =
             |(name, to_ns): (&String, &i64)| (name.clone(), Window { from_ns: begin_ns, to_ns: *to_ns });
         self.late = late.map(until).collect();

@@ -44,7 +44,8 @@ pub fn of_node(sources: &Sources, stats: &[FileStats], node: &str) -> Vec<Segmen
             continue;
         }
         let sidecar = file.sidecar.as_ref();
-        let told = sidecar.and_then(|of| Some(Window { from_ns: of.min_ns?, to_ns: of.max_ns? }));
+        let told =
+            sidecar.and_then(|of| Some(Window { from_ns: of.min_ns?, to_ns: of.max_ns?.max(of.min_ns?) }));
         let read = stats.window.map(|(from_ns, to_ns)| Window { from_ns, to_ns });
         let lacks = sidecar.is_some_and(|of| stats.read < of.packets);
         // A segment that is still open ends anywhere.
@@ -98,7 +99,7 @@ pub fn evicted(facts: &[&Record], segments: &[Segment]) -> Vec<Blind> {
         let (Some(from_ns), Some(to_ns)) = (of.min_ns, of.max_ns) else { continue };
         match blind.last_mut() {
             // Nothing of this worker lies between them.
-            Some((worker, seq, last)) if *worker == of.worker && *seq + 1 == of.seq => {
+            Some((worker, seq, last)) if *worker == of.worker && seq.checked_add(1) == Some(of.seq) => {
                 *seq = of.seq;
                 last.to_ns = last.to_ns.max(to_ns);
                 last.from_ns = last.from_ns.min(from_ns);
@@ -209,7 +210,7 @@ fn rotated_out_untold(
     for (worker, present) in present {
         let Some((first, segment)) = present.first_key_value() else { continue };
         let made = runs.iter().filter_map(|run| Some((*run.after.get(worker)?, run.begin_ns()?)));
-        let oldest = made.min().filter(|(after, _)| after + 1 < *first);
+        let oldest = made.min().filter(|(after, _)| after.saturating_add(1) < *first);
         let (Some((after, from_ns)), Some(window)) = (oldest, segment.window()) else { continue };
         let evicted = evicted.get(worker).unwrap_or(&none);
         if from_ns < window.from_ns && !without(after + 1, first - 1, evicted).is_empty() {
@@ -236,7 +237,7 @@ fn missing(
     let ends = present.keys().copied().chain(known.last().copied().filter(|_| first.is_some()));
     for end in ends {
         match last {
-            Some(last) if end > last + 1 => {
+            Some(last) if end > last && end - last > 1 => {
                 stretches.push((last + 1, end - u64::from(present.contains_key(&end))))
             }
             _ => {}

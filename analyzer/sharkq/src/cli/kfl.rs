@@ -160,6 +160,11 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// An expression that can be asked; what limits its answer is said on standard error.
 pub fn compiled(text: &str) -> anyhow::Result<Program> {
     let program = kfl::compile(text, crate::session::now_ns())?;
+    anyhow::ensure!(
+        program.unrecorded.is_empty(),
+        "this version does not record {}; `sharkq kfl --fields` lists what can be asked",
+        program.unrecorded.join(", ")
+    );
     program.notes.iter().for_each(|note| tell(format_args!("sharkq: {note}")));
     Ok(program)
 }
@@ -172,7 +177,9 @@ fn list() -> anyhow::Result<Exit> {
             } else {
                 format!(" (also {})", field.aliases.join(", "))
             };
-            writeln!(out, "{:<30} {:<16} {}{aliases}", field.name, field.kind.name(), field.doc)?;
+            let unrecorded =
+                if kfl::expression(field).is_none() { " [this version does not record it]" } else { "" };
+            writeln!(out, "{:<30} {:<16} {}{aliases}{unrecorded}", field.name, field.kind.name(), field.doc)?;
         }
         Ok(())
     })?;

@@ -28,6 +28,8 @@ pub struct Check {
     pub now_ns: i64,
     /// What the person should know of the answer.
     pub notes: BTreeSet<String>,
+    /// Fields that nothing fills.
+    pub unrecorded: BTreeSet<&'static str>,
     /// Variables of the macros around: as written, and their term.
     pub variables: Vec<(String, Term)>,
 }
@@ -194,6 +196,9 @@ impl Check {
             self.notes.insert(format!("no table for {protocol} yet"));
         } else if raw.is_none() {
             self.notes.insert(format!("nothing recorded says {} yet", field.name));
+        }
+        if raw.is_none() {
+            self.unrecorded.insert(field.name);
         }
         let nowhere = || Expr::Literal(null_of(field.kind), None);
         Term {

@@ -141,6 +141,51 @@ fn a_hole_in_the_numbers_is_a_problem_unless_something_says_why() {
     assert!(lines.contains("gap 2026-01-02 03:0") && lines.contains("is missing)"), "{lines}");
 }
 
+/// Numbers at the ends of what a number can be, in names, sidecars and the log.
+#[test]
+fn forged_numbers_end_in_an_answer() {
+    let desk = Desk::new();
+    let ring = crate::footer::rotated(&desk);
+    let segments = ring.join("segments");
+    let name = below(&segments).into_iter().find(|name| name.ends_with(".pcapng")).unwrap();
+    let path = segments.join(format!("{name}.json"));
+    let mut sidecar: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    (sidecar["min_ns"], sidecar["max_ns"]) = (i64::MIN.into(), i64::MAX.into());
+    sidecar["buckets"][0]["start_ns"] = i64::MAX.into();
+    fs::write(&path, sidecar.to_string()).unwrap();
+    let far = format!("00-{}-1.pcapng", u64::MAX);
+    fs::copy(segments.join(&name), segments.join(&far)).unwrap();
+    let evicted = |seq: u64| {
+        let fact = shark_schema::identity::Evicted {
+            segment: format!("00-{seq:08}-1.pcapng"),
+            worker: 0,
+            seq,
+            packets: u64::MAX,
+            bytes_stored: 0,
+            min_ns: Some(i64::MAX),
+            max_ns: Some(i64::MIN),
+            interfaces: Vec::new(),
+            sidecar_sha256: None,
+            why: String::new(),
+        };
+        crate::identity_facts::fact(i64::MAX, shark_schema::identity::Fact::Evicted(fact))
+    };
+    let node = sidecar["node"].as_str().unwrap();
+    let facts = [evicted(u64::MAX), evicted(u64::MAX - 1), evicted(0)];
+    crate::identity_facts::write_as(&ring.join("log"), [node, "", "recorder"], &facts);
+    for arguments in [&["coverage"][..], &["verify"], &["info"]] {
+        let output = desk.sharkq().args(arguments).arg(&ring).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        let code = output.status.code();
+        assert!(
+            matches!(code, Some(0 | 1 | 5)) && !error.contains("panicked"),
+            "{arguments:?}: {code:?} {error}"
+        );
+    }
+    let strict = desk.sharkq().args(["coverage", "--strict"]).arg(&ring).output().unwrap();
+    assert_eq!(strict.status.code(), Some(4), "{}", String::from_utf8_lossy(&strict.stderr));
+}
+
 #[test]
 fn links_and_pipes_are_strangers_and_a_damaged_log_is_found() {
     let desk = Desk::new();

@@ -274,3 +274,25 @@ fn errors_of_stores_are_told_by_their_kind() {
         );
     }
 }
+
+#[test]
+fn fields_that_nothing_fills_are_refused() {
+    let desk = Desk::new();
+    for (text, field) in [
+        ("node_ip == \"10.0.0.1\"", "node_ip"),
+        ("http && conn_group_id > 0", "conn_group_id"),
+        ("local_annotations[\"a\"] == \"b\"", "local_annotations"),
+    ] {
+        let (code, sentence) = refused(&desk.sharkq().args(["kfl", &source(), text]).output().unwrap());
+        assert_eq!(code, 1);
+        assert!(
+            sentence.starts_with(&format!("sharkq: this version does not record {field};")),
+            "{sentence}"
+        );
+        let output = desk.sharkq().args(["pcap", &source(), text, "-w", "never"]).output().unwrap();
+        assert_eq!(refused(&output).0, 1);
+    }
+    let fields = printed(desk.sharkq().args(["kfl", "--fields"]));
+    let line = fields.lines().find(|line| line.starts_with("node_ip ")).expect("it is listed");
+    assert!(line.ends_with("[this version does not record it]"), "{line}");
+}
