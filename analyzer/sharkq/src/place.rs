@@ -108,7 +108,13 @@ impl Folder {
         let mut files = match self {
             Folder::Local(path) => {
                 let mut files = Vec::new();
-                walk(path, "", &mut files).map_err(|error| self.file_error(&error))?;
+                let mut add = |below: String, entry: &std::fs::DirEntry, is_file: bool| {
+                    if is_file {
+                        files.push((below, entry.metadata()?.len()));
+                    }
+                    Ok(())
+                };
+                walk(path, "", &mut add).map_err(|error| self.file_error(&error))?;
                 files
             }
             Folder::Remote { store, prefix, runtime, .. } => {
@@ -130,7 +136,13 @@ impl Folder {
     pub fn strangers(&self) -> Result<Vec<String>, PlaceError> {
         let Folder::Local(path) = self else { return Ok(Vec::new()) };
         let mut strangers = Vec::new();
-        walk_strangers(path, "", &mut strangers).map_err(|error| self.file_error(&error))?;
+        let mut add = |below: String, _: &std::fs::DirEntry, is_file: bool| {
+            if !is_file && below != CONTROL_SOCKET {
+                strangers.push(below);
+            }
+            Ok(())
+        };
+        walk(path, "", &mut add).map_err(|error| self.file_error(&error))?;
         strangers.sort();
         Ok(strangers)
     }
@@ -325,31 +337,20 @@ fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error +
     None
 }
 
-fn walk(folder: &Path, below: &str, files: &mut Vec<(String, u64)>) -> io::Result<()> {
+/// Visits everything below a folder that is no folder itself, by its path from there.
+fn walk(
+    folder: &Path,
+    below: &str,
+    visit: &mut impl FnMut(String, &std::fs::DirEntry, bool) -> io::Result<()>,
+) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let below = if below.is_empty() { name } else { format!("{below}/{name}") };
         let kind = entry.file_type()?;
-        if kind.is_dir() {
-            walk(&entry.path(), &below, files)?;
-        } else if kind.is_file() {
-            files.push((below, entry.metadata()?.len()));
-        }
-    }
-    Ok(())
-}
-
-fn walk_strangers(folder: &Path, below: &str, strangers: &mut Vec<String>) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let below = if below.is_empty() { name } else { format!("{below}/{name}") };
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            walk_strangers(&entry.path(), &below, strangers)?;
-        } else if !kind.is_file() && below != CONTROL_SOCKET {
-            strangers.push(below);
+        match kind.is_dir() {
+            true => walk(&entry.path(), &below, visit)?,
+            false => visit(below, &entry, kind.is_file())?,
         }
     }
     Ok(())

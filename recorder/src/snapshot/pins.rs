@@ -92,18 +92,8 @@ pub struct Interrupted {
 
 /// Those that were begun, and that nobody is working on.
 pub fn interrupted(ring: &Ring) -> Vec<Interrupted> {
-    let mut all = Vec::new();
-    for dir in ring.pin_folders() {
-        let wanted = fs::read(dir.join(WANTED)).ok();
-        let wanted: Option<Wanted> = wanted.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let is_idle = File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_ok());
-        if let Some(Wanted { name, to, .. }) = wanted.filter(|_| is_idle) {
-            let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            all.push(Interrupted { id, name, to });
-        }
-    }
-    all.sort_by(|a, b| a.id.cmp(&b.id));
-    all
+    let idle = begun(ring).into_iter().filter(|of| !of.is_locked);
+    idle.map(|Begun { id, wanted: Wanted { name, to, .. }, .. }| Interrupted { id, name, to }).collect()
 }
 
 /// A snapshot that is being taken.
@@ -117,18 +107,32 @@ pub struct UnderWay {
 
 /// Those that somebody is working on.
 pub fn under_way(ring: &Ring) -> Vec<UnderWay> {
-    let mut all = Vec::new();
-    for dir in ring.pin_folders() {
-        let wanted = fs::read(dir.join(WANTED)).ok();
-        let wanted: Option<Wanted> = wanted.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let held = |of: Begun| {
+        let files = fs::read_dir(&of.dir).into_iter().flatten().flatten();
+        let bytes = files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum();
+        UnderWay { id: of.id, to: of.wanted.to, bytes }
+    };
+    begun(ring).into_iter().filter(|of| of.is_locked).map(held).collect()
+}
+
+/// A snapshot that was begun and is not complete.
+struct Begun {
+    id: String,
+    dir: PathBuf,
+    wanted: Wanted,
+    /// Somebody is working on it.
+    is_locked: bool,
+}
+
+/// All of them, by id.
+fn begun(ring: &Ring) -> Vec<Begun> {
+    let of = |dir: PathBuf| {
+        let wanted = serde_json::from_slice(&fs::read(dir.join(WANTED)).ok()?).ok()?;
         let is_idle = File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_ok());
-        if let Some(Wanted { to, .. }) = wanted.filter(|_| !is_idle) {
-            let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let files = fs::read_dir(&dir).into_iter().flatten().flatten();
-            let bytes = files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum();
-            all.push(UnderWay { id, to, bytes });
-        }
-    }
+        let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Some(Begun { id, dir, wanted, is_locked: !is_idle })
+    };
+    let mut all: Vec<Begun> = ring.pin_folders().filter_map(of).collect();
     all.sort_by(|a, b| a.id.cmp(&b.id));
     all
 }
