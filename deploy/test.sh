@@ -16,7 +16,7 @@ command -v cargo >/dev/null || . "${CARGO_HOME:-$HOME/.cargo}/env"
 # program:package
 needs="tshark:tshark capinfos:wireshark-common editcap:wireshark-common tcpdump:tcpdump nginx:nginx-light dnsmasq:dnsmasq-base
 dnsperf:dnsperf nft:nftables ethtool:ethtool ip:iproute2 tmux:tmux zstd:zstd lz4:lz4 setpriv:util-linux jq:jq curl:curl openssl:openssl
-strip:binutils mkfs.ext4:e2fsprogs"
+strip:binutils mkfs.ext4:e2fsprogs wget:wget node:nodejs keytool:default-jre-headless"
 
 missing() {
   for need in $needs; do command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"; done
@@ -45,12 +45,12 @@ tools() {
   [ -z "$packages" ] || echo "test.sh: not installed: $packages; the tests that need them skip and say so" >&2
 }
 
-# DuckDB reads the tables as an outsider does; nbclient executes the notebook, with ipykernel.
+# DuckDB reads the tables as an outsider does; nbclient executes the notebook, with ipykernel; the others bring TLS of their own.
 python() {
   export SHARK_PYTHON=$cache/venv/bin/python
-  "$SHARK_PYTHON" -c 'import duckdb, nbclient, ipykernel' 2>/dev/null && return
-  { python3 -m venv "$cache/venv" && "$SHARK_PYTHON" -m pip install -q duckdb nbclient ipykernel; } >&2 ||
-    echo "test.sh: no Python with duckdb, nbclient and ipykernel; the tests that need what is missing skip and say so" >&2
+  "$SHARK_PYTHON" -c 'import duckdb, nbclient, ipykernel, OpenSSL, curl_cffi, grpc' 2>/dev/null && return
+  { python3 -m venv "$cache/venv" && "$SHARK_PYTHON" -m pip install -q duckdb nbclient ipykernel pyopenssl curl_cffi grpcio; } >&2 ||
+    echo "test.sh: no Python with duckdb, nbclient, ipykernel, pyopenssl, curl_cffi and grpcio; the tests that need what is missing skip and say so" >&2
 }
 
 s3() {

@@ -4,8 +4,11 @@
 
 pub mod any_socket;
 mod events;
+pub mod mappings;
 pub mod processes;
+mod skipped;
 pub mod sockets;
+mod symbols;
 pub mod tls;
 
 use aya::programs::{BtfTracePoint, Program, ProgramError};

@@ -4,6 +4,7 @@
 use aya::{Btf, Ebpf};
 
 use crate::events::{Events, text};
+use crate::skipped::Skipped;
 use crate::{Reason, attach_tracepoint};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/processes.bpf.o"));
@@ -43,6 +44,7 @@ pub enum Kind {
 pub struct Processes {
     _program: Ebpf,
     events: Events,
+    pub(crate) skipped: Skipped,
 }
 
 impl Processes {
@@ -59,7 +61,8 @@ impl Processes {
         attach_tracepoint(&mut loaded, &btf, "forked", "sched_process_fork")?;
         attach_tracepoint(&mut loaded, &btf, "executed", "sched_process_exec")?;
         attach_tracepoint(&mut loaded, &btf, "exited", "sched_process_exit")?;
-        Ok(Processes { _program: loaded, events })
+        let skipped = Skipped::of(&loaded);
+        Ok(Processes { _program: loaded, events, skipped })
     }
 
     /// Gives every event that waits.
@@ -74,6 +77,11 @@ impl Processes {
     /// Events lost since the last time.
     pub fn lost(&mut self) -> u64 {
         self.events.lost()
+    }
+
+    /// Runs of the programs that the kernel skipped since the last time: as many events may be missing.
+    pub fn skipped(&mut self) -> u64 {
+        self.skipped.since()
     }
 }
 

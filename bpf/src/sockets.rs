@@ -11,6 +11,7 @@ use aya::programs::{CgroupAttachMode, CgroupSock, Iter};
 use aya::{Btf, Ebpf};
 
 use crate::events::{Events, text};
+use crate::skipped::Skipped;
 use crate::{Reason, attach_tracepoint, program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockets.bpf.o"));
@@ -86,6 +87,7 @@ pub const TCP_LISTEN: u8 = 10;
 pub struct Sockets {
     program: Ebpf,
     events: Events,
+    pub(crate) skipped: Skipped,
     /// Why datagram sockets have no exact beginning or end.
     datagrams: Result<(), Reason>,
     /// Why the process that accepted a connection is not known before that closes it.
@@ -113,7 +115,8 @@ impl Sockets {
             Err(reason) => (Vec::new(), Err(reason)),
         };
         let accepting = attach_tracepoint(&mut loaded, &btf, "received", "sock_recv_length");
-        Ok(Sockets { program: loaded, events, datagrams, accepting, _watched: watched })
+        let skipped = Skipped::of(&loaded);
+        Ok(Sockets { program: loaded, events, skipped, datagrams, accepting, _watched: watched })
     }
 
     pub fn accepting(&self) -> Result<(), &Reason> {
@@ -136,6 +139,11 @@ impl Sockets {
     /// Events lost since the last time.
     pub fn lost(&mut self) -> u64 {
         self.events.lost()
+    }
+
+    /// Runs of the programs that the kernel skipped since the last time: as many events may be missing.
+    pub fn skipped(&mut self) -> u64 {
+        self.skipped.since()
     }
 
     /// All TCP and UDP sockets that are in the files of any process.

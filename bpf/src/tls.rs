@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use aya::maps::{Array, MapData};
-use aya::programs::uprobe::{UProbeError, UProbeLinkId, UProbeScope};
-use aya::programs::{ProgramError, UProbe};
+use crate::events::{Events, text};
+use crate::skipped::Skipped;
+use crate::{Reason, attach_tracepoint, program, symbols};
+use aya::maps::{Array, HashMap, MapData};
+use aya::programs::UProbe;
+use aya::programs::uprobe::{UProbeLink, UProbeScope};
 use aya::{Btf, Ebpf, EbpfLoader};
-
-use crate::events::Events;
-use crate::{Reason, attach_tracepoint, program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tls.bpf.o"));
 
@@ -73,7 +73,14 @@ pub struct Losses {
     pub cut_bytes: u64,
     /// Passed through memory: whose connection it was is not known.
     pub unplaced_calls: u64,
-    pub unplaced_bytes: u64,
+}
+
+/// A process, as the kernel tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub start_boottime_ns: u64,
+    pub comm: String,
 }
 
 /// Why a file gives no plaintext.
@@ -81,19 +88,33 @@ pub struct Losses {
 pub enum AttachError {
     #[error("it has no symbol {0}")]
     Missing(&'static str),
+    #[error("it is no ELF file that can be read: {0}")]
+    NotElf(object::Error),
     #[error(transparent)]
     Refused(Reason),
 }
 
-/// A file whose functions are watched until it is given to [`Tls::detach`].
+/// A file whose functions are watched until it is dropped. That takes a third of a second and more: for each function the kernel waits
+/// until none of its calls is being told of, one after the other.
 #[derive(Debug)]
-pub struct Attached(Vec<(&'static str, UProbeLinkId)>);
+pub struct Attached(Vec<UProbeLink>);
 
-pub struct Tls {
+/// What watches functions of files.
+pub struct Probes {
     loaded: Ebpf,
+    /// `struct talker` of the program, by process.
+    talkers: HashMap<MapData, u32, [u64; 2]>,
+}
+
+/// What is heard of the functions that are watched.
+pub struct Plaintext {
     events: Events,
     counts: Array<MapData, u64>,
-    before: [u64; 5],
+    /// `struct unplaced` by `struct process_key` of the program.
+    unplaced: HashMap<MapData, [u64; 2], [u64; 3]>,
+    pub(crate) skipped: Skipped,
+    before: [u64; 4],
+    before_by: std::collections::HashMap<[u64; 2], u64>,
 }
 
 /// Function of the library, whether it must be there, and the programs at its entry and its return.
@@ -108,34 +129,38 @@ const POINTS: [(&str, bool, &str, bool); 6] = [
 ];
 const RETURNED: &str = "returned";
 
-impl Tls {
-    /// Loads everything and finds out whether functions of programs may be watched; none is yet.
-    pub fn start() -> Result<Tls, Reason> {
-        Tls::start_object(OBJECT)
-    }
+/// Loads everything and finds out whether functions of programs may be watched; none is yet.
+pub fn start() -> Result<(Probes, Plaintext), Reason> {
+    start_object(OBJECT)
+}
 
-    /// As [`Tls::start`], from the bytes of an object that is built from the same source.
-    pub fn start_object(object: &[u8]) -> Result<Tls, Reason> {
-        let btf = Btf::from_sys_fs().map_err(|error| Reason::Unsupported(error.to_string()))?;
-        let mut loaded = EbpfLoader::new()
-            .override_global("is_arm64", &u8::from(cfg!(target_arch = "aarch64")), true)
-            .load(object)
-            .map_err(|error| Reason::of(&error))?;
-        let events = Events::of(&mut loaded)?;
-        let counts = loaded.take_map("counts").ok_or_else(|| Reason::missing("counts"))?;
-        let counts = Array::try_from(counts).map_err(|error| Reason::of(&error))?;
-        for name in POINTS.iter().map(|(_, _, name, _)| *name).chain([RETURNED]) {
-            let found: &mut UProbe = program(&mut loaded, name)?;
-            found.load().map_err(|error| Reason::of(&error))?;
-        }
-        // Both are there since Linux 6.3.
-        attach_tracepoint(&mut loaded, &btf, "socket_sent", "sock_send_length")?;
-        attach_tracepoint(&mut loaded, &btf, "socket_received", "sock_recv_length")?;
-        let mut tls = Tls { loaded, events, counts, before: [0; 5] };
-        tls.try_to_attach()?;
-        Ok(tls)
+/// As [`start`], from the bytes of an object that is built from the same source.
+pub fn start_object(object: &[u8]) -> Result<(Probes, Plaintext), Reason> {
+    let btf = Btf::from_sys_fs().map_err(|error| Reason::Unsupported(error.to_string()))?;
+    let mut loaded = EbpfLoader::new()
+        .override_global("is_arm64", &u8::from(cfg!(target_arch = "aarch64")), true)
+        .load(object)
+        .map_err(|error| Reason::of(&error))?;
+    let events = Events::of(&mut loaded)?;
+    let mut map = |name: &str| loaded.take_map(name).ok_or_else(|| Reason::missing(name));
+    let counts = Array::try_from(map("counts")?).map_err(|error| Reason::of(&error))?;
+    let unplaced = HashMap::try_from(map("unplaced")?).map_err(|error| Reason::of(&error))?;
+    let talkers = HashMap::try_from(map("talkers")?).map_err(|error| Reason::of(&error))?;
+    for name in POINTS.iter().map(|(_, _, name, _)| *name).chain([RETURNED]) {
+        let found: &mut UProbe = program(&mut loaded, name)?;
+        found.load().map_err(|error| Reason::of(&error))?;
     }
+    // Both are there since Linux 6.3.
+    attach_tracepoint(&mut loaded, &btf, "socket_sent", "sock_send_length")?;
+    attach_tracepoint(&mut loaded, &btf, "socket_received", "sock_recv_length")?;
+    let skipped = Skipped::of(&loaded);
+    let mut probes = Probes { loaded, talkers };
+    probes.try_to_attach()?;
+    let before_by = std::collections::HashMap::new();
+    Ok((probes, Plaintext { events, counts, unplaced, skipped, before: [0; 4], before_by }))
+}
 
+impl Probes {
     /// The first bytes of an ELF file are never run, so that nothing is touched.
     fn try_to_attach(&mut self) -> Result<(), Reason> {
         let found: &mut UProbe = program(&mut self.loaded, "freed")?;
@@ -144,49 +169,42 @@ impl Tls {
         found.detach(link).map_err(|error| Reason::of(&error))
     }
 
+    /// When a process first sent or received over TCP since [`start`], on CLOCK_BOOTTIME; also of one that has ended. None where it
+    /// never did, or the kernel had no room for more processes.
+    pub fn talked_boottime_ns(&self, pid: u32) -> Option<u64> {
+        self.talkers.get(&pid, 0).ok().map(|[first_ns, _process_start_ns]| first_ns)
+    }
+
     /// Watches the functions of a file in all processes that run it, now or later. All or none are watched.
     pub fn attach(&mut self, file: &File) -> Result<Attached, AttachError> {
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let offsets =
+            symbols::offsets(file, POINTS.map(|(symbol, ..)| symbol)).map_err(AttachError::NotElf)?;
+        let missing =
+            POINTS.iter().zip(&offsets).find(|((_, needed, ..), offset)| *needed && offset.is_none());
+        if let Some(((symbol, ..), _)) = missing {
+            return Err(AttachError::Missing(symbol));
+        }
         let mut attached = Attached(Vec::new());
-        for (symbol, needed, entry, returns) in POINTS {
+        for ((_, _, entry, returns), offset) in POINTS.into_iter().zip(offsets) {
+            let Some(offset) = offset else { continue };
             // The return first: it does nothing without its entry.
             let programs = [(returns, RETURNED), (true, entry)];
             for name in programs.into_iter().filter_map(|(wanted, name)| wanted.then_some(name)) {
-                match self.attach_one(name, symbol, &path) {
-                    Ok(link) => attached.0.push((name, link)),
-                    Err(AttachError::Missing(_)) if !needed => break,
-                    Err(error) => {
-                        self.detach(attached);
-                        return Err(error);
-                    }
-                }
+                attached.0.push(self.attach_one(name, offset, &path).map_err(AttachError::Refused)?);
             }
         }
         Ok(attached)
     }
 
-    fn attach_one(
-        &mut self,
-        name: &str,
-        symbol: &'static str,
-        path: &PathBuf,
-    ) -> Result<UProbeLinkId, AttachError> {
-        let found: &mut UProbe = program(&mut self.loaded, name).map_err(AttachError::Refused)?;
-        found.attach(symbol, path, UProbeScope::AllProcesses).map_err(|error| match error {
-            ProgramError::UProbeError(UProbeError::SymbolError { .. }) => AttachError::Missing(symbol),
-            other => AttachError::Refused(Reason::of(&other)),
-        })
+    fn attach_one(&mut self, name: &str, offset: u64, path: &PathBuf) -> Result<UProbeLink, Reason> {
+        let found: &mut UProbe = program(&mut self.loaded, name)?;
+        let link = found.attach(offset, path, UProbeScope::AllProcesses);
+        link.and_then(|link| found.take_link(link)).map_err(|error| Reason::of(&error))
     }
+}
 
-    pub fn detach(&mut self, attached: Attached) {
-        for (name, link) in attached.0 {
-            if let Ok(found) = program::<UProbe>(&mut self.loaded, name) {
-                // It can only be gone already.
-                let _ = found.detach(link);
-            }
-        }
-    }
-
+impl Plaintext {
     /// Gives every event that waits.
     pub fn drain(&mut self, mut each: impl FnMut(Event<'_>)) {
         self.events.drain(|bytes| {
@@ -196,14 +214,39 @@ impl Tls {
         });
     }
 
+    /// What was lost since the last time.
     pub fn losses(&mut self) -> Losses {
-        let mut since = [0; 5];
+        let mut since = [0; 4];
         for (at, before) in self.before.iter_mut().enumerate() {
             let total = self.counts.get(&(at as u32), 0).unwrap_or(*before);
             since[at] = total - std::mem::replace(before, total);
         }
-        let [bytes, cut_calls, cut_bytes, unplaced_calls, unplaced_bytes] = since;
-        Losses { events: self.events.lost(), bytes, cut_calls, cut_bytes, unplaced_calls, unplaced_bytes }
+        let [bytes, cut_calls, cut_bytes, unplaced_calls] = since;
+        Losses { events: self.events.lost(), bytes, cut_calls, cut_bytes, unplaced_calls }
+    }
+
+    /// Runs of the programs that the kernel skipped since the last time: as many events may be missing, or lack their connection.
+    pub fn skipped(&mut self) -> u64 {
+        self.skipped.since()
+    }
+
+    /// Calls without a connection since the last time, by process, as far as the kernel had room for them: it asks for each.
+    pub fn unplaced_by(&mut self) -> Vec<(Process, u64)> {
+        let mut by = Vec::new();
+        let mut now = std::collections::HashMap::new();
+        for (key, [calls, comm @ ..]) in self.unplaced.iter().flatten() {
+            now.insert(key, calls);
+            // An entry that was removed for another begins anew.
+            let before = self.before_by.get(&key).copied().filter(|before| *before <= calls);
+            let since = calls - before.unwrap_or(0);
+            if since > 0 {
+                let comm = text(&comm.map(u64::to_ne_bytes).concat());
+                let [pid, start_boottime_ns] = key;
+                by.push((Process { pid: pid as u32, start_boottime_ns, comm }, since));
+            }
+        }
+        self.before_by = now;
+        by
     }
 }
 

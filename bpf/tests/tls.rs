@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use shark_bpf::Reason;
-use shark_bpf::tls::{AttachError, Connection, Kind, Losses, Tls};
+use shark_bpf::tls::{AttachError, Connection, Kind, Losses, Plaintext, Probes, start, start_object};
 
 static PREBUILT: &[u8] = aya::include_bytes_aligned!("../prebuilt/tls.bpf.o");
 
-type Start = fn() -> Result<Tls, Reason>;
-const STARTS: [Start; 2] = [Tls::start, || Tls::start_object(PREBUILT)];
+type Start = fn() -> Result<(Probes, Plaintext), Reason>;
+const STARTS: [Start; 2] = [start, || start_object(PREBUILT)];
 
 /// A server and a client, both of which print the client's port; the library's path comes first.
 const PYTHON: &str = r#"
@@ -61,14 +61,14 @@ fn both_ends_of_a_connection_say_the_same() {
     }
 }
 
-fn both_ends_say_the_same((mut tls, library, dir): Ready) {
-    let attached = tls.attach(&library).expect("OpenSSL has these functions");
+fn both_ends_say_the_same(((mut probes, mut told), library, dir): Ready) {
+    let attached = probes.attach(&library).expect("OpenSSL has these functions");
     for address in ["127.0.0.1", "::1"] {
         let said = python(&[dir.to_str().expect("text"), address]);
         let numbers: Vec<u32> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [pid, client, server] = numbers[..] else { panic!("{said}") };
         let mut heard = Vec::new();
-        tls.drain(|event| {
+        told.drain(|event| {
             if event.pid == pid {
                 heard.push(Heard {
                     kind: event.kind,
@@ -111,12 +111,12 @@ fn both_ends_say_the_same((mut tls, library, dir): Ready) {
             assert_eq!(u32::from(h.connection.peer.1), if here == client { server } else { client });
         }
     }
-    tls.detach(attached);
+    drop(attached);
     python(&[dir.to_str().expect("text"), "127.0.0.1"]);
     let mut later = 0;
-    tls.drain(|event| later += usize::from(event.data == b"question"));
+    told.drain(|event| later += usize::from(event.data == b"question"));
     assert_eq!(later, 0, "it was let go");
-    let Losses { bytes, cut_bytes, .. } = tls.losses();
+    let Losses { bytes, cut_bytes, .. } = told.losses();
     assert_eq!((bytes, cut_bytes), (0, 0));
     let _ = fs::remove_dir_all(dir);
 }
@@ -124,15 +124,15 @@ fn both_ends_say_the_same((mut tls, library, dir): Ready) {
 #[test]
 fn a_file_without_the_functions_says_which() {
     for start in STARTS {
-        let Some((mut tls, _, dir)) = ready("missing", start) else { return };
+        let Some(((mut probes, _told), _, dir)) = ready("missing", start) else { return };
         let other = File::open("/proc/self/exe").expect("this program");
-        let error = tls.attach(&other).expect_err("no OpenSSL");
+        let error = probes.attach(&other).expect_err("no OpenSSL");
         assert!(matches!(error, AttachError::Missing("SSL_free")), "{error}");
         let _ = fs::remove_dir_all(dir);
     }
 }
 
-type Ready = (Tls, File, PathBuf);
+type Ready = ((Probes, Plaintext), File, PathBuf);
 
 /// With Python's library and a certificate's folder; None, with the reason printed, where something is missing.
 fn ready(name: &str, start: Start) -> Option<Ready> {
@@ -151,7 +151,7 @@ fn ready(name: &str, start: Start) -> Option<Ready> {
         return None;
     }
     let tls = match start() {
-        Ok(tls) => tls,
+        Ok(started) => started,
         Err(reason) if !nix::unistd::geteuid().is_root() => {
             println!("skipped: {reason}");
             return None;

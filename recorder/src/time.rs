@@ -18,6 +18,11 @@ pub fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// The clock of the kernel's events, which never steps.
+pub fn boottime_ns() -> u64 {
+    u64::try_from(nanos(clock_gettime(ClockId::Boottime))).unwrap_or(0)
+}
+
 /// A new ULID: sorts by the time it was made.
 pub fn new_ulid() -> io::Result<Ulid> {
     let mut random = [0; 10];

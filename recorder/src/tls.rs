@@ -3,7 +3,9 @@
 //! It has its own budget, writer and keeper: the packets neither wait for it nor ever contain any of it.
 
 mod check;
+mod examine;
 mod frames;
+mod late;
 mod libraries;
 mod listen;
 mod mapped;
@@ -18,7 +20,8 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use shark_bpf::tls::Tls;
+use shark_bpf::mappings::Mappings;
+use shark_bpf::tls::{Plaintext, Probes};
 use shark_schema::identity::{Fact, Feature, OffCause};
 use shark_schema::segment::{PLAINTEXT_WORKER, Series as Kind, Versions};
 
@@ -79,7 +82,9 @@ impl Series {
 
 /// Everything is attached, nothing is written yet.
 pub struct Prepared {
-    told: Tls,
+    told: Plaintext,
+    probes: Probes,
+    mappings: Option<Mappings>,
     recording: Arc<Recording>,
     shared: Shared,
     tail: (u64, Option<String>),
@@ -108,9 +113,8 @@ pub fn prepare(
     let mut found = recover(&ring, versions)?;
     found.orphans.drain(..).for_each(|orphan| log.write(Fact::Evicted(orphan)));
     found.recovered.drain(..).for_each(|recovered| log.write(Fact::Recovered(recovered)));
-    let told = Tls::start();
-    let told = match told {
-        Ok(told) => told,
+    let (probes, told) = match shark_bpf::tls::start() {
+        Ok(started) => started,
         Err(reason) => {
             let why = format!("no plaintext is recorded: {reason}; it needs CAP_SYS_ADMIN, too");
             tracing::warn!("--tls: {why}");
@@ -119,6 +123,22 @@ pub fn prepare(
         }
     };
     note(None, "functions of OpenSSL, in every process that maps it");
+    let mappings = Mappings::start();
+    let note = |cause: Option<OffCause>, why: String| {
+        log.write(Fact::Feature(Feature {
+            name: "tls_mappings".to_owned(),
+            on: cause.is_none(),
+            cause,
+            why,
+        }));
+    };
+    match &mappings {
+        Ok(_) => note(None, "libraries are watched as soon as they are mapped".to_owned()),
+        Err(reason) => {
+            let why = "the memory maps of all processes are looked at every 250 ms instead, and what is shorter is not seen";
+            note(Some(OffCause::Refused), format!("{why}: {reason}"));
+        }
+    }
     let shared = Shared {
         budget: Arc::new(Mutex::new(Budget::scan(&ring, bytes)?)),
         log: log.clone(),
@@ -138,12 +158,26 @@ pub fn prepare(
         own_marks: None,
     });
     let tail = found.tails.remove(&PLAINTEXT_WORKER).unwrap_or_default();
-    Ok(Some(Prepared { told, recording, shared, tail }))
+    Ok(Some(Prepared { told, probes, mappings: mappings.ok(), recording, shared, tail }))
+}
+
+/// Of a thread that ends by a panic the log says that plaintext is missing from then on. Packets are recorded all the same.
+struct ToldWhenItFails(Arc<Log>);
+
+impl Drop for ToldWhenItFails {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let why = format!("the thread {} panicked", thread::current().name().unwrap_or("of plaintext"));
+            let (name, cause) = ("tls".to_owned(), Some(OffCause::Failed));
+            self.0.write(Fact::Feature(Feature { name, on: false, cause, why }));
+        }
+    }
 }
 
 /// The threads of a series.
 pub struct Running {
     pub series: Series,
+    finder: JoinHandle<()>,
     listener: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
@@ -151,7 +185,7 @@ pub struct Running {
 impl Prepared {
     /// Begins; ends when `stop` is set.
     pub fn start(self, stop: Arc<AtomicBool>) -> anyhow::Result<Running> {
-        let Prepared { told, recording, shared, tail: (seq, prev_sidecar_sha256) } = self;
+        let Prepared { told, probes, mappings, recording, shared, tail: (seq, prev_sidecar_sha256) } = self;
         let ring = recording.ring.clone();
         let (keeper, _) = start_keeper(&ring, shared.clone(), Arc::default());
         // A batch is stored whole or not at all: several must fit into the budget.
@@ -175,18 +209,25 @@ impl Prepared {
         let known = libraries.clone();
         let log = shared.log.clone();
         let writer = thread::Builder::new().name("tls-writer".into()).spawn(move || writer.run(&sink))?;
+        let finder = Libraries::new(probes, known, log.clone())?;
+        let (finding, finder_log) = (stop.clone(), log.clone());
+        let finder = thread::Builder::new().name("tls-libraries".into()).spawn(move || {
+            let _told = ToldWhenItFails(finder_log);
+            finder.run(mappings, &finding);
+        })?;
         let listener = thread::Builder::new().name("tls".into()).spawn(move || {
-            let libraries = Libraries::new(known, log.clone());
-            Listener::new(told, libraries, recording, log, source).run(&asked, &stop);
+            let _told = ToldWhenItFails(log.clone());
+            Listener::new(told, recording, log, source).run(&asked, &stop);
         })?;
         let series = Series { requests, keeper, reports, ring, shared, libraries };
-        Ok(Running { series, listener, writer })
+        Ok(Running { series, finder, listener, writer })
     }
 }
 
 impl Running {
     /// Waits until everything is sealed, after `stop` was set.
     pub fn join(self) -> anyhow::Result<()> {
+        self.finder.join().map_err(|_| anyhow::anyhow!("the thread that finds libraries panicked"))?;
         self.listener.join().map_err(|_| anyhow::anyhow!("the thread of plaintext panicked"))?;
         self.writer.join().map_err(|_| anyhow::anyhow!("the writer of plaintext panicked"))?;
         let (done, all_done) = channel();

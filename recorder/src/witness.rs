@@ -252,14 +252,22 @@ impl Witness {
     fn report(&mut self) {
         let refused = [&mut self.processes.refused, &mut self.sockets.refused].map(std::mem::take);
         let lost = std::mem::take(&mut self.lost);
+        let skipped = [
+            self.told_processes.as_mut().map_or(0, |told| told.skipped()),
+            self.told_sockets.as_mut().map_or(0, |told| told.skipped()),
+        ];
+        self.has_lost |= skipped[1] > 0;
         let full = (LossCause::RingFull, "the ring of the kernel's events was full");
         let many = (LossCause::TooMany, "there are more than fit into memory");
+        let busy =
+            (LossCause::Skipped, "a BPF program was not run, since it was running on that CPU already");
         for (at, feature) in ["processes", "sockets"].into_iter().enumerate() {
-            for (events, (cause, why)) in [(lost[at], full), (refused[at], many)] {
+            for (events, (cause, why)) in [(lost[at], full), (refused[at], many), (skipped[at], busy)] {
                 if events > 0 {
                     tracing::warn!("{events} events of {feature} were lost: {why}");
                     let (feature, cause, why) = (feature.to_owned(), Some(cause), why.to_owned());
-                    self.log.write(Fact::EventsLost(EventsLost { feature, events, cause, why }));
+                    let process = None;
+                    self.log.write(Fact::EventsLost(EventsLost { feature, events, cause, process, why }));
                 }
             }
         }

@@ -195,6 +195,8 @@ pub enum OffCause {
     Unreadable,
     /// No process runs this file any more.
     Unused,
+    /// The part of the recorder that does it ended before it should have.
+    Failed,
     /// One that a later version knows.
     #[serde(other)]
     Unknown,
@@ -229,6 +231,9 @@ pub struct EventsLost {
     /// Logs of earlier versions do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<LossCause>,
+    /// Whose they are, where that is known: its number and its name, such as `4711 (node)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
     /// For people.
     pub why: String,
 }
@@ -245,6 +250,10 @@ pub enum LossCause {
     Cut,
     /// Of tls: no socket was used by the call or before it, so it is of no known connection.
     Unplaced,
+    /// Of tls: a process ran a library before it was watched. Events are processes then, since their calls are not known.
+    Late,
+    /// The kernel did not run a BPF program, since it was running on that CPU already.
+    Skipped,
     /// One that a later version knows.
     #[serde(other)]
     Unknown,
@@ -358,7 +367,8 @@ mod tests {
     fn facts_of_other_versions_are_read() {
         let fact = |line: &str| read_line(2, line).unwrap().unwrap().fact;
         let earlier = r#"{"ts_ns":1,"fact":"events_lost","feature":"tls","events":7,"why":"w"}"#;
-        let lost = EventsLost { feature: "tls".into(), events: 7, cause: None, why: "w".into() };
+        let lost =
+            EventsLost { feature: "tls".into(), events: 7, cause: None, process: None, why: "w".into() };
         assert_eq!(fact(earlier), Fact::EventsLost(lost.clone()));
         let now = Record { ts_ns: 1, after_ns: None, fact: Fact::EventsLost(lost) };
         assert_eq!(String::from_utf8(to_line(&now)).unwrap().trim_end(), earlier);

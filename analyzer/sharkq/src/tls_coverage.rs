@@ -15,6 +15,9 @@ use crate::rounds::{BUCKET_NS, FileStats};
 use crate::source::{CaptureFile, Sources};
 
 const LIBRARY: &str = "tls_library ";
+/// What recorders say of plaintext as a whole: whether any is read, whether processes may be asked for their libraries, and whether
+/// the kernel tells of new ones.
+const FEATURES: [&str; 3] = ["tls", "tls_processes", "tls_mappings"];
 
 /// The rows of the table.
 pub fn rows(sources: &Sources, stats: &[FileStats]) -> RecordBatch {
@@ -40,7 +43,9 @@ fn facts(sources: &Sources) -> BTreeMap<&str, Vec<&Record>> {
     for (header, record) in sources.facts.iter().filter(|(header, _)| header.writer == "recorder") {
         let holds = match &record.fact {
             Fact::Start(_) => Some(""),
-            Fact::Feature(of) if of.name == "tls" || of.name.starts_with(LIBRARY) => Some(of.name.as_str()),
+            Fact::Feature(of) if FEATURES.contains(&of.name.as_str()) || of.name.starts_with(LIBRARY) => {
+                Some(of.name.as_str())
+            }
             Fact::EventsLost(of) if of.feature == "tls" => None,
             Fact::Evicted(of) if of.worker == PLAINTEXT_WORKER => None,
             _ => continue,
@@ -106,12 +111,16 @@ fn missing<'a>(
     let ts_ns = record.ts_ns;
     match &record.fact {
         Fact::EventsLost(lost) => {
-            // Where that is not known it may be among what the counters of the segments say.
-            let is_apart = lost.cause.is_some_and(|cause| cause != LossCause::RingFull);
-            let dropped = if is_apart { signed(lost.events) } else { None };
+            let dropped = match lost.cause {
+                // Where that is not known it may be among what the counters of the segments say.
+                None | Some(LossCause::RingFull) => None,
+                // These are processes, not calls.
+                Some(LossCause::Late) => None,
+                Some(_) => signed(lost.events),
+            };
             // Reported every 10 s, or at the end.
             let row = row("lossy", Some(ts_ns - BUCKET_NS), Some(ts_ns), Some(lost.why.as_str()));
-            Some(TlsCoverageRow { dropped, ..row })
+            Some(TlsCoverageRow { dropped, process: lost.process.as_deref(), ..row })
         }
         // A snapshot may have taken it before.
         Fact::Evicted(gone) if sources.files.iter().all(|file| file.info.name != gone.segment) => {
@@ -190,7 +199,8 @@ mod tests {
     }
 
     fn lost(events: u64, cause: Option<LossCause>) -> Fact {
-        Fact::EventsLost(EventsLost { feature: "tls".into(), events, cause, why: "a reason".into() })
+        let process = (cause == Some(LossCause::Late)).then(|| "7 (curl)".to_owned());
+        Fact::EventsLost(EventsLost { feature: "tls".into(), events, cause, process, why: "a reason".into() })
     }
 
     /// The rows of what one recorder said, the first thing at 100 s, the next at 101 s and so on.
@@ -217,8 +227,10 @@ mod tests {
         let line = |row: usize| {
             let (from, to) = (seconds("from_ts", row), seconds("to_ts", row));
             let dropped = number(rows["dropped"].as_primitive::<Int64Type>().iter().nth(row).flatten());
-            let [state, library, why] = ["state", "library", "why"].map(|name| text(name, row));
-            format!("{state} {from} {to} {dropped} {library}: {why}")
+            let [state, library, process, why] =
+                ["state", "library", "process", "why"].map(|name| text(name, row));
+            let whose = if library == "-" { process } else { library };
+            format!("{state} {from} {to} {dropped} {whose}: {why}")
         };
         (0..rows.num_rows()).map(line).collect()
     }
@@ -251,8 +263,23 @@ mod tests {
         for cause in [Some(LossCause::RingFull), None] {
             assert_eq!(of(cause), ["lossy 90 100 - -: a reason"]);
         }
-        for cause in [LossCause::Cut, LossCause::Unplaced, LossCause::Unknown] {
+        for cause in [LossCause::Cut, LossCause::Unplaced, LossCause::Skipped, LossCause::Unknown] {
             assert_eq!(of(Some(cause)), ["lossy 90 100 7 -: a reason"]);
+        }
+    }
+
+    #[test]
+    fn calls_of_a_process_that_was_not_watched_yet_have_no_number() {
+        assert_eq!(told(vec![lost(1, Some(LossCause::Late))]), ["lossy 90 100 - 7 (curl): a reason"]);
+    }
+
+    #[test]
+    fn what_is_refused_in_part_is_off() {
+        let refused = Some(OffCause::Refused);
+        for name in ["tls_processes", "tls_mappings"] {
+            let on = Feature { name: name.into(), on: true, cause: None, why: String::new() };
+            let rows = told(vec![start(None), off(name, refused, "a reason"), Fact::Feature(on)]);
+            assert_eq!(rows, ["off 101 102 - -: a reason"], "{name}");
         }
     }
 }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 // What passes through SSL_read and SSL_write of OpenSSL. In: uprobes on the library, tracepoints of sockets. Out: the bytes, with their
 // place in their direction and the connection on which the library sent or received while it was called. A call that touches no
-// socket, and whose session never did, has no connection: it is counted and not guessed.
+// socket, and whose session never did, has no connection: it is counted by process and not guessed.
+//
+// Programs of uprobes can be preempted. From Linux 6.13 on a function that uses 64 bytes of stack or more (BPF_PRIV_STACK_MIN_SIZE in
+// kernel/bpf/verifier.c) gets a stack that all tasks of a CPU share, which preemption corrupts. So every function here uses less, and
+// what is larger lies in the thread's own entry of the map `calls`. tests/stack.rs holds every object to it.
 #include "kernel.h"
 
 enum kind { SENT = 1, RECEIVED, ENDED_HERE, ENDED_THERE };
 enum function { READ_FUNCTION = 1, READ_EX, WRITE_FUNCTION, WRITE_EX, HANDSHAKE };
-enum count { LOST_BYTES, CUT_CALLS, CUT_BYTES, UNPLACED_CALLS, UNPLACED_BYTES, COUNTS };
+enum count { LOST_BYTES, CUT_CALLS, CUT_BYTES, UNPLACED_CALLS, COUNTS };
 
 // Flags of an event.
 #define BEGUN 1 // offsets count from the first byte of the connection
@@ -68,13 +72,34 @@ struct session_key {
     __u64 process_start_ns;
 };
 
+// A process whose calls have no connection.
+struct process_key {
+    __u64 pid;
+    __u64 start_ns; // CLOCK_BOOTTIME
+};
+
+struct unplaced {
+    __u64 calls;
+    char comm[16];
+};
+
+// A thread, and what its calls are worked out in.
 struct call {
     __u64 ssl;
     __u64 buffer;
     __u64 count_at; // where the _ex functions put how much it was
     __u64 stack;
     __u64 at_ns;
-    __u64 function;
+    __u64 function; // 0: it is in none
+    __u64 total; // bytes that the call sent or received
+    struct session_key key;
+    struct process_key process;
+    struct session session; // a new one, before it is in its map
+    struct unplaced unplaced;
+    // What is left to send of the call.
+    struct event event;
+    __u64 from;
+    __u64 bytes;
 };
 
 struct {
@@ -89,13 +114,41 @@ struct {
     struct session *value;
 } sessions SEC(".maps");
 
-// Thread -> its call in progress.
+// By thread.
 struct {
     UINT(type, BPF_MAP_TYPE_LRU_HASH);
     UINT(max_entries, 16384);
     __u64 *key;
     struct call *value;
 } calls SEC(".maps");
+
+// Zeros, from which the entry of a thread is made: the stack has no room for one.
+struct {
+    UINT(type, BPF_MAP_TYPE_ARRAY);
+    UINT(max_entries, 1);
+    __u32 *key;
+    struct call *value;
+} blank SEC(".maps");
+
+struct {
+    UINT(type, BPF_MAP_TYPE_LRU_HASH);
+    UINT(max_entries, 1024);
+    struct process_key *key;
+    struct unplaced *value;
+} unplaced SEC(".maps");
+
+// A process that uses TCP, and since when: what it did before its library was watched is missing.
+struct talker {
+    __u64 first_ns;
+    __u64 process_start_ns;
+};
+
+struct {
+    UINT(type, BPF_MAP_TYPE_LRU_HASH);
+    UINT(max_entries, 65536);
+    __u32 *key;
+    struct talker *value;
+} talkers SEC(".maps");
 
 struct {
     UINT(type, BPF_MAP_TYPE_ARRAY);
@@ -130,38 +183,51 @@ INLINE void count(__u32 which, __u64 more)
         __sync_fetch_and_add(total, more);
 }
 
-INLINE struct session_key key_of(__u64 ssl)
+// Into memory of the caller: the verifier allows no results of this size.
+INLINE void set_key(struct session_key *key, __u64 ssl)
 {
     struct task_struct *task = bpf_get_current_task_btf();
-    return (struct session_key){
-        .ssl = ssl,
-        .pid = bpf_get_current_pid_tgid() >> 32,
-        .process_start_ns = task->group_leader->start_boottime,
-    };
+    key->ssl = ssl;
+    key->pid = bpf_get_current_pid_tgid() >> 32;
+    key->process_start_ns = task->group_leader->start_boottime;
+}
+
+// The entry of this thread.
+INLINE struct call *own_entry(void)
+{
+    __u64 thread = bpf_get_current_pid_tgid();
+    struct call *call = bpf_map_lookup_elem(&calls, &thread);
+    if (call)
+        return call;
+    __u32 zero = 0;
+    struct call *zeros = bpf_map_lookup_elem(&blank, &zero);
+    if (!zeros)
+        return 0;
+    bpf_map_update_elem(&calls, &thread, zeros, 0);
+    return bpf_map_lookup_elem(&calls, &thread);
 }
 
 INLINE int enter(__u64 *registers, int function)
 {
-    __u64 thread = bpf_get_current_pid_tgid();
-    struct call call = {
-        .ssl = FIRST_ARGUMENT(registers),
-        .buffer = SECOND_ARGUMENT(registers),
-        .count_at = FOURTH_ARGUMENT(registers),
-        .stack = STACK(registers),
-        .at_ns = bpf_ktime_get_boot_ns(),
-        .function = function,
-    };
-    // TLS within TLS: what the application itself said is of the outer call. One that never returned lies deeper, not higher.
-    struct call *outer = bpf_map_lookup_elem(&calls, &thread);
-    if (outer && call.stack < outer->stack)
+    struct call *call = own_entry();
+    if (!call)
         return 0;
-    bpf_map_update_elem(&calls, &thread, &call, 0);
-    if (function == HANDSHAKE) {
-        struct session_key key = key_of(call.ssl);
-        struct session session = {.flags = BEGUN};
-        session.connection.since_ns = call.at_ns;
-        if (!bpf_map_lookup_elem(&sessions, &key))
-            bpf_map_update_elem(&sessions, &key, &session, 0);
+    __u64 stack = STACK(registers);
+    // TLS within TLS: what the application itself said is of the outer call. One that never returned lies deeper, not higher.
+    if (call->function && stack < call->stack)
+        return 0;
+    call->ssl = FIRST_ARGUMENT(registers);
+    call->buffer = SECOND_ARGUMENT(registers);
+    call->count_at = FOURTH_ARGUMENT(registers);
+    call->stack = stack;
+    call->at_ns = bpf_ktime_get_boot_ns();
+    call->function = function;
+    set_key(&call->key, call->ssl);
+    if (function == HANDSHAKE && !bpf_map_lookup_elem(&sessions, &call->key)) {
+        __builtin_memset(&call->session, 0, sizeof(call->session));
+        call->session.flags = BEGUN;
+        call->session.connection.since_ns = call->at_ns;
+        bpf_map_update_elem(&sessions, &call->key, &call->session, 0);
     }
     return 0;
 }
@@ -214,30 +280,44 @@ INLINE void describe(struct connection *connection, struct sock *sk, __u64 cooki
     }
 }
 
+INLINE void note_talker(void)
+{
+    __u32 pid = bpf_get_current_pid_tgid() >> 32;
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct talker talker = {.process_start_ns = task->group_leader->start_boottime};
+    struct talker *known = bpf_map_lookup_elem(&talkers, &pid);
+    if (known && known->process_start_ns == talker.process_start_ns)
+        return;
+    talker.first_ns = bpf_ktime_get_boot_ns();
+    bpf_map_update_elem(&talkers, &pid, &talker, 0);
+}
+
 // The socket that is touched within a call is that of its session.
 INLINE int touch(struct sock *sk, int is_send)
 {
+    if (sk->sk_protocol != IPPROTO_TCP || !sk->__sk_common.skc_dport)
+        return 0;
+    note_talker();
     __u64 thread = bpf_get_current_pid_tgid();
     struct call *call = bpf_map_lookup_elem(&calls, &thread);
-    if (!call || sk->sk_protocol != IPPROTO_TCP || !sk->__sk_common.skc_dport)
+    if (!call || !call->function)
         return 0;
     __u16 family = sk->__sk_common.skc_family;
     if (family != AF_INET && family != AF_INET6)
         return 0;
-    struct session_key key = key_of(call->ssl);
     __u64 cookie = bpf_get_socket_cookie(sk);
-    struct session *known = bpf_map_lookup_elem(&sessions, &key);
+    struct session *known = bpf_map_lookup_elem(&sessions, &call->key);
     if (known && known->connection.cookie == cookie)
         return 0;
-    struct session session;
-    __builtin_memset(&session, 0, sizeof(session));
-    describe(&session.connection, sk, cookie);
+    struct session *session = &call->session;
+    __builtin_memset(session, 0, sizeof(*session));
+    describe(&session->connection, sk, cookie);
     // Within a handshake nothing of the application has passed.
     if (call->function == HANDSHAKE && known)
-        session.flags = known->flags & BEGUN;
-    if (is_send && session.flags)
-        session.flags |= CLIENT;
-    bpf_map_update_elem(&sessions, &key, &session, 0);
+        session->flags = known->flags & BEGUN;
+    if (is_send && session->flags)
+        session->flags |= CLIENT;
+    bpf_map_update_elem(&sessions, &call->key, session, 0);
     return 0;
 }
 
@@ -298,49 +378,44 @@ INLINE int chunk(struct event *like, __u64 from, __u64 length)
     return 1;
 }
 
-// What is left to tell of a call.
-struct rest {
-    struct event event;
-    __u64 from;
-    __u64 bytes;
-};
-
-static long next_chunk(__u64 number, struct rest *rest)
+static long next_chunk(__u64 number, struct call **of)
 {
-    __u64 length = rest->bytes;
+    struct call *call = *of;
+    __u64 length = call->bytes;
     if (length > CHUNK_BYTES)
         length = CHUNK_BYTES;
-    rest->event.bytes = length;
-    if (!chunk(&rest->event, rest->from, length)) {
+    call->event.bytes = length;
+    if (!chunk(&call->event, call->from, length)) {
         count_lost();
         count(LOST_BYTES, length);
     }
-    rest->event.flags &= ~FIRST;
-    rest->event.offset += length;
-    rest->from += length;
-    rest->bytes -= length;
-    return rest->bytes == 0;
+    call->event.flags &= ~FIRST;
+    call->event.offset += length;
+    call->from += length;
+    call->bytes -= length;
+    return call->bytes == 0;
 }
 
-INLINE void tell(struct session *session, struct call *call, __u64 total, int kind)
+INLINE void tell(struct session *session, struct call *call, int kind)
 {
-    struct rest rest = {.from = call->buffer, .bytes = total};
-    struct event *event = &rest.event;
+    struct event *event = &call->event;
     fill(event, session, kind);
     event->at_ns = kind == SENT ? call->at_ns : bpf_ktime_get_boot_ns();
     event->offset = kind == SENT ? session->sent : session->received;
     event->other = kind == SENT ? session->received : session->sent;
     if (!session->sent && !session->received && session->flags & BEGUN)
         event->flags |= FIRST;
-    bpf_loop(MOST_CHUNKS, next_chunk, &rest, 0);
-    if (rest.bytes) {
+    call->from = call->buffer;
+    call->bytes = call->total;
+    bpf_loop(MOST_CHUNKS, next_chunk, &call, 0);
+    if (call->bytes) {
         count(CUT_CALLS, 1);
-        count(CUT_BYTES, rest.bytes);
+        count(CUT_BYTES, call->bytes);
     }
     if (kind == SENT)
-        session->sent += total;
+        session->sent += call->total;
     else
-        session->received += total;
+        session->received += call->total;
 }
 
 INLINE void tell_end(struct session *session, int kind)
@@ -360,25 +435,37 @@ INLINE void tell_end(struct session *session, int kind)
     bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
 
-INLINE void finish(struct call *call, __u64 result)
+INLINE void count_unplaced(struct call *call)
 {
-    if (call->function == HANDSHAKE)
+    count(UNPLACED_CALLS, 1);
+    call->process.pid = call->key.pid;
+    call->process.start_ns = call->key.process_start_ns;
+    struct unplaced *known = bpf_map_lookup_elem(&unplaced, &call->process);
+    if (known) {
+        __sync_fetch_and_add(&known->calls, 1);
         return;
-    int is_read = call->function == READ_FUNCTION || call->function == READ_EX;
-    int status = result;
-    __u64 total = 0;
-    if (call->function == READ_FUNCTION || call->function == WRITE_FUNCTION)
-        total = status > 0 ? status : 0;
+    }
+    call->unplaced.calls = 1;
+    bpf_get_current_comm(call->unplaced.comm, sizeof(call->unplaced.comm));
+    bpf_map_update_elem(&unplaced, &call->process, &call->unplaced, 0);
+}
+
+INLINE void finish(struct call *call, __u64 function, int status)
+{
+    if (function == HANDSHAKE)
+        return;
+    int is_read = function == READ_FUNCTION || function == READ_EX;
+    call->total = 0;
+    if (function == READ_FUNCTION || function == WRITE_FUNCTION)
+        call->total = status > 0 ? status : 0;
     else if (status == 1)
-        bpf_probe_read_user(&total, sizeof(total), (void *)call->count_at);
-    struct session_key key = key_of(call->ssl);
-    struct session *session = bpf_map_lookup_elem(&sessions, &key);
-    if (total && (!session || !session->connection.cookie)) {
-        count(UNPLACED_CALLS, 1);
-        count(UNPLACED_BYTES, total);
-    } else if (session && total) {
-        tell(session, call, total, is_read ? RECEIVED : SENT);
-    } else if (session && call->function == READ_FUNCTION && status == 0) {
+        bpf_probe_read_user(&call->total, sizeof(call->total), (void *)call->count_at);
+    struct session *session = bpf_map_lookup_elem(&sessions, &call->key);
+    if (call->total && (!session || !session->connection.cookie)) {
+        count_unplaced(call);
+    } else if (session && call->total) {
+        tell(session, call, is_read ? RECEIVED : SENT);
+    } else if (session && function == READ_FUNCTION && status == 0) {
         // SSL_read(3): the peer has closed.
         tell_end(session, ENDED_THERE);
     }
@@ -391,10 +478,11 @@ int returned(__u64 *registers)
     __u64 thread = bpf_get_current_pid_tgid();
     struct call *call = bpf_map_lookup_elem(&calls, &thread);
     // The stack is as before the call, or without the return address; of a nested call it is deeper.
-    if (!call || STACK(registers) - call->stack > sizeof(__u64))
+    if (!call || !call->function || STACK(registers) - call->stack > sizeof(__u64))
         return 0;
-    finish(call, RESULT(registers));
-    bpf_map_delete_elem(&calls, &thread);
+    __u64 function = call->function;
+    call->function = 0;
+    finish(call, function, RESULT(registers));
     return 0;
 }
 
@@ -402,7 +490,8 @@ int returned(__u64 *registers)
 SEC("uprobe/freed")
 int freed(__u64 *registers)
 {
-    struct session_key key = key_of(FIRST_ARGUMENT(registers));
+    struct session_key key;
+    set_key(&key, FIRST_ARGUMENT(registers));
     struct session *session = bpf_map_lookup_elem(&sessions, &key);
     if (session) {
         tell_end(session, ENDED_HERE);

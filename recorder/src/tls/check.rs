@@ -1,6 +1,8 @@
-//! Whether plaintext of TLS can be heard here: a program that uses OpenSSL says a sentence to itself, and both ends must be heard.
-//! In: nothing. Out: nothing, or why not and what would help. It touches loopback and children of its own, and ends within seconds.
+//! Whether plaintext of TLS can be heard here: a program that uses OpenSSL says a sentence to itself, and both ends must be heard; the
+//! memory maps of processes that are not ours must be readable, and the kernel must tell of new mappings. In: nothing. Out: nothing, or
+//! why not and what would help. It touches loopback and children of its own, and ends within seconds.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -8,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use shark_bpf::tls::{Kind, Tls};
+use shark_bpf::mappings::{Event, Mappings};
+use shark_bpf::tls::{Kind, Plaintext, Probes};
 
-use super::mapped::Mapped;
+use super::mapped::{INIT, Mapped};
 use crate::time::now_ns;
 
 /// How long a program may take until it listens, and a sentence to be heard.
@@ -54,8 +57,10 @@ sys.stdin.read()
 "#;
 
 pub fn check() -> anyhow::Result<()> {
-    let mut tls =
-        Tls::start().map_err(|reason| anyhow::anyhow!("{reason}; plaintext needs CAP_SYS_ADMIN, too"))?;
+    let mut tls = shark_bpf::tls::start()
+        .map_err(|reason| anyhow::anyhow!("{reason}; plaintext needs CAP_SYS_ADMIN, too"))?;
+    others_are_readable()?;
+    mappings_are_told()?;
     let mut failed = Vec::new();
     for talker in &TALKERS {
         match talker.try_to(&mut tls) {
@@ -75,6 +80,42 @@ pub fn check() -> anyhow::Result<()> {
     )
 }
 
+/// A child may always be asked: what counts are the processes of others.
+fn others_are_readable() -> anyhow::Result<()> {
+    let entries = fs::read_dir("/proc").context("/proc")?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let (mut asked, mut refused) = (0, Vec::new());
+    for pid in pids.filter(|pid| *pid != std::process::id() && *pid != INIT) {
+        // A process that has ended meanwhile says nothing; one without code of files, such as a thread of the kernel, is well.
+        let result = Mapped::of(pid).and_then(|all| all.first().map(|mapped| mapped.open(pid)).transpose());
+        asked += 1;
+        if result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            refused.push(pid);
+        }
+    }
+    let comm = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let first = refused.first().map_or(String::new(), |pid| format!("{pid} ({})", comm(pid).trim_end()));
+    ensure!(
+        refused.is_empty(),
+        "the memory maps of {} of {asked} processes, or the files in them, may not be read, among them those of {first}: give \
+         CAP_SYS_PTRACE and CAP_SYS_ADMIN, or their plaintext is missing",
+        refused.len()
+    );
+    Ok(())
+}
+
+/// A program that is started maps itself.
+fn mappings_are_told() -> anyhow::Result<()> {
+    let without = "libraries are looked for every 250 ms only, and what is shorter is missing";
+    let mut mappings = Mappings::start().map_err(|reason| anyhow::anyhow!("{reason}; {without}"))?;
+    let mut child = Kept(Command::new("/proc/self/exe").arg("--version").stdout(Stdio::null()).spawn()?);
+    child.0.wait()?;
+    let (mut is_seen, pid) = (false, child.0.id());
+    mappings.drain(|event| is_seen |= matches!(event, Event::Mapped(mapping) if mapping.pid == pid));
+    ensure!(is_seen, "what process {pid} mapped was not seen; {without}");
+    Ok(())
+}
+
 fn is_absent(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
@@ -90,17 +131,17 @@ impl Drop for Kept {
 }
 
 impl Talker {
-    fn try_to(&self, tls: &mut Tls) -> anyhow::Result<()> {
+    fn try_to(&self, (probes, told): &mut (Probes, Plaintext)) -> anyhow::Result<()> {
         let mut server = self.start(self.server, None)?;
         let stdout = server.0.stdout.take().context("no output")?;
         let address = address(stdout).context("its server does not listen")?;
         let pid = server.0.id();
-        let mapped = Mapped::of(pid);
+        let mapped = Mapped::of(pid)?;
         let library = mapped.iter().find(|mapped| mapped.is_openssl()).context("it uses no libssl")?;
         let file = library.open(pid).with_context(|| library.path.clone())?;
-        let attached = tls.attach(&file).map_err(|error| anyhow::anyhow!("{}: {error}", library.path))?;
-        let result = self.say(tls, pid, &address).with_context(|| library.path.clone());
-        tls.detach(attached);
+        let attached = probes.attach(&file).map_err(|error| anyhow::anyhow!("{}: {error}", library.path))?;
+        let result = self.say(told, pid, &address).with_context(|| library.path.clone());
+        drop(attached);
         result
     }
 
@@ -111,7 +152,7 @@ impl Talker {
     }
 
     /// Both ends must be heard, each with its process.
-    fn say(&self, tls: &mut Tls, server: u32, address: &str) -> anyhow::Result<()> {
+    fn say(&self, told: &mut Plaintext, server: u32, address: &str) -> anyhow::Result<()> {
         let mut client = self.start(self.client, Some(address))?;
         let sentence = format!("sharkrec doctor {}\n", now_ns());
         let stdin = client.0.stdin.as_mut().context("no input")?;
@@ -121,13 +162,13 @@ impl Talker {
         let asked = Instant::now();
         while !(sent && received) && asked.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(20));
-            tls.drain(|event| {
+            told.drain(|event| {
                 let is_ours = event.data == sentence.as_bytes();
                 sent |= is_ours && event.kind == Kind::Sent && event.pid == client;
                 received |= is_ours && event.kind == Kind::Received && event.pid == server;
             });
         }
-        let unplaced = tls.losses().unplaced_calls;
+        let unplaced = told.losses().unplaced_calls;
         ensure!(unplaced == 0 || (sent && received), "{unplaced} calls were seen, but no socket of theirs");
         ensure!(sent, "what process {client} sent was not seen");
         ensure!(received, "what process {server} received was not seen");

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use shark_bpf::tls::{Event, Losses, Tls};
+use shark_bpf::tls::{Event, Losses, Plaintext, Process};
 use shark_schema::identity::{EventsLost, Fact, LossCause};
 use shark_schema::segment::{SHARED_SOCKET, SidecarInterface};
 
 use super::frames::{Frames, SNAPLEN};
-use super::libraries::Libraries;
 use super::order::{HELD_NS, Waiting};
 use crate::batch::Source;
 use crate::capture::{KernelCounters, Lane};
@@ -24,13 +23,14 @@ const DRAIN: Duration = Duration::from_millis(20);
 const REPORT: Duration = Duration::from_secs(10);
 /// More network namespaces than these share the last one's interface.
 const MOST_INTERFACES: usize = 4096;
+/// Processes whose lost calls are told apart, of ten seconds.
+const MOST_NAMED: usize = 16;
 
 /// Answered when the log has all losses until then.
 pub type ReportRequest = Sender<()>;
 
 pub struct Listener {
-    told: Tls,
-    libraries: Libraries,
+    told: Plaintext,
     log: Arc<Log>,
     source: Source,
     waiting: Waiting,
@@ -57,25 +57,18 @@ struct Way {
 }
 
 impl Listener {
-    pub fn new(
-        told: Tls,
-        libraries: Libraries,
-        recording: Arc<Recording>,
-        log: Arc<Log>,
-        source: Source,
-    ) -> Listener {
+    pub fn new(told: Plaintext, recording: Arc<Recording>, log: Arc<Log>, source: Source) -> Listener {
         let mut lane = Lane::new(SNAPLEN, false);
         let ring = lane.add(SHARED_SOCKET);
         // The ring of events is one for all: what it lost is of no one namespace.
         lane.ask(ring);
         let way = Way { recording, lane, frames: Frames::default(), places: HashMap::new(), packets: 0 };
-        Listener { told, libraries, log, source, waiting: Waiting::default(), way, lost: Losses::default() }
+        Listener { told, log, source, waiting: Waiting::default(), way, lost: Losses::default() }
     }
 
     pub fn run(mut self, requests: &Receiver<ReportRequest>, stop: &AtomicBool) {
         let mut reported = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            self.libraries.look(&mut self.told);
             // Whoever can ask lives longer than this thread, so it waits.
             let asked = requests.recv_timeout(DRAIN).ok();
             self.drain(Given::OlderThan(HELD_NS));
@@ -115,7 +108,6 @@ impl Listener {
         self.lost.cut_calls += losses.cut_calls;
         self.lost.cut_bytes += losses.cut_bytes;
         self.lost.unplaced_calls += losses.unplaced_calls;
-        self.lost.unplaced_bytes += losses.unplaced_bytes;
     }
 
     fn report(&mut self) {
@@ -123,17 +115,41 @@ impl Listener {
         let causes = [
             (LossCause::RingFull, lost.events, lost.bytes, "the ring of the kernel's events was full"),
             (LossCause::Cut, lost.cut_calls, lost.cut_bytes, "calls with more bytes than are copied"),
-            (
-                LossCause::Unplaced,
-                lost.unplaced_calls,
-                lost.unplaced_bytes,
-                "no socket was used by the call or before it, so it is of no known connection",
-            ),
         ];
-        for (cause, events, bytes, why) in causes.into_iter().filter(|(_, events, ..)| *events > 0) {
-            tracing::warn!("{events} events of tls were lost: {why}: {bytes} bytes");
-            let (feature, cause, why) = ("tls".to_owned(), Some(cause), format!("{why}: {bytes} bytes"));
-            self.log.write(Fact::EventsLost(EventsLost { feature, events, cause, why }));
+        for (cause, events, bytes, why) in causes {
+            self.lose(cause, events, None, format!("{why}: {bytes} bytes"));
+        }
+        let why = "a BPF program was not run, since it was running on that CPU already".to_owned();
+        let skipped = self.told.skipped();
+        self.lose(LossCause::Skipped, skipped, None, why);
+        self.report_unplaced(lost.unplaced_calls);
+    }
+
+    /// By process, those with the most calls first.
+    fn report_unplaced(&mut self, mut rest: u64) {
+        if rest == 0 {
+            return;
+        }
+        let mut by = self.told.unplaced_by();
+        by.sort_by_key(|(_, calls)| std::cmp::Reverse(*calls));
+        for (Process { pid, comm, .. }, calls) in by.into_iter().take(MOST_NAMED) {
+            self.lose_unplaced(calls, Some(format!("{pid} ({comm})")));
+            rest = rest.saturating_sub(calls);
+        }
+        self.lose_unplaced(rest, None);
+    }
+
+    fn lose_unplaced(&self, calls: u64, process: Option<String>) {
+        let why = "no socket was used by the call or before it, so it is of no known connection";
+        self.lose(LossCause::Unplaced, calls, process, why.to_owned());
+    }
+
+    fn lose(&self, cause: LossCause, events: u64, process: Option<String>, why: String) {
+        if events > 0 {
+            let of = process.as_deref().unwrap_or("any process");
+            tracing::warn!("{events} events of tls were lost, of {of}: {why}");
+            let (feature, cause) = ("tls".to_owned(), Some(cause));
+            self.log.write(Fact::EventsLost(EventsLost { feature, events, cause, process, why }));
         }
     }
 }

@@ -27,5 +27,6 @@ mod snapshot;
 mod start;
 mod stores;
 mod tls;
+mod tls_matrix;
 mod tls_programs;
 mod witness;

@@ -304,17 +304,17 @@ fn without_the_right_packets_are_recorded_and_plaintext_is_said_to_be_missing() 
 const RECORDED: [&str; 3] = ["--iface", "lo", "--tls"];
 
 /// nginx with TLS, and a recorder that reads its library. What is named first goes last.
-struct Scene {
-    net: Net,
-    _alone: MutexGuard<'static, ()>,
-    dir: TempDir,
-    ring: PathBuf,
-    nginx: Nginx,
-    recorder: Recorder,
+pub struct Scene {
+    pub net: Net,
+    pub _alone: MutexGuard<'static, ()>,
+    pub dir: TempDir,
+    pub ring: PathBuf,
+    pub nginx: Nginx,
+    pub recorder: Recorder,
 }
 
 impl Scene {
-    fn start(more: &[&str]) -> Option<Scene> {
+    pub fn start(more: &[&str]) -> Option<Scene> {
         let (net, _alone) = alone()?;
         let dir = tempfile::tempdir().unwrap();
         let ring = dir.path().join("ring");
@@ -330,7 +330,7 @@ fn alone() -> Option<(Net, MutexGuard<'static, ()>)> {
     Net::new().map(|net| (net, guard))
 }
 
-fn spawn(net: &Net, program: &str, arguments: &[&str]) -> Child {
+pub fn spawn(net: &Net, program: &str, arguments: &[&str]) -> Child {
     Command::new("nsenter")
         .arg(format!("--net=/run/netns/{}", net.receiver))
         .arg(program)
@@ -341,13 +341,13 @@ fn spawn(net: &Net, program: &str, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-fn in_net(net: &Net, program: &str, arguments: &[&str]) -> String {
+pub fn in_net(net: &Net, program: &str, arguments: &[&str]) -> String {
     let namespace = format!("--net=/run/netns/{}", net.receiver);
     run("nsenter", &[&[&namespace, program][..], arguments].concat())
 }
 
 /// What `status` says of a library, once it says something.
-fn wait_for_library(ring: &Path, part: &str) -> Feature {
+pub fn wait_for_library(ring: &Path, part: &str) -> Feature {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let status = sharkrec_ok(&["status", "--ring", ring.to_str().unwrap(), "--format", "json"]);
@@ -371,7 +371,7 @@ fn feature(ring: &Path, start: &str) -> Feature {
     features.next_back().unwrap_or_else(|| panic!("no fact of {start}"))
 }
 
-fn lost(ring: &Path) -> Vec<EventsLost> {
+pub fn lost(ring: &Path) -> Vec<EventsLost> {
     let of_tls = facts(&ring.join("log")).into_iter().filter_map(|record| match record.fact {
         Fact::EventsLost(lost) if lost.feature == "tls" => Some(lost),
         _ => None,
@@ -396,7 +396,7 @@ fn interface(net: &Net) -> String {
     format!("tls-{}", namespace.ino())
 }
 
-fn plaintext(ring: &Path, net: &Net) -> Vec<Recorded> {
+pub fn plaintext(ring: &Path, net: &Net) -> Vec<Recorded> {
     let name = interface(net);
     let interfaces = sidecars(&ring.join("tls")).into_iter().flat_map(|sidecar| sidecar.interfaces);
     let id = interfaces.into_iter().find(|of| of.name == name).expect("its interface").id;
@@ -406,7 +406,7 @@ fn plaintext(ring: &Path, net: &Net) -> Vec<Recorded> {
 }
 
 /// Packets to the server as one of the ends saw them.
-fn to_server(packets: &[Recorded], direction: u32) -> Vec<&Recorded> {
+pub fn to_server(packets: &[Recorded], direction: u32) -> Vec<&Recorded> {
     let is_to = |packet: &&Recorded| {
         packet.data[36..38] == PORT.to_be_bytes() && packet.flags & flags::DIRECTION_MASK == direction
     };
@@ -418,6 +418,6 @@ fn port(packet: &Recorded) -> u16 {
 }
 
 /// Behind Ethernet, IPv4 and TCP without options.
-fn payload(packet: &Recorded) -> &[u8] {
+pub fn payload(packet: &Recorded) -> &[u8] {
     packet.data.get(54..).unwrap_or_default()
 }

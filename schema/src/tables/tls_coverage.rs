@@ -15,12 +15,14 @@ table! {
         from_ts: Time [tz = "UTC"],
         /// Its end; NULL where that is not known.
         to_ts: Time [tz = "UTC"],
-        /// ok, lossy, rotated_out, off (the kernel refused), unreadable, not_targeted (nobody asked for it).
+        /// ok, lossy, rotated_out, off (the kernel refused all or a part), unreadable, not_targeted (nobody asked for it).
         state: Text,
         /// Packets made of it and written.
         captured: Int64 [unit = "pkts"],
-        /// Calls of a library, or parts of such, that were lost or cut.
+        /// Calls of a library, or parts of such, that were lost or cut; NULL where their number is not known.
         dropped: Int64,
+        /// Process whose calls they are, where that is known: its number and its name.
+        process: Text,
         /// Library or executable that is unreadable: its path, device and inode.
         library: Text,
         /// The reason, where one is known.

@@ -38,8 +38,8 @@ impl PlaintextCoverage {
     /// Of a stretch of time, by node.
     pub async fn of(session: &Session, asked: Stretch) -> Result<Vec<PlaintextCoverage>, QueryError> {
         let sql = format!(
-            "SELECT node, state, from_ts, to_ts, library, why, sum(captured), sum(dropped) \
-             FROM tls_coverage WHERE {} GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 3, 2, 5, 6",
+            "SELECT node, state, from_ts, to_ts, library, why, process, sum(captured), sum(dropped) \
+             FROM tls_coverage WHERE {} GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 3, 2, 5, 6, 7",
             overlaps(asked)
         );
         let mut nodes: Vec<PlaintextCoverage> = Vec::new();
@@ -50,10 +50,13 @@ impl PlaintextCoverage {
                     nodes.push(PlaintextCoverage { node, ..PlaintextCoverage::default() });
                 }
                 let Some(of) = nodes.last_mut() else { continue };
-                of.captured += number(&batch, 6, row);
-                of.lost += number(&batch, 7, row);
+                of.captured += number(&batch, 7, row);
+                of.lost += number(&batch, 8, row);
                 let stretch = Stretch { from_ns: time(&batch, 2, row), to_ns: time(&batch, 3, row) };
-                let [state, library, why] = [1, 4, 5].map(|column| text(&batch, column, row));
+                let [state, library, mut why, process] = [1, 4, 5, 6].map(|column| text(&batch, column, row));
+                if !process.is_empty() {
+                    why = format!("process {process}: {why}");
+                }
                 match library.is_empty() {
                     true => of.add(state, stretch, why),
                     false => of.add_unreadable(&library, &why),
@@ -74,8 +77,17 @@ impl PlaintextCoverage {
                 last.why.push_str(&why);
                 last.stretch = last.stretch.hull(stretch);
             }
-            Some(last) if last.why == why => last.stretch = last.stretch.hull(stretch),
-            _ => self.missing.push(Missing { state, stretch, why }),
+            _ => self.add_missing(Missing { state, stretch, why }),
+        }
+    }
+
+    /// Reasons of several processes may alternate.
+    fn add_missing(&mut self, new: Missing) {
+        let is_same =
+            |of: &&mut Missing| of.state == new.state && of.why == new.why && of.reaches(new.stretch);
+        match self.missing.iter_mut().rev().find(is_same) {
+            Some(same) => same.stretch = same.stretch.hull(new.stretch),
+            None => self.missing.push(new),
         }
     }
 
