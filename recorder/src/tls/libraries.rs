@@ -30,6 +30,7 @@ const LIST: Duration = Duration::from_millis(250);
 const AGAIN: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(8)];
 const EVERY: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_millis(500);
 /// After this time without a process that maps it, a file is let go.
 const FORGET: Duration = Duration::from_secs(90);
 /// Files that are remembered.
@@ -102,6 +103,8 @@ struct Process {
     since: Instant,
     looks: usize,
     next: Instant,
+    /// Some of its files could not be examined, since too many waited.
+    is_left_over: bool,
 }
 
 /// What the examiner gives back with its answer.
@@ -204,7 +207,8 @@ impl Libraries {
         let is_told = self.is_told;
         if let Some(process) = self.processes.get_mut(&pid) {
             let again = AGAIN.get(process.looks).filter(|_| !is_told).map(|after| process.since + *after);
-            process.next = again.unwrap_or(now + EVERY);
+            let is_left_over = std::mem::take(&mut process.is_left_over);
+            process.next = again.unwrap_or(now + if is_left_over { SOON } else { EVERY });
             process.looks += 1;
         }
     }
@@ -217,7 +221,8 @@ impl Libraries {
         self.names.retain(|pid, _| pids.contains(pid));
         self.refused.pids.retain(|pid| pids.contains(pid));
         for pid in pids.into_iter().filter(|pid| ![INIT, std::process::id()].contains(pid)) {
-            self.processes.entry(pid).or_insert(Process { since: now, looks: 0, next: now });
+            let process = Process { since: now, looks: 0, next: now, is_left_over: false };
+            self.processes.entry(pid).or_insert(process);
         }
     }
 
@@ -287,9 +292,10 @@ impl Libraries {
                 let seen =
                     Seen { at: Instant::now(), name: name_of(&mapped), state: State::Asked(Vec::new()) };
                 let id = mapped.id.clone();
-                // Whoever is not examined now is met again.
                 if self.examiner.ask(Question { file, about: About { pid, mapped, told_boottime_ns } }) {
                     self.files.insert(id, seen);
+                } else if let Some(process) = self.processes.get_mut(&pid) {
+                    process.is_left_over = true;
                 }
             }
         }
