@@ -9,7 +9,9 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, LogRemoved, Record, arrows, read_line, to_line};
+use shark_schema::identity::{
+    Fact, LOG_VERSION, LogHeader, LogRemoved, Record, Targeting, arrows, read_line, to_line,
+};
 
 use crate::ring::Ring;
 use crate::segment::{Compression, Writer};
@@ -146,7 +148,7 @@ impl Inner {
 
     fn remember(&mut self, record: &Record) {
         match state_key(&record.fact) {
-            Some(key) if record.fact.deleted() => drop(self.state.remove(&key)),
+            Some(key) if record.fact.deleted() || is_gone(&record.fact) => drop(self.state.remove(&key)),
             Some(key) => drop(self.state.insert(key, record.clone())),
             None => {}
         }
@@ -319,6 +321,11 @@ impl Drop for Log {
             tracing::warn!("log: {error}");
         }
     }
+}
+
+/// What is said of an interface once: the files that come later say nothing of it.
+fn is_gone(fact: &Fact) -> bool {
+    matches!(fact, Fact::Interface(of) if of.state == Targeting::NotTargeted)
 }
 
 /// Facts that say how things are, rather than what happened.

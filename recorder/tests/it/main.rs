@@ -7,6 +7,7 @@ mod crash;
 mod disk;
 mod doctor;
 mod gcs;
+mod gone;
 mod kube;
 mod kube_chart;
 mod kube_gaps;
