@@ -16,6 +16,7 @@ mod kube_snapshot;
 mod kube_witness;
 mod live;
 mod loss;
+mod names_shown;
 mod net;
 mod nginx;
 mod process;
