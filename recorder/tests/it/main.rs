@@ -14,6 +14,7 @@ mod kube_gaps;
 mod kube_log;
 mod kube_snapshot;
 mod kube_witness;
+mod links;
 mod live;
 mod loss;
 mod names_shown;
