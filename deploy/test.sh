@@ -16,7 +16,8 @@ command -v cargo >/dev/null || . "${CARGO_HOME:-$HOME/.cargo}/env"
 # program:package
 needs="tshark:tshark capinfos:wireshark-common editcap:wireshark-common tcpdump:tcpdump nginx:nginx-light dnsmasq:dnsmasq-base
 dnsperf:dnsperf nft:nftables ethtool:ethtool ip:iproute2 tmux:tmux zstd:zstd lz4:lz4 setpriv:util-linux jq:jq curl:curl openssl:openssl
-strip:binutils mkfs.ext4:e2fsprogs wget:wget node:nodejs keytool:default-jre-headless"
+strip:binutils mkfs.ext4:e2fsprogs mkfs.exfat:exfatprogs mount.exfat-fuse:exfat-fuse faketime:faketime wget:wget node:nodejs
+keytool:default-jre-headless"
 
 missing() {
   for need in $needs; do command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"; done

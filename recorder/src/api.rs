@@ -62,6 +62,9 @@ pub struct Status {
     pub pid: Option<u32>,
     pub started_ns: Option<i64>,
     pub interfaces: Vec<InterfaceStatus>,
+    /// Of interfaces that are gone, which `interfaces` does not list any more.
+    #[serde(default)]
+    pub gone: Counters,
     pub totals: Counters,
     pub ring_bytes: u64,
     pub ring_limit_bytes: Option<u64>,
@@ -271,15 +274,16 @@ impl Answers for Served {
 
     fn status(&self) -> Status {
         let stats = &self.shared.stats;
-        let counters = stats.interfaces();
-        let names = self.recording.interfaces().into_iter().map(|of| of.name);
         let (ring_bytes, limit) = self.shared.budget(|budget| (budget.used(), budget.limit()));
         let mut status = of_files(&self.recording.ring);
         status.alive = true;
         status.pid = Some(std::process::id());
         status.started_ns = Some(self.started_ns);
-        status.interfaces =
-            names.zip(counters).map(|(name, counters)| InterfaceStatus { name, counters }).collect();
+        let interfaces = self.recording.interfaces().into_iter();
+        status.interfaces = interfaces
+            .map(|of| InterfaceStatus { counters: stats.of_interface(of.id), name: of.name })
+            .collect();
+        status.gone = stats.gone();
         let socket = stats.socket();
         if socket != Counters::default() {
             status.interfaces.push(InterfaceStatus { name: "*".to_owned(), counters: socket });
@@ -337,6 +341,7 @@ pub fn of_files(ring: &Ring) -> Status {
         pid: None,
         started_ns: None,
         interfaces: Vec::new(),
+        gone: Counters::default(),
         totals: Counters::default(),
         ring_bytes: 0,
         ring_limit_bytes: None,

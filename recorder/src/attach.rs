@@ -2,7 +2,7 @@
 //! In: names and patterns, and the kernel's word of changes. Out: facts, interfaces, and news for the capture threads.
 //! A recorder whose only device is gone goes on waiting for it: it never stops silently.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -26,12 +26,18 @@ pub struct Attacher {
     options: RingOptions,
     watch: Watch,
     /// What is recorded now, by index.
-    known: BTreeMap<u32, String>,
-    /// Names that were recorded at some time.
-    seen: BTreeSet<String>,
+    known: BTreeMap<u32, Known>,
+    /// The number of the next interface.
+    next: u32,
     way: Way,
     /// One a worker.
     workers: Vec<Sender<News>>,
+}
+
+/// An interface that is recorded.
+struct Known {
+    id: u32,
+    name: String,
 }
 
 /// How packets of the interfaces, and of no others, get into the rings.
@@ -68,8 +74,8 @@ impl Attacher {
             return Err(CaptureError::UnknownInterface(missing.to_owned()));
         }
         let (way, rings, workers) = open(&options, workers)?;
-        let (known, seen) = (BTreeMap::new(), BTreeSet::new());
-        let mut attacher = Attacher { targets, options, watch, known, seen, way, workers };
+        let known = BTreeMap::new();
+        let mut attacher = Attacher { targets, options, watch, known, next: 0, way, workers };
         let mut interfaces: Vec<SidecarInterface> = Vec::new();
         let mut since_ns = Vec::new();
         let mut wanted: Vec<&Device> =
@@ -78,9 +84,12 @@ impl Attacher {
         let place = |device: &Device| names.iter().position(|name| *name == device.name);
         wanted.sort_by_key(|device| (place(device).is_none(), place(device)));
         for device in wanted {
-            match attacher.attach(device, interfaces.len() as u32, |interface| interfaces.push(interface)) {
-                Err(error) if attacher.targets.is_named(&device.name) => return Err(error),
-                Err(error) => tracing::warn!("{error}"),
+            match attacher.attach(device, |interface| interfaces.push(interface)) {
+                Err(error) if attacher.targets.is_named(&device.name) => return Err(error.source),
+                Err(error) => {
+                    interfaces.retain(|interface| Some(interface.id) != error.added);
+                    tracing::warn!("{}", error.source);
+                }
                 Ok(()) => {}
             }
             since_ns.resize(interfaces.len(), now_ns());
@@ -134,54 +143,52 @@ impl Attacher {
             Ok(devices) => devices,
             Err(error) => return tracing::warn!("the devices cannot be listed: {error}"),
         };
-        let is_there = |index: &u32, name: &String| {
-            devices.iter().any(|device| device.ifindex == *index && device.name == *name)
+        let is_there = |index: &u32, of: &Known| {
+            devices.iter().any(|device| device.ifindex == *index && device.name == of.name)
         };
-        let gone: Vec<(u32, String)> =
-            self.known.iter().filter(|(i, n)| !is_there(i, n)).map(|(i, n)| (*i, n.clone())).collect();
-        for (ifindex, name) in gone {
-            if let Some(renamed) = devices.iter().find(|device| device.ifindex == ifindex) {
-                self.rename(recording, log, &name, renamed);
-                continue;
+        let missing = self.known.iter().filter(|(index, of)| !is_there(index, of));
+        let missing: Vec<u32> = missing.map(|(index, _)| *index).collect();
+        for ifindex in missing {
+            match devices.iter().find(|device| device.ifindex == ifindex) {
+                Some(renamed) => self.rename(recording, log, renamed),
+                None => self.detach(recording, log, ifindex),
             }
-            self.detach(ifindex);
-            note(log, &name, Some(ifindex), Targeting::NotTargeted, "the device is gone");
         }
         for device in &devices {
             if self.known.contains_key(&device.ifindex) {
                 continue;
             }
             let Some(why) = self.targets.why(&device.name) else { continue };
-            let why = if self.seen.contains(&device.name) { "the device was made anew" } else { &why };
-            let id = recording.interfaces().len() as u32;
+            // What was named had to be there at the start.
+            let is_named = self.targets.is_named(&device.name);
+            let why = if is_named { "the device was made anew" } else { &why };
             let add = |interface| {
                 recording.add(interface);
             };
-            match self.attach(device, id, add) {
+            match self.attach(device, add) {
                 Ok(()) => note(log, &device.name, Some(device.ifindex), Targeting::Targeted, why),
                 // Tried again at the next look.
-                Err(error) => tracing::warn!("{error}"),
+                Err(error) => {
+                    error.added.into_iter().for_each(|id| self.forget(recording, id));
+                    tracing::warn!("{}", error.source);
+                }
             }
         }
     }
 
     /// Its packets go on being recorded: sockets and filters know it by its index.
-    fn rename(&mut self, recording: &Recording, log: &Log, before: &str, device: &Device) {
+    fn rename(&mut self, recording: &Recording, log: &Log, device: &Device) {
         let (name, ifindex) = (&device.name, Some(device.ifindex));
-        self.known.insert(device.ifindex, name.clone());
-        self.seen.insert(name.clone());
+        let Some(known) = self.known.get_mut(&device.ifindex) else { return };
+        let before = &std::mem::replace(&mut known.name, name.clone());
         recording.rename(device.ifindex, name);
         note(log, before, ifindex, Targeting::NotTargeted, &format!("the device is now called {name}"));
         note(log, name, ifindex, Targeting::Targeted, &format!("the device was called {before}"));
     }
 
     /// `add` makes the interface known to the writers, before the first packet of it comes.
-    fn attach(
-        &mut self,
-        device: &Device,
-        id: u32,
-        add: impl FnOnce(SidecarInterface),
-    ) -> Result<(), CaptureError> {
+    fn attach(&mut self, device: &Device, add: impl FnOnce(SidecarInterface)) -> Result<(), NotAttached> {
+        let id = self.next;
         let interface = SidecarInterface {
             id,
             name: device.name.clone(),
@@ -195,13 +202,16 @@ impl Attacher {
         match &mut self.way {
             Way::Shared(filter) => {
                 add(interface);
+                self.next += 1;
                 let (alone, promiscuous) = (self.targets.is_one_name(), options.promiscuous);
                 for worker in &self.workers {
                     let _ = worker.send(News::Device { id, device: device.clone(), promiscuous, alone });
                 }
                 let list = if device.loopback { AnySocket::list_loopback } else { AnySocket::list };
-                list(filter, device.ifindex, options.snaplen)
-                    .map_err(|full| CaptureError::Full(device.name.clone(), full))?;
+                list(filter, device.ifindex, options.snaplen).map_err(|full| NotAttached {
+                    source: CaptureError::Full(device.name.clone(), full),
+                    added: Some(id),
+                })?;
             }
             Way::Each(_) => {
                 // Sockets of a fanout group must be bound alike: one group an interface.
@@ -212,23 +222,30 @@ impl Attacher {
                     line.start(&options.filter)?;
                 }
                 add(interface);
+                self.next += 1;
                 for (worker, line) in self.workers.iter().zip(lines) {
                     let _ = worker.send(News::Line(Box::new(line)));
                 }
             }
         }
-        self.known.insert(device.ifindex, device.name.clone());
-        self.seen.insert(device.name.clone());
+        self.known.insert(device.ifindex, Known { id, name: device.name.clone() });
         Ok(())
     }
 
-    fn detach(&mut self, ifindex: u32) {
-        self.known.remove(&ifindex);
+    fn detach(&mut self, recording: &Recording, log: &Log, ifindex: u32) {
+        let Some(Known { id, name }) = self.known.remove(&ifindex) else { return };
         if let Way::Shared(filter) = &mut self.way {
             filter.unlist(ifindex);
         }
+        self.forget(recording, id);
+        note(log, &name, Some(ifindex), Targeting::NotTargeted, "the device is gone");
+    }
+
+    /// Lets the workers tell what they still have of an interface, and forget it then.
+    fn forget(&self, recording: &Recording, id: u32) {
+        recording.gone(id, 0..self.workers.len() as u16);
         for worker in &self.workers {
-            let _ = worker.send(News::Gone { ifindex });
+            let _ = worker.send(News::Gone { id });
         }
     }
 
@@ -238,6 +255,19 @@ impl Attacher {
             options.buffer_bytes = (options.buffer_bytes / PATTERN_SHARE).max(SMALLEST_BUFFER_BYTES);
         }
         options
+    }
+}
+
+/// A device that is not recorded.
+struct NotAttached {
+    source: CaptureError,
+    /// The number of the interface, where it was made known already.
+    added: Option<u32>,
+}
+
+impl From<CaptureError> for NotAttached {
+    fn from(source: CaptureError) -> NotAttached {
+        NotAttached { source, added: None }
     }
 }
 

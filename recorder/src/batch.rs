@@ -29,6 +29,8 @@ pub struct Batch {
     pub tallies: Vec<Tally>,
     /// When packets were lost; the counts are in the tallies.
     pub losses: Vec<Loss>,
+    /// Interfaces that are gone: nothing comes of them after this.
+    pub ended: Vec<u32>,
 }
 
 /// One interface's part of a batch.
@@ -56,6 +58,7 @@ impl Batch {
         self.data.clear();
         self.tallies.clear();
         self.losses.clear();
+        self.ended.clear();
         self.bucket_ns = bucket_ns;
     }
 
@@ -69,9 +72,9 @@ impl Batch {
         self.tallies.iter().filter(|tally| tally.packets > 0).map(|tally| tally.max_ns).max()
     }
 
-    /// Highest number of an interface that has packets.
-    pub fn last_interface(&self) -> Option<u32> {
-        self.tallies.iter().filter(|tally| tally.packets > 0).map(|tally| tally.interface).max()
+    /// Numbers of the interfaces that have packets.
+    pub fn interfaces(&self) -> impl Iterator<Item = u32> {
+        self.tallies.iter().filter(|tally| tally.packets > 0).map(|tally| tally.interface)
     }
 }
 
@@ -103,6 +106,7 @@ pub fn circle(count: usize, size: usize) -> (Source, Sink) {
             bucket_ns: 0,
             tallies: Vec::with_capacity(USUAL_INTERFACES),
             losses: Vec::new(),
+            ended: Vec::new(),
         };
         free_in.send(batch).expect("the channel was made for them");
     }

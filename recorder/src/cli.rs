@@ -14,8 +14,10 @@ mod witness;
 use std::io::{self, IsTerminal};
 
 use clap::{Parser, Subcommand};
-use shark_schema::shown::shown;
+use shark_schema::shown::{shown, shown_in_line};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::debug_fn;
 
 /// Records all packets of a node into a fixed disk budget, and saves windows of it
 #[derive(Parser)]
@@ -51,7 +53,17 @@ pub fn run() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("SHARKREC_LOG")
         .unwrap_or_else(|_| EnvFilter::new("info,object_store=off,kube_client=off"));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
+    // Names from outside stand in these lines, so each stays one line, and steers no terminal.
+    let fields = debug_fn(|to, field, value| match (field.name(), format!("{value:?}")) {
+        ("message", text) => write!(to, "{}", shown_in_line(&text)),
+        (name, text) => write!(to, "{name}={}", shown_in_line(&text)),
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .fmt_fields(fields.delimited(" "))
+        .init();
     match arguments.command {
         Command::Record(arguments) => arguments.run(),
         Command::Witness(arguments) => arguments.run(),

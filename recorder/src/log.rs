@@ -1,6 +1,6 @@
 //! The log of a recorder or a witness: facts as lines in zstd files that each start with the whole state.
 //! In: facts. Out: `<start-ns>-<seq>.facts.ndjson.zst`, readable up to the last fact also after a crash.
-//! It outlives the packets: 30 days, within its share of the ring's budget, of which each series has its part. Names live as long as
+//! It outlives the packets: 30 days of recording, within its share of the ring's budget, of which each series has its part. Names live as long as
 //! their packets: beyond its part a series of sockets or processes may grow, up to a bound, while there are packets of its time.
 
 use std::collections::BTreeMap;
@@ -9,9 +9,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use shark_schema::identity::{Fact, LOG_VERSION, LogHeader, LogRemoved, Record, arrows, read_line, to_line};
+use shark_schema::identity::{
+    Fact, LOG_VERSION, LogHeader, LogRemoved, Record, Targeting, arrows, read_line, to_line,
+};
 
-use crate::ring::Ring;
+use crate::ring::{Ring, log_number};
 use crate::segment::{Compression, Writer};
 use crate::time::now_ns;
 
@@ -56,8 +58,7 @@ impl Log {
         let dir = ring.log();
         let mut seq = 0;
         for name in ring.logs().map_err(io::Error::other)? {
-            let number = name.split('-').nth(1).and_then(|rest| rest.split('.').next());
-            seq = seq.max(number.and_then(|n| n.parse().ok()).unwrap_or(0));
+            seq = seq.max(log_number(&name));
             if name.ends_with(".open") {
                 match close_torn(&dir, &name) {
                     // It is readable as it is, and closed at the next start.
@@ -136,8 +137,9 @@ impl Inner {
         let limit = ROTATE_BYTES.min(share_of(FACTS, self.share) / 4);
         // A state larger than the limit is written again when as much has come, not with every fact.
         let full = |open: &Open| open.writer.stored() - open.state_bytes > limit.max(open.state_bytes);
-        let old =
-            |open: &Open| now_ns - open.started_ns > ROTATE_NS || full(open) || open.writer.is_removed();
+        // Older than it may be, or of a time to come, where the clock was set back.
+        let aged = |open: &Open| !(0..=ROTATE_NS).contains(&now_ns.saturating_sub(open.started_ns));
+        let old = |open: &Open| aged(open) || full(open) || open.writer.is_removed();
         if self.open.as_ref().is_some_and(old) {
             self.close()?;
         }
@@ -146,7 +148,7 @@ impl Inner {
 
     fn remember(&mut self, record: &Record) {
         match state_key(&record.fact) {
-            Some(key) if record.fact.deleted() => drop(self.state.remove(&key)),
+            Some(key) if record.fact.deleted() || is_gone(&record.fact) => drop(self.state.remove(&key)),
             Some(key) => drop(self.state.insert(key, record.clone())),
             None => {}
         }
@@ -158,7 +160,7 @@ impl Inner {
             fs::read_dir(&self.dir)?.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_file()));
         let mut names: Vec<String> = files.filter_map(|e| e.file_name().into_string().ok()).collect();
         names.retain(closed);
-        let Some(newest) = names.iter().max() else { return Ok(None) };
+        let Some(newest) = names.iter().max_by_key(|name| log_number(name)) else { return Ok(None) };
         let file = zstd::stream::read::Decoder::new(fs::File::open(self.dir.join(newest))?)?;
         let mut last_ns = None;
         // What is torn or of a later version is not known.
@@ -205,8 +207,9 @@ impl Inner {
             // Whatever else lies here is not ours.
             let meta = entry.metadata().ok().filter(|meta| meta.is_file());
             if let (Some(started_ns), Some(meta)) = (started_ns, meta) {
-                let (series, bytes) = (series.entry(series_of(&name)).or_default(), meta.len());
-                series.push(LogFile { started_ns, path: entry.path(), bytes });
+                let (number, bytes) = (log_number(&name), meta.len());
+                let series = series.entry(series_of(&name)).or_default();
+                series.push(LogFile { number, started_ns, path: entry.path(), bytes });
             }
         }
         let (mut total, mut removed) = (0, Vec::new());
@@ -226,6 +229,7 @@ impl Inner {
 
 /// A file of the log.
 struct LogFile {
+    number: u64,
     started_ns: i64,
     path: PathBuf,
     bytes: u64,
@@ -247,20 +251,26 @@ impl Bounds {
         oldest_packet_ns: impl FnOnce() -> Option<i64>,
         removed: &mut Vec<LogRemoved>,
     ) -> u64 {
-        files.sort_by(|a, b| (a.started_ns, &a.path).cmp(&(b.started_ns, &b.path)));
+        files.sort_by(|a, b| (a.number, &a.path).cmp(&(b.number, &b.path)));
         let mut total: u64 = files.iter().map(|file| file.bytes).sum();
-        let oldest_ns = now_ns() - KEEP_NS;
-        if total <= self.share && files.first().is_none_or(|file| file.started_ns >= oldest_ns) {
+        let ends = files.iter().skip(1).map(|next| next.started_ns).chain([now_ns()]);
+        let ends: Vec<i64> =
+            files.iter().zip(ends).map(|(file, end_ns)| end_ns.max(file.started_ns)).collect();
+        // Time in which nothing was recorded, or by which a clock was wrong, makes no file older.
+        let spans = files.iter().zip(&ends).map(|(file, end_ns)| (end_ns - file.started_ns).min(ROTATE_NS));
+        let mut age_ns: i64 = spans.clone().sum();
+        if total <= self.share && age_ns <= KEEP_NS {
             return total;
         }
         // Without packets nothing is needed.
         let needed_ns = oldest_packet_ns().unwrap_or(i64::MAX);
-        for (at, file) in files.iter().enumerate() {
-            let ended_ns = files.get(at + 1).map_or_else(now_ns, |next| next.started_ns);
+        for ((file, &ended_ns), span_ns) in files.iter().zip(&ends).zip(spans) {
+            let is_too_old = age_ns > KEEP_NS;
+            age_ns -= span_ns;
             let is_needed = series != FACTS && ended_ns > needed_ns;
             let is_too_much = total > if is_needed { self.most } else { self.share };
             let open = file.path.extension().is_some_and(|e| e == "open");
-            if !open && (is_too_much || file.started_ns < oldest_ns) && fs::remove_file(&file.path).is_ok() {
+            if !open && (is_too_much || is_too_old) && fs::remove_file(&file.path).is_ok() {
                 total -= file.bytes;
                 if is_needed {
                     let why = "the log of names reached its part of the ring".to_owned();
@@ -319,6 +329,11 @@ impl Drop for Log {
             tracing::warn!("log: {error}");
         }
     }
+}
+
+/// What is said of an interface once: the files that come later say nothing of it.
+fn is_gone(fact: &Fact) -> bool {
+    matches!(fact, Fact::Interface(of) if of.state == Targeting::NotTargeted)
 }
 
 /// Facts that say how things are, rather than what happened.
@@ -396,22 +411,22 @@ fn copy_messages(mut from: impl Read, writer: &mut Writer) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Files of a kilobyte each that begin ten seconds apart, the newest one still open.
-    fn files(dir: &Path, count: i64) -> Vec<LogFile> {
+    /// Files of a kilobyte each that begin so many seconds before now, the last one still open.
+    fn files(dir: &Path, ages_s: &[i64]) -> Vec<LogFile> {
         let now = now_ns();
-        let file = |at: i64| {
-            let started_ns = now - (count - at) * 10_000_000_000;
-            let end = if at + 1 == count { ".open" } else { "" };
+        let file = |(at, age_s): (usize, &i64)| {
+            let started_ns = now - age_s * 1_000_000_000;
+            let end = if at + 1 == ages_s.len() { ".open" } else { "" };
             let path = dir.join(format!("{started_ns}-{at:06}.sockets.arrows.zst{end}"));
             fs::write(&path, [0; 1024]).unwrap();
-            LogFile { started_ns, path, bytes: 1024 }
+            LogFile { number: at as u64, started_ns, path, bytes: 1024 }
         };
-        (0..count).map(file).collect()
+        ages_s.iter().enumerate().map(file).collect()
     }
 
     fn pruned(series: &str, bounds: &Bounds, oldest_packet: Option<i64>) -> (usize, Vec<LogRemoved>) {
         let dir = tempfile::tempdir().unwrap();
-        let files = files(dir.path(), 10);
+        let files = files(dir.path(), &[100, 90, 80, 70, 60, 50, 40, 30, 20, 10]);
         let needed = oldest_packet.map(|seconds| now_ns() - seconds * 1_000_000_000);
         let mut removed = Vec::new();
         let total = bounds.prune(series, files, || needed, &mut removed);
@@ -443,6 +458,28 @@ mod tests {
         // From the oldest packet to the oldest file that is left.
         let milliseconds = (removed[3].to_ns - removed[0].from_ns) / 1_000_000;
         assert!((34_000..=35_000).contains(&milliseconds), "{removed:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_makes_no_file_older() {
+        const YEAR_S: i64 = 365 * 86_400;
+        let ages_s = [YEAR_S + 20, YEAR_S + 10, 30, 20 - YEAR_S, 10 - YEAR_S, 10, 5];
+        for (share, left) in [(7, vec![0, 1, 2, 3, 4, 5, 6]), (3, vec![4, 5, 6])] {
+            let dir = tempfile::tempdir().unwrap();
+            let files = files(dir.path(), &ages_s);
+            let bounds = Bounds { share: share * 1024, most: share * 1024 };
+            assert_eq!(bounds.prune("facts", files, || None, &mut Vec::new()), share * 1024);
+            let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut numbers: Vec<u64> = names.map(|name| log_number(name.to_str().unwrap())).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, left);
+        }
+        // What was recorded for longer than a month is older than that, be the clock right or wrong.
+        let ages_s: Vec<i64> = (0..31 * 144).rev().map(|at| at * 600).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let bounds = Bounds { share: u64::MAX, most: u64::MAX };
+        let left = bounds.prune("facts", files(dir.path(), &ages_s), || None, &mut Vec::new()) / 1024;
+        assert_eq!(left, 30 * 144);
     }
 
     #[test]

@@ -246,7 +246,7 @@ fn recording(
 ) -> Recording {
     Recording {
         ring: ring.clone(),
-        interfaces: Mutex::new(interfaces),
+        interfaces: Mutex::new(interfaces.into_iter().map(Into::into).collect()),
         compress: settings.compress,
         segment_bytes: settings.segment_bytes,
         segment_age: settings.segment_age,

@@ -172,11 +172,11 @@ impl Ring {
         Ok(names)
     }
 
-    /// File names of the logs, oldest first.
+    /// File names of the logs, of each series the oldest first. Their numbers say which that is: a clock may have been wrong.
     pub fn logs(&self) -> Result<Vec<String>, RingError> {
         let mut names = entries(&self.log())?;
         names.retain(|name| name.contains(".ndjson.zst") || name.contains(".arrows.zst"));
-        names.sort();
+        names.sort_by(|a, b| (log_number(a), a).cmp(&(log_number(b), b)));
         Ok(names)
     }
 
@@ -188,6 +188,12 @@ impl Ring {
             .map_err(|error| RingError::Damaged { path: path.clone(), why: error.to_string() })?;
         Ok((sidecar, bytes))
     }
+}
+
+/// The number that a file of a log has in its series, behind the time of its start; 0 where it has none.
+pub fn log_number(name: &str) -> u64 {
+    let number = name.split('-').nth(1).and_then(|rest| rest.split('.').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// A directory that only its owner may enter: packets are other people's secrets.

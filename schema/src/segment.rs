@@ -12,7 +12,7 @@ mod slice;
 
 pub use blocks::{Block, Interface, Item, Next, Packet, Reader, Secrets, Section, Statistics};
 pub use encode::{
-    InterfaceNote, PacketHead, SectionNote, interface, packet, packet_len, packet_spliced, section,
+    InterfaceNote, PacketHead, SectionNote, interface, packet, packet_len, packet_spliced, renumber, section,
     statistics,
 };
 pub use name::{Name, NameError, PLAINTEXT_WORKER, Series};

@@ -180,18 +180,7 @@ mod tests {
     use super::*;
 
     fn start(replay: Option<&str>) -> Fact {
-        Fact::Start(Start {
-            recorder_version: String::new(),
-            kernel: String::new(),
-            config_sha256: String::new(),
-            pid: 1,
-            boot_id: None,
-            ring_bytes: 1,
-            filter: None,
-            snaplen: 1,
-            replay: replay.map(str::to_owned),
-            after: Vec::new(),
-        })
+        Fact::Start(Start { replay: replay.map(str::to_owned), ..crate::identity::lives::start() })
     }
 
     fn off(name: &str, cause: Option<OffCause>, why: &str) -> Fact {

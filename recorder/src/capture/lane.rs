@@ -66,6 +66,17 @@ struct Member {
     losses: Losses,
     /// Its place in the current batch.
     tally: Option<usize>,
+    life: Life,
+}
+
+/// How far an interface of a lane has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Here,
+    /// It is gone, which the writer has yet to be told, behind everything else of it.
+    Ending,
+    /// The writer was told: the place is free for another.
+    Over,
 }
 
 impl Member {
@@ -90,8 +101,35 @@ impl Lane {
 
     /// Adds an interface; gives its place, for [`Lane::push`].
     pub fn add(&mut self, interface: u32) -> usize {
-        self.members.push(Member { interface, asked: false, losses: Losses::default(), tally: None });
-        self.members.len() - 1
+        let (losses, tally, life) = (Losses::default(), None, Life::Here);
+        let member = Member { interface, asked: false, losses, tally, life };
+        match self.members.iter().position(|before| before.life == Life::Over) {
+            Some(free) => {
+                self.members[free] = member;
+                free
+            }
+            None => {
+                self.members.push(member);
+                self.members.len() - 1
+            }
+        }
+    }
+
+    /// The place of an interface that was added and has not ended.
+    pub fn place_of(&self, interface: u32) -> Option<usize> {
+        self.members.iter().position(|member| member.interface == interface && member.life == Life::Here)
+    }
+
+    /// Says that no packet of an interface comes any more. Its place is another's once the writer knows.
+    pub fn end(&mut self, place: usize) {
+        if let Some(member) = self.members.get_mut(place) {
+            member.life = Life::Ending;
+        }
+    }
+
+    /// Whether all interfaces have ended, and the writer knows.
+    pub fn is_over(&self) -> bool {
+        self.is_told() && self.members.iter().all(|member| member.life == Life::Over)
     }
 
     /// Number of places.
@@ -101,6 +139,11 @@ impl Lane {
 
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// Whether the kernel's counters are about this one.
+    pub fn is_asked(&self, place: usize) -> bool {
+        self.members.get(place).is_some_and(|member| member.asked)
     }
 
     /// Says of whom the kernel's counters are from now on.
@@ -198,6 +241,10 @@ impl Lane {
                 member.tally_in(&mut batch).losses = std::mem::replace(&mut member.losses, nothing);
             }
             member.tally = None;
+            if member.life == Life::Ending {
+                member.life = Life::Over;
+                batch.ended.push(member.interface);
+            }
         }
         batch.losses.append(&mut self.stretches);
         source.send(batch)
@@ -205,7 +252,7 @@ impl Lane {
 
     /// Whether the writer has been given everything; losses wait where there was no free buffer for them.
     pub fn is_told(&self) -> bool {
-        let is_told = |member: &Member| member.losses == member.nothing();
+        let is_told = |member: &Member| member.losses == member.nothing() && member.life != Life::Ending;
         self.current.is_none() && self.stretches.is_empty() && self.members.iter().all(is_told)
     }
 

@@ -10,7 +10,7 @@ use shark_schema::segment::{LostBy, SHARED_SOCKET};
 use super::block::Frames;
 use super::filter::Filter;
 use super::lane::Lane;
-use super::ring::{RETIRE_MS, RingOptions};
+use super::ring::{LAST_BLOCK, RETIRE_MS, RingOptions};
 use super::socket::{CaptureError, Device, RingSize, Socket};
 use crate::batch::Source;
 use crate::time::now_ns;
@@ -23,8 +23,8 @@ pub struct Line {
     lane: Lane,
     /// None for a socket of one interface.
     roster: Option<Roster>,
-    /// Since when its device is gone.
-    pub(super) gone: Option<Instant>,
+    /// Interfaces whose devices are gone, since when, until their last packets have come out of the ring.
+    leaving: Vec<(u32, Instant)>,
     /// Taken out of the ring so far.
     taken: u64,
     received: u64,
@@ -58,6 +58,11 @@ impl Roster {
             Ok(at) => self.places[at].1 = place,
             Err(at) => self.places.insert(at, (ifindex, place)),
         }
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.last = None;
+        self.places.retain(|(_, of)| *of != place);
     }
 
     /// Packets come in runs of one interface.
@@ -110,17 +115,14 @@ impl Line {
 
     fn new(socket: Socket, lane: Lane, roster: Option<Roster>) -> Line {
         let (last_ns, unplaced) = (None, None);
-        Line { socket, lane, roster, gone: None, taken: 0, received: 0, dropped: 0, last_ns, unplaced }
+        let (taken, received, dropped) = (0, 0, 0);
+        Line { socket, lane, roster, leaving: Vec::new(), taken, received, dropped, last_ns, unplaced }
     }
 
     pub fn start(&mut self, filter: &Filter) -> Result<(), CaptureError> {
         let interface = self.socket.device.name.clone();
         let failed = |source| CaptureError::Socket { interface, what: "filter", source };
         self.socket.start(filter).map_err(failed)
-    }
-
-    pub fn device(&self) -> &Device {
-        &self.socket.device
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -135,6 +137,40 @@ impl Line {
         let place = self.lane.add(id);
         self.lane.ask(if alone { place } else { SOCKET });
         roster.add(ifindex, place);
+    }
+
+    /// Says that the device of an interface is gone.
+    pub(super) fn leave(&mut self, id: u32) {
+        if self.lane.place_of(id).is_some() {
+            self.leaving.push((id, Instant::now()));
+        }
+    }
+
+    /// Lets interfaces go whose last packets have come out of the ring; false when there are no others.
+    pub(super) fn let_go(&mut self, source: &Source) -> bool {
+        let is_due = |(_, since): &(u32, Instant)| since.elapsed() > LAST_BLOCK;
+        if self.is_ready() || !self.leaving.iter().any(is_due) {
+            return !self.lane.is_over();
+        }
+        let (due, later) = std::mem::take(&mut self.leaving).into_iter().partition(is_due);
+        self.leaving = later;
+        // What was lost until now was lost by them as well.
+        self.ask();
+        if self.roster.is_none() {
+            self.place_the_rest();
+        }
+        for (id, _) in due {
+            let Some(place) = self.lane.place_of(id) else { continue };
+            if let Some(roster) = &mut self.roster {
+                roster.remove(place);
+                if self.lane.is_asked(place) {
+                    self.lane.ask(SOCKET);
+                }
+            }
+            self.lane.end(place);
+        }
+        self.lane.hand_over(source, now_ns());
+        !self.lane.is_over()
     }
 
     pub(super) fn make_promiscuous(&mut self, device: &Device) -> Result<(), CaptureError> {
@@ -184,11 +220,10 @@ impl Line {
         true
     }
 
-    /// Tells the writer what the kernel counted; false where that waits for a free buffer.
-    pub(super) fn count(&mut self, source: &Source) -> bool {
+    /// Tells the writer what the kernel counted, where there is a free buffer.
+    pub(super) fn count(&mut self, source: &Source) {
         self.ask();
         self.lane.hand_over(source, now_ns());
-        self.lane.is_told()
     }
 
     /// Asks the kernel, which forgets what it has told.
@@ -201,6 +236,14 @@ impl Line {
             let earlier = self.unplaced.take().map_or(0, |unplaced| unplaced.packets);
             let packets = earlier + counters.dropped;
             self.unplaced = Some(Unplaced { packets, blocks_before: self.socket.ready_blocks() });
+        }
+    }
+
+    /// Behind the last packet there is no other.
+    fn place_the_rest(&mut self) {
+        if let Some(Unplaced { packets, .. }) = self.unplaced.take() {
+            let now_ns = now_ns();
+            self.lane.lost_between(self.last_ns.unwrap_or(now_ns), now_ns, packets, LostBy::Kernel);
         }
     }
 
@@ -218,10 +261,7 @@ impl Line {
     /// The last count; what does not add up is said.
     pub(super) fn settle(&mut self, source: &Source) {
         self.ask();
-        if let Some(Unplaced { packets, .. }) = self.unplaced.take() {
-            let now_ns = now_ns();
-            self.lane.lost_between(self.last_ns.unwrap_or(now_ns), now_ns, packets, LostBy::Kernel);
-        }
+        self.place_the_rest();
         self.lane.settle(source, now_ns());
         if self.received != self.taken + self.dropped {
             tracing::error!(

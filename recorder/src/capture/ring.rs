@@ -28,7 +28,7 @@ pub struct RingOptions {
 /// A block that is not full is handed over after this time: the delay of a quiet link.
 pub(super) const RETIRE_MS: u32 = 60;
 /// Twice that is certain.
-const LAST_BLOCK: Duration = Duration::from_millis(2 * RETIRE_MS as u64 + 20);
+pub(super) const LAST_BLOCK: Duration = Duration::from_millis(2 * RETIRE_MS as u64 + 20);
 /// Blocks of one socket read before the next socket gets its turn.
 const BLOCKS_A_TURN: usize = 8;
 const STATISTICS: Duration = Duration::from_secs(1);
@@ -47,8 +47,8 @@ pub enum News {
     /// One more behind the socket that all share. Told before the filter lets its packets in. What the kernel counts is its
     /// own where it is alone there.
     Device { id: u32, device: Device, promiscuous: bool, alone: bool },
-    /// It is gone, and with it its own socket.
-    Gone { ifindex: u32 },
+    /// Its device is gone, and with it its own socket.
+    Gone { id: u32 },
 }
 
 impl Ring {
@@ -118,29 +118,20 @@ impl Ring {
                         }
                     }
                 }
-                News::Gone { ifindex } => {
-                    let mut lines = self.lines.iter_mut();
-                    if let Some(line) = lines.find(|line| line.device().ifindex == ifindex) {
-                        line.gone = Some(Instant::now());
-                    }
-                }
+                News::Gone { id } => self.lines.iter_mut().for_each(|line| line.leave(id)),
             }
         }
     }
 
-    /// Ends the sockets of devices that are gone, once the last packets have come out of their rings.
+    /// Lets interfaces go whose devices are gone, and sockets that were theirs alone.
     fn let_go(&mut self, source: &Source) {
         self.lines.retain_mut(|line| {
-            if line.gone.is_none_or(|since| since.elapsed() <= LAST_BLOCK) {
-                return true;
-            }
-            while line.read(source) {}
-            let is_told = line.count(source);
-            if is_told {
+            let is_needed = line.let_go(source);
+            if !is_needed {
                 let (taken, dropped) = line.totals();
                 self.before = (self.before.0 + taken, self.before.1 + dropped);
             }
-            !is_told
+            is_needed
         });
     }
 

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use shark_schema::shown::{Shown, shown_in_line};
 
 use crate::devices::{self, DeviceCounters};
 use crate::ring::Ring;
@@ -43,13 +44,14 @@ impl Arguments {
         let started = Instant::now();
         thread::sleep(period);
         let seconds = started.elapsed().as_secs_f64();
-        let mut out = io::stdout().lock();
+        let mut out = Shown::text(io::stdout().lock());
         let mut stored_a_second = 0.0;
         for (name, before) in self.iface.iter().zip(before) {
             let now = traffic(name)?;
             let packets = now.packets.saturating_sub(before.packets) as f64 / seconds;
             let bytes = now.bytes.saturating_sub(before.bytes) as f64 / seconds;
             stored_a_second += bytes + packets * OVERHEAD_BYTES;
+            let name = shown_in_line(name);
             writeln!(out, "{name:<16} {packets:>10.0} packets/s {:>12}/s", show_bytes(bytes as u64))?;
         }
         let hours = |ratio: f64| match stored_a_second * ratio {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use shark_schema::segment::Sidecar;
+use shark_schema::shown::{Shown, shown_in_line};
 
 use crate::ring::Ring;
 use crate::time::show;
@@ -23,7 +24,8 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> anyhow::Result<()> {
         let ring = Ring::open(&self.ring)?;
-        let mut out = io::stdout().lock();
+        let out = io::stdout().lock();
+        let mut out = if self.json { Shown::json(out) } else { Shown::text(out) };
         if !self.json {
             let row = ["segment", "packets", "stored", "lost", "from", "to", "closed"];
             writeln!(
@@ -52,7 +54,7 @@ fn line(out: &mut impl Write, of: &Sidecar) -> io::Result<()> {
     writeln!(
         out,
         "{:<46} {:>9} {:>11} {:>7} {:<25} {:<25} {}",
-        of.segment,
+        shown_in_line(&of.segment),
         of.packets,
         of.bytes_stored,
         of.totals.lost(),

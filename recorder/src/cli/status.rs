@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use shark_schema::identity::OffCause;
+use shark_schema::segment::Counters;
+use shark_schema::shown::{Shown, shown_in_line};
 
 use crate::api::{self, Health, Status};
 use crate::ring::Ring;
@@ -48,8 +50,8 @@ impl Arguments {
         });
         let mut out = io::stdout().lock();
         match self.format {
-            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?,
-            Format::Table => table(&mut out, &status)?,
+            Format::Json => writeln!(Shown::json(&mut out), "{}", serde_json::to_string_pretty(&status)?)?,
+            Format::Table => table(&mut Shown::text(&mut out), &status)?,
         }
         out.flush()?;
         match status.health() {
@@ -61,6 +63,8 @@ impl Arguments {
     }
 }
 
+/// No interface can have a blank in its name.
+const GONE: &str = "(those gone)";
 const NOT_RECORDING: i32 = 1;
 const DISK_REFUSES: i32 = 4;
 
@@ -70,8 +74,8 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
         (Health::NotRecording(why), None) => why,
         (_, pid) => format!("recording (pid {})", pid.unwrap_or_default()),
     };
-    writeln!(out, "node      {}", status.node)?;
-    writeln!(out, "state     {state}")?;
+    writeln!(out, "node      {}", shown_in_line(&status.node))?;
+    writeln!(out, "state     {}", shown_in_line(&state))?;
     let limit = status.ring_limit_bytes.map_or(String::new(), |limit| format!(" of {}", show_bytes(limit)));
     writeln!(out, "ring      {}{limit}, {} segments", show_bytes(status.ring_bytes), status.segments)?;
     // An open segment does not tell of its times yet.
@@ -96,20 +100,24 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
             let state = if library.on { "on " } else { "off" };
             let refused =
                 if library.cause == Some(OffCause::Unreadable) { "plaintext cannot be read: " } else { "" };
-            writeln!(out, "          {state} {}: {refused}{}", library.name, library.why)?;
+            let (name, why) = (shown_in_line(&library.name), shown_in_line(&library.why));
+            writeln!(out, "          {state} {name}: {refused}{why}")?;
         }
     }
     for watch in status.kube.iter().flat_map(|kube| &kube.watches) {
         let state = if watch.on { "on " } else { "off" };
         let objects = watch.objects.map_or(String::new(), |objects| format!(", {objects} known"));
         let since = show(watch.since_ns);
-        writeln!(out, "kube      {:<16} {state} since {since}{objects}: {}", watch.what, watch.why)?;
+        let (what, why) = (shown_in_line(&watch.what), shown_in_line(&watch.why));
+        writeln!(out, "kube      {what:<16} {state} since {since}{objects}: {why}")?;
     }
     for UnderWay { id, to, bytes } in &status.under_way {
-        writeln!(out, "snapshot  {id} to {to} is under way and holds {}", show_bytes(*bytes))?;
+        let (id, to, bytes) = (shown_in_line(id), shown_in_line(to), show_bytes(*bytes));
+        writeln!(out, "snapshot  {id} to {to} is under way and holds {bytes}")?;
     }
     for Interrupted { id, name, to } in &status.interrupted {
-        let name = name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+        let name = name.as_ref().map_or(String::new(), |name| format!(" ({})", shown_in_line(name)));
+        let (id, to) = (shown_in_line(id), shown_in_line(to));
         writeln!(
             out,
             "snapshot  to {to}{name} was interrupted: `sharkrec snapshot --resume {id}` completes it"
@@ -122,13 +130,24 @@ fn table(out: &mut impl Write, status: &Status) -> io::Result<()> {
         "{:<16} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7]
     )?;
-    for of in &status.interfaces {
-        let c = &of.counters;
+    let mut rows: Vec<(&str, &Counters)> =
+        status.interfaces.iter().map(|of| (of.name.as_str(), &of.counters)).collect();
+    if status.gone != Counters::default() {
+        rows.push((GONE, &status.gone));
+    }
+    for (name, c) in rows {
         let nic = c.nic_dropped.map_or("-".to_owned(), |n| n.to_string());
         writeln!(
             out,
             "{:<16} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            of.name, c.offered, c.written, c.kernel_dropped, c.user_dropped, c.disk_dropped, nic, c.truncated
+            shown_in_line(name),
+            c.offered,
+            c.written,
+            c.kernel_dropped,
+            c.user_dropped,
+            c.disk_dropped,
+            nic,
+            c.truncated
         )?;
     }
     Ok(())

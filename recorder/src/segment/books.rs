@@ -14,7 +14,7 @@ use shark_schema::segment::{
 use super::ledger::Ledger;
 use super::recovery::bucket_of;
 use super::seal::Sealed;
-use super::thread::{Open, WriterThread};
+use super::thread::{Open, State, WriterThread};
 use crate::batch::{Batch, Tally};
 use crate::devices;
 use crate::time::now_ns;
@@ -34,19 +34,39 @@ impl WriterThread {
         segment::section(out, &format!("sharkrec {}", recording.versions.recorder), &note);
     }
 
-    /// Gives the interfaces that have no block in the open segment yet theirs.
+    /// Gives the interfaces that have no block in the open segment yet theirs. Of one that is gone, only where the segment counts
+    /// something.
     pub(super) fn describe_interfaces(&mut self) -> io::Result<()> {
-        let Some(open) = &mut self.state.open else {
-            return Ok(());
-        };
+        let State { open, ended, ledger, .. } = &mut self.state;
+        let Some(open) = open else { return Ok(()) };
         let mut blocks = Vec::new();
-        for of in self.recording.interfaces().iter().skip(open.described as usize) {
+        for of in self.recording.interfaces_of(self.worker) {
+            let is_described = open.described.place(of.id).is_some();
+            if is_described || (ended.contains(&of.id) && !ledger.counts(of.id)) {
+                continue;
+            }
             let (ifindex, snaplen, pod) = (of.ifindex, of.snaplen, of.pod.clone());
             let note = InterfaceNote { ifindex, snaplen, synthetic_ethernet: of.synthetic_ethernet, pod };
             segment::interface(&mut blocks, &of.name, &note, self.recording.filter.as_deref());
-            open.described += 1;
+            open.described.add(of);
         }
         open.writer.append(&blocks)
+    }
+
+    /// Forgets the interfaces that are gone, once their last counters are in a sidecar and in the log.
+    pub(super) fn forget(&mut self) {
+        let State { ended, ledger, since_fact, nic, .. } = &mut self.state;
+        ended.retain(|number| {
+            if ledger.counts(*number) || since_fact.counts(*number) {
+                return true;
+            }
+            [&mut *ledger, &mut *since_fact].into_iter().for_each(|books| books.forget(*number));
+            nic.remove(number);
+            if self.recording.told(*number, self.worker) {
+                self.shared.stats.forget(*number);
+            }
+            false
+        });
     }
 
     /// What was lost before a batch.
@@ -140,16 +160,16 @@ impl WriterThread {
     pub(super) fn report_counters(&mut self) {
         self.log_progress();
         let ledger = std::mem::take(&mut self.state.since_fact);
-        let interfaces = self.recording.interfaces();
+        let interfaces = self.recording.interfaces_of(self.worker);
         let mut buckets = ledger.buckets();
-        for id in 0..interfaces.len() as u32 {
-            if buckets.iter().all(|bucket| bucket.interface != id) {
-                let start_ns = bucket_of(now_ns());
-                buckets.push(Bucket { start_ns, interface: id, counters: Counters::default() });
+        for of in interfaces.iter().filter(|of| !self.state.ended.contains(&of.id)) {
+            if buckets.iter().all(|bucket| bucket.interface != of.id) {
+                let (start_ns, counters) = (bucket_of(now_ns()), Counters::default());
+                buckets.push(Bucket { start_ns, interface: of.id, counters });
             }
         }
         for Bucket { start_ns, interface, counters } in buckets {
-            let name = interfaces.get(interface as usize).map(|of| of.name.clone());
+            let name = interfaces.iter().find(|of| of.id == interface).map(|of| of.name.clone());
             self.shared.log.write(Fact::Counters(CountersFact {
                 // The socket that interfaces share is none of them.
                 interface: name.unwrap_or_else(|| "*".to_owned()),
@@ -158,13 +178,13 @@ impl WriterThread {
                 counters,
             }));
         }
+        self.forget();
     }
 
     pub(super) fn finished(&mut self, open: Open) -> Sealed {
         let ledger = std::mem::take(&mut self.state.ledger);
         let recording = &self.recording;
-        let mut interfaces = recording.interfaces();
-        interfaces.truncate(open.described as usize);
+        let (interfaces, buckets) = open.described.into_sidecar(ledger.buckets());
         let (raw, stored) = (open.writer.raw(), open.writer.stored());
         let (file, sha256) = open.writer.into_parts();
         let (min_ns, max_ns) = ledger.range();
@@ -184,7 +204,7 @@ impl WriterThread {
             max_ns,
             interfaces,
             totals,
-            buckets: ledger.buckets(),
+            buckets,
             losses: std::mem::take(&mut self.state.losses),
             sha256,
             prev_sidecar_sha256: self.prev_sidecar_sha256.clone(),

@@ -65,6 +65,23 @@ impl Ledger {
         add(&mut self.buckets.entry((bucket_ns, SHARED_SOCKET)).or_default().filtered, Some(count));
     }
 
+    /// Whether anything of an interface was counted but zeros.
+    pub fn counts(&self, interface: u32) -> bool {
+        let zero = |count: Option<u64>| count.unwrap_or(0) == 0;
+        let is_nothing = |of: &Counters| {
+            let Counters { offered, ring_freezes, kernel_received, nic_dropped, filtered, .. } = *of;
+            offered == 0
+                && ring_freezes == 0
+                && [kernel_received, nic_dropped, filtered].into_iter().all(zero)
+        };
+        self.buckets.iter().any(|((_, of), counters)| *of == interface && !is_nothing(counters))
+    }
+
+    /// Leaves out what was counted of an interface.
+    pub fn forget(&mut self, interface: u32) {
+        self.buckets.retain(|(_, of), _| *of != interface);
+    }
+
     fn entry(&mut self, bucket_ns: i64, tally: &Tally) -> &mut Counters {
         self.buckets.entry((bucket_ns, tally.interface)).or_default()
     }

@@ -2,22 +2,22 @@
 //! In: batches from the capture thread, requests to seal. Out: finished segments for the keeper, facts for the log.
 //! A disk that refuses never stops it: what cannot be stored is counted, and tried again when there is room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use shark_bpf::any_socket::OwnMarks;
 use shark_schema::identity::{Fact, Progress};
-use shark_schema::segment::{self, CloseReason, Loss, Name, SidecarInterface, Versions};
+use shark_schema::segment::{self, CloseReason, Loss, Name, Statistics};
 
+use super::described::Described;
 use super::keeper::{Shared, Task};
 use super::ledger::{Ledger, chain_hash};
+use super::recording::Recording;
 use super::writer::{Compression, Writer};
 use crate::batch::{Batch, Sink};
-use crate::ring::Ring;
 use crate::supervisor::WorkerProgress;
 use crate::time::{new_ulid, now_ns};
 
@@ -31,46 +31,6 @@ const MOST_PENDING_BYTES: usize = 4 << 20;
 /// Under pressure, from the left to the right.
 const STEPS: [Compression; 4] =
     [Compression::Zstd(1), Compression::Zstd(-3), Compression::Zstd(-20), Compression::None];
-
-/// What every segment of a recording has in common.
-pub struct Recording {
-    pub ring: Ring,
-    /// Grows when a device is made anew; an id is never used twice.
-    pub interfaces: Mutex<Vec<SidecarInterface>>,
-    pub compress: bool,
-    pub segment_bytes: u64,
-    pub segment_age: Duration,
-    pub snaplen: u32,
-    pub filter: Option<String>,
-    pub config_sha256: String,
-    pub versions: Versions,
-    /// Interfaces are devices of this machine, not of a file.
-    pub live: bool,
-    /// The marks of uploads that are left out, with a count of their packets.
-    pub own_marks: Option<Arc<Mutex<OwnMarks>>>,
-}
-
-impl Recording {
-    pub fn interfaces(&self) -> Vec<SidecarInterface> {
-        self.interfaces.lock().unwrap_or_else(|e| e.into_inner()).clone()
-    }
-
-    /// The next segments call the device of this index by another name.
-    pub fn rename(&self, ifindex: u32, name: &str) {
-        let mut all = self.interfaces.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(of) = all.iter_mut().rfind(|of| of.ifindex == Some(ifindex)) {
-            name.clone_into(&mut of.name);
-        }
-    }
-
-    /// Adds an interface; gives its id.
-    pub fn add(&self, mut interface: SidecarInterface) -> u32 {
-        let mut all = self.interfaces.lock().unwrap_or_else(|e| e.into_inner());
-        interface.id = all.len() as u32;
-        all.push(interface);
-        all.len() as u32 - 1
-    }
-}
 
 /// A request to seal; answered with the name of what was sealed, once it is in its place.
 pub type SealRequest = Sender<Option<Name>>;
@@ -94,6 +54,8 @@ pub struct State {
     /// Since the last counters fact.
     pub(super) since_fact: Ledger,
     pub(super) nic: BTreeMap<u32, u64>,
+    /// Interfaces that are gone, and of which not everything is told yet.
+    pub(super) ended: BTreeSet<u32>,
     /// Packets of marked uploads that were left out so far.
     pub(super) left_out: u64,
     /// When packets were lost that the next sidecar counts.
@@ -118,6 +80,7 @@ impl Default for State {
             ledger: Ledger::default(),
             since_fact: Ledger::default(),
             nic: BTreeMap::new(),
+            ended: BTreeSet::new(),
             left_out: 0,
             losses: Vec::new(),
             stored_since: false,
@@ -142,8 +105,7 @@ pub(super) struct Open {
     synced: Instant,
     /// The frame is complete and only waits for the disk.
     pub(super) ending: Option<CloseReason>,
-    /// Interfaces that have their block.
-    pub(super) described: u32,
+    pub(super) described: Described,
 }
 
 impl WriterThread {
@@ -154,8 +116,8 @@ impl WriterThread {
             self.progress.writer.beat();
             let captured_ns = self.captured_until_ns();
             match sink.receive(Duration::from_millis(100)) {
-                Ok(batch) => {
-                    self.take(&batch);
+                Ok(mut batch) => {
+                    self.take(&mut batch);
                     sink.give_back(batch);
                 }
                 // What was handed over before is here: the queue is empty.
@@ -211,9 +173,18 @@ impl WriterThread {
         }
     }
 
-    fn take(&mut self, batch: &Batch) {
+    fn take(&mut self, batch: &mut Batch) {
         self.lost(batch);
-        let (Some(min_ns), Some(max_ns)) = (batch.min_ns(), batch.max_ns()) else { return };
+        if let (Some(min_ns), Some(max_ns)) = (batch.min_ns(), batch.max_ns()) {
+            self.take_packets(batch, min_ns, max_ns);
+        }
+        if !batch.ended.is_empty() {
+            self.state.ended.extend(batch.ended.drain(..));
+            self.forget();
+        }
+    }
+
+    fn take_packets(&mut self, batch: &mut Batch, min_ns: i64, max_ns: i64) {
         self.state.settled_ns = max_ns;
         match self.store(batch, min_ns) {
             Ok(()) => self.count(batch, true),
@@ -228,7 +199,7 @@ impl WriterThread {
     }
 
     /// An error means that nothing of the batch is kept.
-    fn store(&mut self, batch: &Batch, min_ns: i64) -> io::Result<()> {
+    fn store(&mut self, batch: &mut Batch, min_ns: i64) -> io::Result<()> {
         if self.state.refused {
             self.write_out()?;
         }
@@ -244,12 +215,13 @@ impl WriterThread {
         if open.writer.pending() > MOST_PENDING_BYTES {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if batch.last_interface() >= Some(open.described) {
+        if batch.interfaces().any(|number| open.described.place(number).is_none()) {
             self.describe_interfaces()?;
         }
         let Some(open) = &mut self.state.open else {
             return Ok(());
         };
+        open.described.renumber(batch);
         open.writer.append(&batch.data)?;
         if open.writer.is_full()
             && let Err(error) = self.write_out()
@@ -290,7 +262,7 @@ impl WriterThread {
             flushed: now,
             synced: now,
             ending: None,
-            described: 0,
+            described: Described::default(),
         })
     }
 
@@ -298,8 +270,8 @@ impl WriterThread {
         while let Ok(reply) = self.requests.try_recv() {
             let captured_ns = self.captured_until_ns();
             // What was captured before the request belongs into the sealed segment.
-            while let Ok(batch) = sink.receive(Duration::ZERO) {
-                self.take(&batch);
+            while let Ok(mut batch) = sink.receive(Duration::ZERO) {
+                self.take(&mut batch);
                 sink.give_back(batch);
             }
             self.state.settled_ns = captured_ns.max(self.state.settled_ns);
@@ -316,7 +288,13 @@ impl WriterThread {
         if now - self.state.statistics >= STATISTICS {
             self.state.statistics = now;
             self.count_device_drops();
-            self.write_statistics(&self.all_interfaces());
+            self.write_statistics(None);
+            let State { open, ended, ledger, .. } = &self.state;
+            // Where nothing else is recorded, interfaces that are gone do not wait for a packet to be forgotten.
+            if open.is_none() && ended.iter().any(|number| ledger.counts(*number)) {
+                self.open_for_the_last_counters();
+                self.seal(CloseReason::Age);
+            }
             self.report_counters();
         }
         self.adapt(fill_percent, now);
@@ -362,7 +340,7 @@ impl WriterThread {
             return Ok(());
         };
         open.writer.end_block()?;
-        self.write_statistics(&changed);
+        self.write_statistics(Some(changed));
         self.state.open.as_mut().map_or(Ok(()), |open| open.writer.end_block())
     }
 
@@ -397,7 +375,8 @@ impl WriterThread {
         }
     }
 
-    fn write_statistics(&mut self, interfaces: &[u32]) {
+    /// Of these interfaces, or of all that the segment describes.
+    fn write_statistics(&mut self, interfaces: Option<Vec<u32>>) {
         if self.state.open.as_ref().is_none_or(|open| open.ending.is_some()) {
             return;
         }
@@ -406,23 +385,20 @@ impl WriterThread {
         }
         let Some(open) = &mut self.state.open else { return };
         self.state.scratch.clear();
-        for id in interfaces {
-            let block = self.state.ledger.statistics(*id, open.since_ns, now_ns());
-            segment::statistics(&mut self.state.scratch, &block);
+        for number in interfaces.unwrap_or_else(|| open.described.numbers()) {
+            let Some(place) = open.described.place(number) else { continue };
+            let sum = self.state.ledger.statistics(number, open.since_ns, now_ns());
+            segment::statistics(&mut self.state.scratch, &Statistics { interface: place, ..sum });
         }
         if let Err(error) = open.writer.append(&self.state.scratch) {
             self.disk_refuses(&error);
         }
     }
 
-    fn all_interfaces(&self) -> Vec<u32> {
-        (0..self.recording.interfaces().len() as u32).collect()
-    }
-
     /// Ends the open segment and hands it to the keeper. None while the disk does not take its last bytes.
     fn seal(&mut self, reason: CloseReason) -> Option<Name> {
         if self.state.open.as_ref()?.ending.is_none() {
-            self.write_statistics(&self.all_interfaces());
+            self.write_statistics(None);
             let open = self.state.open.as_mut()?;
             open.ending = Some(reason);
             if let Err(error) = open.writer.end() {
@@ -439,6 +415,7 @@ impl WriterThread {
         self.prev_sidecar_sha256 = Some(chain_hash(&sealed.sidecar_bytes));
         // The keeper outlives all writers.
         let _ = self.keeper.send(Task::Seal(Box::new(sealed)));
+        self.forget();
         Some(name)
     }
 }

@@ -267,22 +267,21 @@ fn link(from: &Path, to: &Path, files: &[String]) -> anyhow::Result<bool> {
             // Evicted, but held since an attempt before.
             Err(error) if error.kind() == io::ErrorKind::NotFound && target.exists() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            // Another file system, or one without hard links.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::CrossesDevices
-                        | io::ErrorKind::PermissionDenied
-                        | io::ErrorKind::Unsupported
-                        | io::ErrorKind::TooManyLinks
-                ) =>
-            {
-                fs::copy(from.join(file), &target).with_context(|| target.display().to_string())?;
-            }
+            Err(error) if is_refused(error.kind()) => match fs::copy(from.join(file), &target) {
+                // Evicted meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                copied => drop(copied.with_context(|| target.display().to_string())?),
+            },
             Err(error) => return Err(error).with_context(|| format!("pinning {}", target.display())),
         }
     }
     Ok(true)
+}
+
+/// Another file system, one without hard links, or a file that may have no more of them.
+fn is_refused(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(kind, CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
 }
 
 pub fn measure(file: &Path) -> io::Result<(u64, String)> {

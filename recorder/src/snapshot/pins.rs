@@ -76,8 +76,12 @@ impl Pins {
     }
 
     pub fn let_go(self) {
-        if let Err(error) = remove(&self.dir) {
-            tracing::warn!("{}: {error}", self.dir.display());
+        let Pins { dir, _lock: lock } = self;
+        // While nobody else may look. On NFS and FUSE the folder stays as long as a file in it is open.
+        let _ = remove(&dir);
+        drop(lock);
+        if let Err(error) = remove(&dir) {
+            tracing::warn!("{}: {error}", dir.display());
         }
     }
 }

@@ -54,7 +54,7 @@ impl Target {
         }
         let store = open(&url).ok_or_else(|| TargetError::NotAPlace(to.to_owned()))?.map_err(bad)?;
         let prefix = Key::from(url.path()).join(id);
-        Ok(Target::Bucket { store, prefix, url: format!("{}/{id}", to.trim_end_matches('/')) })
+        Ok(Target::Bucket { store, prefix, url: format!("{}/{id}", url.as_str().trim_end_matches('/')) })
     }
 
     /// As it is printed.
@@ -290,11 +290,18 @@ fn create_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         private_dir(parent)?;
     }
     // Whole or not at all: the link is the act of creation, and fails where there is a file already.
+    // Where the file system has no links, nobody else creates the file meanwhile: the pins are locked.
     let draft = draft(path);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft)?;
-    linked
+    match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
+            fs::rename(&draft, path)
+        }
+        linked => {
+            fs::remove_file(&draft)?;
+            linked
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use shark_schema::identity::arrows::{Encoder, Head};
 use shark_schema::table::{Block, Table};
 
-use crate::ring::Ring;
+use crate::ring::{Ring, log_number};
 use crate::segment::{Compression, Writer};
 use crate::time::now_ns;
 
@@ -37,7 +37,7 @@ impl Book {
         let (node, cluster) = (ring.file.node.clone(), ring.file.cluster.clone());
         let numbers = ring.logs().unwrap_or_default();
         let ours = numbers.iter().filter(|name| name.contains(&format!(".{}.arrows", table.name)));
-        let seq = ours.filter_map(|name| name.split('-').nth(1)?.split('.').next()?.parse().ok()).max();
+        let seq = ours.map(|name| log_number(name)).max();
         // The state stands in each file, so few large ones are better; but what is removed is a whole file.
         let most_bytes = ROTATE_BYTES.min((share / 4).max(most / 16));
         Book { table, dir: ring.log(), node, cluster, most_bytes, seq: seq.unwrap_or(0), open: None }
@@ -45,7 +45,7 @@ impl Book {
 
     /// Whether the next rows belong into a new file, which the state has to begin.
     pub fn is_due(&self) -> bool {
-        let is_old = |open: &Open| now_ns() - open.started_ns > ROTATE_NS;
+        let is_old = |open: &Open| !(0..=ROTATE_NS).contains(&(now_ns() - open.started_ns));
         let is_large = |open: &Open| open.writer.stored() > self.most_bytes;
         self.open.as_ref().is_none_or(|open| is_old(open) || is_large(open) || open.writer.is_removed())
     }

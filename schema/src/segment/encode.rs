@@ -113,6 +113,16 @@ pub fn packet_spliced(
     put_u32(out, total);
 }
 
+/// Gives packets, as [`packet`] appended them, the interface that `of` has for theirs.
+pub fn renumber(packets: &mut [u8], mut of: impl FnMut(u32) -> u32) {
+    let mut at = 0;
+    while let Some(head) = packets.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<12>()) {
+        let [_, _, _, _, a, b, c, d, interface @ ..] = head;
+        at += (u32::from_le_bytes([*a, *b, *c, *d]) as usize).max(12);
+        *interface = of(u32::from_le_bytes(*interface)).to_le_bytes();
+    }
+}
+
 /// Bytes [`packet`] appends for a packet of `caplen` stored bytes.
 pub fn packet_len(head: &PacketHead, caplen: usize) -> usize {
     32 + caplen.next_multiple_of(4) + options_len(head)

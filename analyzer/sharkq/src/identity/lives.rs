@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+use shark_schema::identity::Start;
 use shark_schema::identity::{Fact, LogHeader, Record};
 
 /// Lives of the recorders of all nodes.
@@ -75,9 +77,26 @@ impl Life {
     }
 }
 
+/// That a recorder begins which says nothing more of itself.
+#[cfg(test)]
+pub(crate) fn start() -> Start {
+    Start {
+        recorder_version: String::new(),
+        kernel: String::new(),
+        config_sha256: String::new(),
+        pid: 1,
+        boot_id: None,
+        ring_bytes: 0,
+        filter: None,
+        snaplen: 0,
+        replay: None,
+        after: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use shark_schema::identity::{Clock, Start};
+    use shark_schema::identity::Clock;
 
     use super::*;
 
@@ -95,20 +114,7 @@ mod tests {
 
     #[test]
     fn a_life_ends_with_its_last_word() {
-        let start = || {
-            Fact::Start(Start {
-                recorder_version: String::new(),
-                kernel: String::new(),
-                config_sha256: String::new(),
-                pid: 1,
-                boot_id: None,
-                ring_bytes: 0,
-                filter: None,
-                snaplen: 0,
-                replay: None,
-                after: Vec::new(),
-            })
-        };
+        let start = || Fact::Start(start());
         let word = || Fact::Clock(Clock { realtime_minus_boottime_ns: 0, step_ns: None, uncertainty_ns: 0 });
         // A later file says again when it began.
         let facts = [

@@ -1,6 +1,8 @@
 //! The ledger of absence: packets that their sender numbered, and a recorder that is stopped, killed, frozen, robbed of its threads,
-//! without disk, or of a renamed interface. What `sharkq coverage` calls blind is what is missing, to a packet at each end.
+//! without disk, of a renamed interface, or of a clock that is set. What `sharkq coverage` calls blind is what is missing, to a packet at each end.
 //! Nothing runs on afterwards, and the namespace is gone.
+
+mod clock;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,11 @@ struct Wire {
 
 impl Wire {
     fn new(desk: &Desk, name: &str) -> Wire {
+        Wire::by_clock(desk, name, &[])
+    }
+
+    /// `more` tells the sender of a clock.
+    fn by_clock(desk: &Desk, name: &str, more: &[&Path]) -> Wire {
         let namespace = format!("absence{}{name}", std::process::id());
         let run = |text: &str| {
             let words: Vec<&str> = text.split_whitespace().collect();
@@ -47,7 +54,7 @@ impl Wire {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/absence/send.py");
         let mut sender = Command::new("ip");
         sender.args(["netns", "exec", &namespace, "python3", script, "10.99.0.9"]);
-        sender.args([RATE.to_string(), SIZE.to_string()]).arg(&log);
+        sender.args([RATE.to_string(), SIZE.to_string()]).arg(&log).args(more);
         let sender = sender.stdin(Stdio::piped()).spawn().expect("the sender starts");
         Wire { namespace, sender: Some(sender), log }
     }
@@ -86,12 +93,17 @@ struct Recorder {
 
 impl Recorder {
     fn start(wire: &Wire, ring: &Path, more: &[&str]) -> Recorder {
+        Recorder::start_with(wire, ring, more, &[])
+    }
+
+    fn start_with(wire: &Wire, ring: &Path, more: &[&str], environment: &[(&str, &str)]) -> Recorder {
         let _ = std::fs::remove_file(ring.join("control.sock"));
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", wire.namespace)).arg(built("sharkrec"));
         command.args(["record", "--iface", "v1", "--no-sockets", "--capture-buffer", "512KiB", "--ring"]);
         let said = std::fs::File::create(wire.log.with_extension("said")).expect("a file");
-        let child = command.arg(ring).args(more).stderr(said).spawn().expect("it starts");
+        command.arg(ring).args(more).envs(environment.iter().copied()).stderr(said);
+        let child = command.spawn().expect("it starts");
         let recorder = Recorder { child, ring: ring.to_owned() };
         let end = Instant::now() + Duration::from_secs(10);
         while recorder.status().0 != 0 {
@@ -149,7 +161,7 @@ struct Ledger {
     sent: Vec<i64>,
     /// Stamps of those that are in the source.
     seen: BTreeMap<u64, i64>,
-    /// As the table `coverage` has it: from, to, state, why.
+    /// As the table `coverage` has it, its parts joined: from, to, state, why.
     blind: Vec<(i64, i64, String, String)>,
 }
 
@@ -163,28 +175,41 @@ impl Ledger {
             Some((u64::from_be_bytes(bytes), packet.time.as_nanos() as i64))
         };
         let seen = captures::read(&file).into_iter().filter_map(number).collect();
-        let sql = "SELECT arrow_cast(from_ts, 'Int64') AS f, arrow_cast(to_ts, 'Int64') AS t, state, why FROM coverage
-            WHERE why IS NOT NULL AND state <> 'not_targeted' ORDER BY 1";
+        let rows = "SELECT arrow_cast(from_ts, 'Int64') AS f, arrow_cast(to_ts, 'Int64') AS t, state, why FROM coverage
+            WHERE why IS NOT NULL AND state <> 'not_targeted'";
+        let sql = format!(
+            "SELECT min(f) AS f, max(t) AS t, state, why FROM (
+                SELECT *, sum(begins) OVER (PARTITION BY state, why ORDER BY f) AS stretch FROM (
+                    SELECT *, CASE WHEN f > lag(t) OVER (PARTITION BY state, why ORDER BY f) THEN 1 ELSE 0 END AS begins
+                    FROM ({rows})))
+            GROUP BY state, why, stretch ORDER BY 1"
+        );
         let time = |row: &Value, name: &str| row[name].as_i64().expect("a time");
         let text = |row: &Value, name: &str| row[name].as_str().expect("a text").to_owned();
-        let rows = desk.rows(source, sql);
+        let rows = desk.rows(source, &sql);
         let blind =
             rows.iter().map(|row| (time(row, "f"), time(row, "t"), text(row, "state"), text(row, "why")));
         Ledger { sent, seen, blind: blind.collect() }
     }
 
-    /// Runs of numbers that are missing between the first and the last that is there.
+    /// Runs of numbers that are missing between the first and the last that is there. Where the clock was set, one ends.
     fn missing(&self) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let (first, last) = (self.seen.first_key_value(), self.seen.last_key_value());
         let (Some((first, _)), Some((last, _))) = (first, last) else { return runs };
         for number in (*first..*last).filter(|number| !self.seen.contains_key(number)) {
             match runs.last_mut() {
-                Some((_, end)) if *end + 1 == number => *end = number,
+                Some((_, end)) if *end + 1 == number && !self.is_set_before(number) => *end = number,
                 _ => runs.push((number, number)),
             }
         }
         runs
+    }
+
+    /// Whether the clock was set between a number and the one before.
+    fn is_set_before(&self, number: u64) -> bool {
+        let [before, after] = [number - 1, number].map(|number| self.sent[number as usize]);
+        before.abs_diff(after) > 60_000_000_000
     }
 
     /// Blind stretches, joined where one ends in the next.
@@ -206,7 +231,9 @@ impl Ledger {
             || format!("{what}: first {first:?}, missing {:?}, blind {:?}", self.missing(), self.blind);
         let at = |number: u64| self.sent[number as usize];
         let missing = self.missing();
-        for (first, last) in &missing {
+        // Coverage tells of no time after the latest packet that is there.
+        let latest_ns = self.seen.values().max().copied().unwrap_or_default();
+        for (first, last) in missing.iter().filter(|(first, _)| at(*first) < latest_ns) {
             let covers = |(from_ns, to_ns): &(i64, i64)| {
                 *from_ns <= at(*first) + PERIOD_NS && *to_ns >= at(*last) - PERIOD_NS
             };

@@ -1,6 +1,8 @@
 //! The ledger of names: pods that come, go, share, swap and redirect, with their own logs of what they opened and with whom. Each flow's
 //! names are held against those logs, by proof: none may be wrong, and none may be missing but where the table says so.
 
+mod heir;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +31,7 @@ fn no_flow_has_a_wrong_name() {
     ledger.play(&ring);
     facts::write_as(&ring.join("log"), ["", "names", "witness"], &ledger.facts());
     ledger.judge(&ring);
+    ledger.conflicts(&ring);
     coverage_of_names_says_what_is_missing(&desk, &ring);
 }
 
@@ -140,6 +143,7 @@ impl Ledger<'_> {
         self.static_pod(&mut a);
         self.orphan(&mut a, &b_ip);
         self.swapped(&mut a, &b_ip);
+        self.terminating(&mut a);
 
         // What was captured last is not on the disk at once.
         wait(3_000);

@@ -85,7 +85,7 @@ pub struct Agent {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    pod: String,
+    pub pod: String,
     container: String,
 }
 

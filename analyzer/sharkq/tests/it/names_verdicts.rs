@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::names_agents::{Flow, text};
 
 /// Where an end may have no name: the case, the end, and why.
-pub const MAY_BE_NULL: [(&str, &str, &str); 6] = [
+pub const MAY_BE_NULL: [(&str, &str, &str); 10] = [
     ("N3", "src", "two pods of one network asked from one port in the course of what is one flow"),
     (
         "N3-at-once",
@@ -23,6 +23,10 @@ pub const MAY_BE_NULL: [(&str, &str, &str); 6] = [
     ("N2-swapped", "src", "the same"),
     ("N1-held", "src", "it began before anybody recorded, and ended while nobody did"),
     ("N1-held", "dst", "the same"),
+    ("N6-dying", "src", "its deletion was asked for, and another pod that may have its address has begun"),
+    ("N6-dying", "dst", "the same"),
+    ("N6-heir", "src", "the pod before it may still have the address, as far as anybody tells"),
+    ("N6-heir", "dst", "the same"),
 ];
 
 /// Rows by their ends, in the order of their time.

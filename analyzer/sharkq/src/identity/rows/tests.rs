@@ -1,13 +1,14 @@
 //! What later files say of what earlier ones left open: over stops, kills, reboots and lost events, with files as recorders write them.
 
 use shark_schema::identity::arrows::{Encoder, Head};
-use shark_schema::identity::{Fact, LogHeader, Record, Start};
+use shark_schema::identity::{Fact, LogHeader, Record};
 use shark_schema::table::Block;
 use shark_schema::tables::processes::{self, ProcessBlock, ProcessRow};
 use shark_schema::tables::sockets::{self, SocketBlock, SocketRow};
 use tempfile::TempDir;
 
 use super::*;
+use crate::identity::lives::start;
 use crate::place::Folder;
 
 const SECOND: i64 = 1_000_000_000;
@@ -38,18 +39,7 @@ impl Logs {
 
     /// A recorder begins, and says something for the last time.
     fn life(mut self, from: i64, last_word: i64) -> Logs {
-        let start = Fact::Start(Start {
-            recorder_version: String::new(),
-            kernel: String::new(),
-            config_sha256: String::new(),
-            pid: 1,
-            boot_id: None,
-            ring_bytes: 0,
-            filter: None,
-            snaplen: 0,
-            replay: None,
-            after: Vec::new(),
-        });
+        let start = Fact::Start(start());
         let clock =
             shark_schema::identity::Clock { realtime_minus_boottime_ns: 0, step_ns: None, uncertainty_ns: 0 };
         for (at, fact) in [(from, start), (last_word, Fact::Clock(clock))] {
