@@ -87,6 +87,9 @@ pub struct Decoder<R: Read> {
 /// A batch is a second's worth of rows; a length beyond this is damage.
 const MOST_BYTES: i64 = 256 << 20;
 
+/// A row has a number or the end of a text in each of dozens of columns.
+const LEAST_ROW_BYTES: i64 = 32;
+
 impl<R: Read> Decoder<R> {
     /// Checks that it is a file of this table.
     pub fn new(table: &'static Table, mut from: R) -> Result<Decoder<R>, ArrowsError> {
@@ -105,6 +108,10 @@ impl<R: Read> Decoder<R> {
         let found = of("sharkq.table").unwrap_or_default();
         if found != table.name {
             return Err(stranger(format!("it is of '{found}'")));
+        }
+        let id = table.columns().next().expect("a table has columns").name;
+        if schema.field_with_name(id).is_err() {
+            return Err(stranger(format!("it lacks the column {id}")));
         }
         for column in table.columns() {
             // An earlier version has fewer columns, never other ones.
@@ -195,9 +202,22 @@ fn message(from: &mut impl Read) -> Result<Option<Vec<u8>>, String> {
     }
     let mut bytes = frame.to_vec();
     more(from, &mut bytes, length.into()).map_err(torn)?;
-    let body = arrow::ipc::root_as_message(&bytes[8..]).map_err(|error| error.to_string())?.bodyLength();
+    let message = arrow::ipc::root_as_message(&bytes[8..]).map_err(|error| error.to_string())?;
+    let body = message.bodyLength();
     if !(0..=MOST_BYTES).contains(&body) {
         return Err(format!("a message of {body} bytes"));
+    }
+    if message.header_type() == arrow::ipc::MessageHeader::DictionaryBatch {
+        return Err("a dictionary, of which no table has one".to_owned());
+    }
+    if let Some(batch) = message.header_as_record_batch() {
+        // What a batch becomes in memory is bounded by its bytes: they are packed by the file, never by themselves.
+        if batch.compression().is_some() {
+            return Err("a batch that is compressed by itself".to_owned());
+        }
+        if !(0..=body / LEAST_ROW_BYTES).contains(&batch.length()) {
+            return Err(format!("a batch of {} rows in {body} bytes", batch.length()));
+        }
     }
     more(from, &mut bytes, body.unsigned_abs()).map_err(torn)?;
     Ok(Some(bytes))

@@ -16,6 +16,7 @@ mod errors;
 mod evidence;
 mod footer;
 mod hostile;
+mod hostile_logs;
 mod identity;
 mod identity_facts;
 mod kfl_rows;
