@@ -19,6 +19,7 @@ mod hostile;
 mod hostile_logs;
 mod identity;
 mod identity_facts;
+mod kfl_names;
 mod kfl_rows;
 mod kfl_twins;
 mod kfl_words;
