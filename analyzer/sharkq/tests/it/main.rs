@@ -17,6 +17,7 @@ mod evidence;
 mod footer;
 mod hostile;
 mod hostile_logs;
+mod hostile_names;
 mod identity;
 mod identity_facts;
 mod kfl_names;
