@@ -20,14 +20,14 @@ const SIZE: u64 = 1_000;
 const PERIOD_NS: i64 = 1_000_000_000 / RATE as i64;
 
 /// A namespace with a wire in it, on whose one end a sender numbers packets.
-struct Wire {
+pub struct Wire {
     namespace: String,
     sender: Option<Child>,
     log: PathBuf,
 }
 
 impl Wire {
-    fn new(desk: &Desk, name: &str) -> Wire {
+    pub fn new(desk: &Desk, name: &str) -> Wire {
         let namespace = format!("absence{}{name}", std::process::id());
         let run = |text: &str| {
             let words: Vec<&str> = text.split_whitespace().collect();
@@ -79,13 +79,13 @@ impl Drop for Wire {
 }
 
 /// A recorder in the namespace of a wire; killed when dropped.
-struct Recorder {
+pub struct Recorder {
     child: Child,
     ring: PathBuf,
 }
 
 impl Recorder {
-    fn start(wire: &Wire, ring: &Path, more: &[&str]) -> Recorder {
+    pub fn start(wire: &Wire, ring: &Path, more: &[&str]) -> Recorder {
         let _ = std::fs::remove_file(ring.join("control.sock"));
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", wire.namespace)).arg(built("sharkrec"));
@@ -130,7 +130,7 @@ impl Recorder {
         }
     }
 
-    fn stop(self) {
+    pub fn stop(self) {
         self.signal("TERM");
         assert_eq!(self.ends().0, Some(0));
     }

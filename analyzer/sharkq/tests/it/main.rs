@@ -24,6 +24,7 @@ mod kfl_names;
 mod kfl_rows;
 mod kfl_twins;
 mod kfl_words;
+mod live_ring;
 mod names;
 mod names_agents;
 mod names_verdicts;
