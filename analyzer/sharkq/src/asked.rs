@@ -22,7 +22,8 @@ pub struct Asked {
     pub tls: bool,
     /// It asks who an endpoint was: a pod, a workload, a process.
     pub names: bool,
-    /// It chooses by what Kubernetes calls an endpoint, or by its labels: without anybody who told of pods it finds nothing.
+    /// It chooses by what Kubernetes calls an endpoint, or by its labels: without anybody who told of pods
+    /// it finds nothing.
     pub objects: bool,
     /// It chooses by labels.
     pub labels: bool,

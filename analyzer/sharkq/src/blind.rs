@@ -149,7 +149,8 @@ fn begin_together(nodes: &mut BTreeMap<String, NodeTime>) {
     }
 }
 
-/// Log files have numbers: one that is not there, or was not read to its end, may have told of a stop, or of a loss.
+/// Log files have numbers: one that is not there, or was not read to its end, may have told of a stop, or
+/// of a loss.
 fn log_holes(sources: &Sources, node: &str) -> Vec<Blind> {
     let files: Vec<_> = sources.fact_files.iter().filter(|file| file.is_of(node)).collect();
     let nexts = files.iter().skip(1).map(Some).chain([None]);

@@ -1,6 +1,7 @@
-//! Where what proves names is missing. In: the times that logs of sockets and processes tell of, the packets there are, and facts of
-//! recorders and witnesses. Out: the table `name_coverage`. Packets are told of elsewhere: these may be whole without a name.
-//! A capture that no recorder wrote has no log: of it only says that nobody told of pods.
+//! Where what proves names is missing. In: the times that logs of sockets and processes tell of, the
+//! packets there are, and facts of recorders and witnesses. Out: the table `name_coverage`. Packets are
+//! told of elsewhere: these may be whole without a name. A capture that no recorder wrote has no log: of it
+//! only says that nobody told of pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,7 +170,8 @@ impl Of<'_> {
                 .collect();
             let told = of.told.iter().filter(|told| told.site == *site);
             let told = joined(told.map(|told| (told.from_ns, told.to_ns)).collect());
-            // The file behind one that was removed looks like the first of its recorder, which tells of its beginning, too.
+            // The file behind one that was removed looks like the first of its recorder, which tells of its
+            // beginning, too.
             let gone = joined(removed.iter().map(|(span, _)| *span).collect());
             let told: Vec<Span> = told.into_iter().flat_map(|span| gaps(span, &gone)).collect();
             for span in told.iter().flat_map(|span| self.of_packets(*span)) {
@@ -206,7 +208,8 @@ impl Of<'_> {
         }
     }
 
-    /// What is known of pods where nobody told of them: without an identity file nothing, with one everything but their labels.
+    /// What is known of pods where nobody told of them: without an identity file nothing, with one
+    /// everything but their labels.
     fn pods(&self, identities: &Identities, told: bool, rows: &mut NameCoverageBlock) {
         let (feature, why) = match identities.has_fixed() {
             _ if told => return,

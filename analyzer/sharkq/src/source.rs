@@ -359,8 +359,8 @@ impl Sources {
         same
     }
 
-    /// A log file; one that is still being written ends where it ends. Beyond what fits into memory nothing more is read, and that is
-    /// said.
+    /// A log file; one that is still being written ends where it ends. Beyond what fits into memory nothing
+    /// more is read, and that is said.
     fn add_log(&mut self, place: &Folder, seq: u64, objects: &mut Objects) -> Result<(), SourceError> {
         let name = place.name();
         let Some(mut log) = FactLog::open(place)? else {
@@ -391,7 +391,8 @@ impl Sources {
     }
 }
 
-/// What the facts of all logs together may take. A fact is kept twice: as it was said, and in the history of its object.
+/// What the facts of all logs together may take. A fact is kept twice: as it was said, and in the history
+/// of its object.
 const MOST_FACTS_BYTES: usize = 384 << 20;
 
 /// The number in the name of a log file, `<start-ns>-<seq>.…`.

@@ -1,6 +1,7 @@
-//! May names be believed to be all there are: where what proves them is missing in the time that was asked about. In: the table
-//! `name_coverage` of a session. Out: a line a node, and whether anything is missing. A name that is there is proven; one that is not
-//! there says nothing of such a time. What nobody asked to witness is missed only by a question that chooses by it.
+//! May names be believed to be all there are: where what proves them is missing in the time that was asked
+//! about. In: the table `name_coverage` of a session. Out: a line a node, and whether anything is missing.
+//! A name that is there is proven; one that is not there says nothing of such a time. What nobody asked to
+//! witness is missed only by a question that chooses by it.
 
 use super::plaintext::overlaps;
 use super::{number, rows, text, time};

@@ -86,8 +86,9 @@ pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Numb
     claims
 }
 
-/// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from when nobody watched; what
-/// came unwatched is one from then, but not before its pod was. `room` is how many of them may still be remembered, of all services.
+/// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from
+/// when nobody watched; what came unwatched is one from then, but not before its pod was. `room` is how
+/// many of them may still be remembered, of all services.
 pub fn endpoints_of(
     slices: &Slices<'_>,
     begun: &Begun<'_>,
@@ -120,7 +121,8 @@ pub fn endpoints_of(
     at_moments(spans, room)
 }
 
-/// Who is there from each moment on at which somebody comes or goes. Where there is no room for more, nobody is known to be there.
+/// Who is there from each moment on at which somebody comes or goes. Where there is no room for more,
+/// nobody is known to be there.
 fn at_moments(spans: Vec<(i64, i64, Backend)>, room: &mut usize) -> Vec<(i64, Vec<Backend>)> {
     let begins_and_ends = spans.into_iter().filter(|(from_ns, to_ns, _)| from_ns < to_ns);
     let mut changes: Vec<(i64, i32, Backend)> = begins_and_ends

@@ -168,7 +168,8 @@ pub fn read(logs: &[LogFile], table: &'static Table, lives: &mut Lives, warnings
 /// A recorder writes its first state a moment after its begin.
 const FIRST_STATE_NS: i64 = 10_000_000_000;
 
-/// What each file tells of that is not damaged: from its state, which the first of a life has of its begin, to the next one's, or to the last word.
+/// What each file tells of that is not damaged: from its state, which the first of a life has of its begin,
+/// to the next one's, or to the last word.
 fn times_of(files: &[File], lives: &Lives) -> Vec<Told> {
     let told = |(number, file): (usize, &File)| {
         let File { cluster, node, started_ns, .. } = file;

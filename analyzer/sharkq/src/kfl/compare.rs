@@ -323,7 +323,8 @@ fn pattern_side<'a>(left: &'a Node, right: &'a Node) -> Option<(&'a Node, &'a No
     }
 }
 
-/// The side that has several names, and the other one, which has not: two ends have the same name where lists show the same.
+/// The side that has several names, and the other one, which has not: two ends have the same name where
+/// lists show the same.
 fn named_side<'a>(
     left: &'a Term,
     right: &'a Term,

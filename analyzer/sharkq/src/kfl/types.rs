@@ -210,8 +210,8 @@ impl Term {
         term
     }
 
-    /// Whether a test holds for any of its names. Where it is negated, or becomes a value (`positive` is false), a name that the
-    /// row does not have counts as one for which the test does not hold.
+    /// Whether a test holds for any of its names. Where it is negated, or becomes a value (`positive` is
+    /// false), a name that the row does not have counts as one for which the test does not hold.
     pub fn any_name<E>(
         &self,
         positive: bool,

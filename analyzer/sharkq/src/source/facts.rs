@@ -1,5 +1,6 @@
-//! A log file of facts, read line by line. In: its bytes as stored. Out: its facts one after the other, and what is wrong with it.
-//! Whatever its bytes unpack to, memory and time are bounded by what is stored. A file that is still being written ends where it ends.
+//! A log file of facts, read line by line. In: its bytes as stored. Out: its facts one after the other, and
+//! what is wrong with it. Whatever its bytes unpack to, memory and time are bounded by what is stored. A
+//! file that is still being written ends where it ends.
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 
@@ -73,7 +74,8 @@ impl Iterator for FactLog {
     }
 }
 
-/// How many bytes are read of a log file that is stored in so many. Real ones unpack to less than thirty times their size.
+/// How many bytes are read of a log file that is stored in so many. Real ones unpack to less than thirty
+/// times their size.
 pub fn most_unpacked(stored_bytes: u64) -> u64 {
     stored_bytes.saturating_mul(64).clamp(16 << 20, 512 << 20)
 }

@@ -1,5 +1,6 @@
-//! Captures made to break readers, and 10,000 more that are mutations of those and of the captures of every protocol in `fixtures`: no
-//! panic, no hang, bounded memory, and a message that says where the file is broken. Captures of others where `SHARK_CORPUS` names them.
+//! Captures made to break readers, and 10,000 more that are mutations of those and of the captures of every
+//! protocol in `fixtures`: no panic, no hang, bounded memory, and a message that says where the file is
+//! broken. Captures of others where `SHARK_CORPUS` names them.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! Logs that somebody made to break their reader: small files that unpack to gigabytes, clusters of a hundred thousand pods, addresses
-//! with thousands of owners, policies whose rows multiply. Each command ends in seconds and in a gigabyte, and what was not read is said.
+//! Logs that somebody made to break their reader: small files that unpack to gigabytes, clusters of a
+//! hundred thousand pods, addresses with thousands of owners, policies whose rows multiply. Each command
+//! ends in seconds and in a gigabyte, and what was not read is said.
 
 use std::fs;
 use std::io::Write;

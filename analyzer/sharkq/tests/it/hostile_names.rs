@@ -1,5 +1,6 @@
-//! Hostile texts wherever others choose them: in every protocol, in manifests, sidecars and logs, in the names of interfaces and of
-//! files. Whatever a command prints of them is harmless byte by byte, and no cell of a CSV begins a formula.
+//! Hostile texts wherever others choose them: in every protocol, in manifests, sidecars and logs, in the
+//! names of interfaces and of files. Whatever a command prints of them is harmless byte by byte, and no
+//! cell of a CSV begins a formula.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,7 +62,8 @@ const CHOSEN: &[Chosen] = &[
 const STEERING: &str = "=\u{1b}[2J\u{9b}31m\u{202e}\u{7}\u{1b}]0;x\u{7}\u{200f}\u{7f}";
 /// Without control characters of ASCII, which some protocols have no place for.
 const SOFT: &str = "=\u{202e}\u{9b}31m\u{2066}\u{200b}\u{85}+\u{feff}";
-/// With what ends lines and cells: it ends some messages, too, and what is left of them must be harmless as well.
+/// With what ends lines and cells: it ends some messages, too, and what is left of them must be harmless as
+/// well.
 const BREAKING: &str = "@\r\n+\t\u{85}\u{2028}\u{2066}\",;'|-\0\u{ad}";
 
 fn hostile(text: &str, len: usize) -> Vec<u8> {
@@ -93,8 +95,8 @@ fn texts(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Writes captures in which hostile texts stand for those that others chose, seen at an interface with a hostile name, each on a day of
-/// its own.
+/// Writes captures in which hostile texts stand for those that others chose, seen at an interface with a
+/// hostile name, each on a day of its own.
 fn poisoned(desk: &Desk, chosen: &Chosen) -> [PathBuf; 3] {
     let source = PathBuf::from(FIXTURES).join(format!("{}.pcapng", chosen.capture));
     let mut found = BTreeSet::new();
@@ -169,7 +171,8 @@ fn no_formula(text: &str, separator: char) {
     }
 }
 
-/// What each command prints of these sources, of these statements in every format for people and spreadsheets.
+/// What each command prints of these sources, of these statements in every format for people and
+/// spreadsheets.
 fn everything_is_harmless(desk: &Desk, sources: &[&str], statements: &[String]) {
     for statement in statements {
         for format in ["table", "markdown", "json", "ndjson", "csv", "tsv"] {

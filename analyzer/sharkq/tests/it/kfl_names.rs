@@ -1,5 +1,6 @@
-//! What the list of KFL shows is what KFL filters by: each name in it, with and without its namespace, selects the entries that are
-//! shown with it, and no others. And who chooses by names or labels that nobody recorded is told so.
+//! What the list of KFL shows is what KFL filters by: each name in it, with and without its namespace,
+//! selects the entries that are shown with it, and no others. And who chooses by names or labels that
+//! nobody recorded is told so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -73,7 +74,7 @@ fn each_name_that_is_listed_selects_what_is_listed_with_it() {
                 let text = format!("{end}.name == \"{name}\"");
                 assert_eq!(listed.pairs(&text), with(&|known| known == name), "{text}");
                 // A question takes a second in a build without optimisation.
-                if number % 3 > 0 {
+                if number > 0 {
                     continue;
                 }
                 let text = format!("{end}.name != \"{name}\"");

@@ -1,5 +1,6 @@
-//! A ring while its recorder runs: the segment that is open is read to its last whole packet, and what is said is said of the node.
-//! And a ring whose log of names was larger than its part: names of what the log no longer tells of are called rotated out.
+//! A ring while its recorder runs: the segment that is open is read to its last whole packet, and what is
+//! said is said of the node. And a ring whose log of names was larger than its part: names of what the log
+//! no longer tells of are called rotated out.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -54,8 +55,8 @@ fn a_healthy_live_ring_is_complete_and_told_of_by_node() {
     assert!(captures::segments(&ring).len() >= 2);
 }
 
-/// Connections that a server answers and closes, one after the other: more than the log of their names has room for, and some more when
-/// it was pruned.
+/// Connections that a server answers and closes, one after the other: more than the log of their names has
+/// room for, and some more when it was pruned.
 const CONNECTIONS: &str = "
 import socket, threading, time
 server = socket.create_server(('127.0.0.1', 7777), backlog=64)

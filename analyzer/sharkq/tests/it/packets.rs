@@ -172,7 +172,8 @@ fn packets_seen_at_several_interfaces_are_written_once() {
     calls_are_whole(&desk, "twice.pcapng");
 }
 
-/// A tap gives each direction an interface of its own; a second one, further on, sees the same a moment later.
+/// A tap gives each direction an interface of its own; a second one, further on, sees the same a moment
+/// later.
 #[test]
 fn packets_of_a_tap_are_written_once() {
     let desk = Desk::new();

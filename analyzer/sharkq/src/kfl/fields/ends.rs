@@ -12,8 +12,8 @@ macro_rules! object {
     };
 }
 
-/// The name of an end: what Kubernetes calls it, with its namespace, else its address. All of it stands in the tables of calls, so
-/// that a list of them reads no other.
+/// The name of an end: what Kubernetes calls it, with its namespace, else its address. All of it stands in
+/// the tables of calls, so that a list of them reads no other.
 macro_rules! shown {
     ($end:literal) => {
         concat!(
@@ -30,8 +30,8 @@ macro_rules! shown {
     };
 }
 
-/// Other names of an end: each of what Kubernetes calls it, with and without its namespace; of what Kubernetes does not know the DNS
-/// name and the process. What is NULL is no name.
+/// Other names of an end: each of what Kubernetes calls it, with and without its namespace; of what
+/// Kubernetes does not know the DNS name and the process. What is NULL is no name.
 macro_rules! names {
     ($end:literal) => {
         &[
