@@ -370,7 +370,7 @@ impl Sources {
         let header = log.header.clone();
         let mut last_ns = header.started_ns;
         let mut is_full = false;
-        while let Some(record) = log.next() {
+        for record in log.by_ref() {
             is_full = self.facts_bytes >= MOST_FACTS_BYTES;
             if is_full {
                 self.warnings.push(format!(
