@@ -22,12 +22,17 @@ pub struct Asked {
     pub tls: bool,
     /// It asks who an endpoint was: a pod, a workload, a process.
     pub names: bool,
+    /// It chooses by what Kubernetes calls an endpoint, or by its labels: without anybody who told of pods
+    /// it finds nothing.
+    pub objects: bool,
+    /// It chooses by labels.
+    pub labels: bool,
 }
 
 impl Asked {
     /// Of all there is in a stretch of time.
     pub fn all(stretch: Stretch) -> Asked {
-        Asked { stretch, calls: true, tls: true, names: true }
+        Asked { stretch, calls: true, tls: true, names: true, ..Asked::default() }
     }
 
     /// The part of a stretch of time.
@@ -36,8 +41,14 @@ impl Asked {
     }
 
     fn and(self, other: Asked) -> Asked {
-        let (calls, tls) = (self.calls || other.calls, self.tls || other.tls);
-        Asked { stretch: self.stretch.hull(other.stretch), calls, tls, names: self.names || other.names }
+        Asked {
+            stretch: self.stretch.hull(other.stretch),
+            calls: self.calls || other.calls,
+            tls: self.tls || other.tls,
+            names: self.names || other.names,
+            objects: self.objects || other.objects,
+            labels: self.labels || other.labels,
+        }
     }
 }
 
@@ -54,13 +65,9 @@ fn below(plan: &LogicalPlan, above: Stretch) -> Option<Asked> {
         LogicalPlan::TableScan(scan) => {
             let stretch = scan.filters.iter().map(of_condition).fold(above, Stretch::and);
             let tls = scan.filters.iter().any(wants_tls);
-            let names = wants_names(scan);
-            return are_of_calls(&scan.table_name).map(|calls| Asked {
-                stretch,
-                calls,
-                tls: calls && tls,
-                names,
-            });
+            let asked = Asked { stretch, names: wants_names(scan), ..Asked::default() };
+            let asked = scan.filters.iter().fold(asked, Asked::chosen_by);
+            return are_of_calls(&scan.table_name).map(|calls| Asked { calls, tls: calls && tls, ..asked });
         }
         LogicalPlan::Filter(filter) => above.and(of_condition(&filter.predicate)),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => above,
@@ -71,7 +78,35 @@ fn below(plan: &LogicalPlan, above: Stretch) -> Option<Asked> {
     let asked = inputs.reduce(Asked::and)?;
     // What is only shown is not what was asked for.
     let chooses = !matches!(plan, LogicalPlan::Projection(_)) && plan.expressions().iter().any(wants_tls);
-    Some(Asked { tls: asked.tls || asked.calls && chooses, ..asked })
+    let asked = Asked { tls: asked.tls || asked.calls && chooses, ..asked };
+    Some(match plan {
+        LogicalPlan::Filter(filter) => asked.chosen_by(&filter.predicate),
+        _ => asked,
+    })
+}
+
+/// What Kubernetes calls an end.
+const OBJECTS: [&str; 6] = ["namespace", "workload", "workload_kind", "pod", "service", LABELS];
+const LABELS: &str = "labels";
+
+impl Asked {
+    /// With a condition that rows must fulfil.
+    fn chosen_by(self, condition: &Expr) -> Asked {
+        let columns = condition.column_refs();
+        let names = || columns.iter().filter_map(|column| of_end(column.name()));
+        let objects = names().any(|name| OBJECTS.contains(&name));
+        Asked {
+            names: self.names || objects,
+            objects: self.objects || objects,
+            labels: self.labels || names().any(|name| name == LABELS),
+            ..self
+        }
+    }
+}
+
+/// The part of a column's name that both ends have in common.
+fn of_end(column: &str) -> Option<&str> {
+    ["src_", "dst_"].into_iter().find_map(|end| column.strip_prefix(end))
 }
 
 /// Whether it asks for what came from inside of TLS; what is denied, or need only be known, is not asked for.
@@ -107,10 +142,7 @@ const NAMES: [&str; 12] = [
 
 /// Whether any of the columns that are read, or asked about, is a name of an end.
 fn wants_names(scan: &TableScan) -> bool {
-    let is_name = |column: &str| {
-        let of_end = ["src_", "dst_"].into_iter().find_map(|end| column.strip_prefix(end));
-        of_end.is_some_and(|name| NAMES.contains(&name))
-    };
+    let is_name = |column: &str| of_end(column).is_some_and(|name| NAMES.contains(&name));
     let read = scan.projected_schema.fields().iter().any(|field| is_name(field.name()));
     let asked = || scan.filters.iter().flat_map(Expr::column_refs).any(|column| is_name(column.name()));
     read || asked()

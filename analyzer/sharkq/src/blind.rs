@@ -15,7 +15,7 @@ use shark_schema::segment::{Name, PLAINTEXT_WORKER};
 use self::runs::Run;
 use self::segments::Segment;
 use crate::rounds::FileStats;
-use crate::source::{CaptureFile, Sources};
+use crate::source::{CaptureFile, FactFile, Sources};
 
 /// A stretch of time of which packets are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +104,11 @@ fn node(sources: &Sources, stats: &[FileStats], name: &str) -> NodeTime {
         // The log of a replay says nothing of the time of its packets, and a segment alone has none.
         ends.extend(segments.iter().filter_map(Segment::window));
         let is_log_missing = segments.iter().any(|of| of.in_ring) && !is_replay;
-        if let (true, Some(all)) = (is_log_missing, hull(&ends)) {
-            blind.push(gap(
-                all.from_ns,
-                all.to_ns,
-                "the recorder's log is missing: nothing tells when it ran",
-            ));
+        let missing = is_log_missing.then_some("the recorder's log is missing: nothing tells when it ran");
+        let is_cut = sources.fact_files.iter().any(|file| file.is_of(name) && file.is_cut);
+        let cut = is_cut.then_some("the recorder's log says more than can be read");
+        if let (Some(why), Some(all)) = (cut.or(missing), hull(&ends)) {
+            blind.push(gap(all.from_ns, all.to_ns, why));
         }
     } else {
         blind.extend(runs::between(&runs));
@@ -150,17 +149,21 @@ fn begin_together(nodes: &mut BTreeMap<String, NodeTime>) {
     }
 }
 
-/// Log files have numbers: one that is not there may have told of a stop, or of a loss.
+/// Log files have numbers: one that is not there, or was not read to its end, may have told of a stop, or
+/// of a loss.
 fn log_holes(sources: &Sources, node: &str) -> Vec<Blind> {
     let files: Vec<_> = sources.fact_files.iter().filter(|file| file.is_of(node)).collect();
-    let pairs = files.iter().zip(files.iter().skip(1));
-    let missing = pairs.filter(|(before, after)| after.seq > before.seq.saturating_add(1));
-    missing
-        .map(|(before, after)| {
-            let why = format!("log file {} of the recorder is missing", before.seq.saturating_add(1));
-            gap(before.last_ns, after.header.started_ns, &why)
-        })
-        .collect()
+    let nexts = files.iter().skip(1).map(Some).chain([None]);
+    let hole = |(file, next): (&&FactFile, Option<&&FactFile>)| {
+        let next_seq = file.seq.saturating_add(1);
+        let why = match next {
+            _ if file.is_cut => format!("log file {} of the recorder says more than can be read", file.seq),
+            Some(next) if next.seq > next_seq => format!("log file {next_seq} of the recorder is missing"),
+            _ => return None,
+        };
+        Some(gap(file.last_ns, next.map_or(i64::MAX, |next| next.header.started_ns), &why))
+    };
+    files.iter().zip(nexts).filter_map(hole).collect()
 }
 
 fn gap(from_ns: i64, to_ns: i64, why: &str) -> Blind {

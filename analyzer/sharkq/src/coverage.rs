@@ -70,7 +70,7 @@ impl Coverage {
             coverage.plaintext.retain(|of| of.is_targeted() || asked.tls);
         }
         if asked.names {
-            coverage.names = NameCoverage::of(session, asked.stretch).await?;
+            coverage.names = NameCoverage::of(session, asked).await?;
         }
         let whole =
             rows(session, "SELECT min(from_ts), max(to_ts) FROM coverage WHERE state <> 'not_targeted'")

@@ -107,6 +107,12 @@ impl Identities {
         for batch in [&sockets, &processes].into_iter().flat_map(|rows| &rows.batches) {
             learn_aliases(&mut cluster, batch);
         }
+        if cluster.forgets_backends {
+            warnings.push(
+                "backends of services changed too often to be remembered: those of later times are not known"
+                    .into(),
+            );
+        }
         Identities {
             fixed: Arc::clone(&self.fixed),
             sockets: Sockets::new(&sockets, &processes, |name| cluster.cluster_number(name)),
@@ -116,6 +122,11 @@ impl Identities {
             warnings,
             ..Identities::default()
         }
+    }
+
+    /// Whether a person wrote owners down.
+    pub fn has_fixed(&self) -> bool {
+        !self.fixed.is_empty()
     }
 
     /// What a person should know of these names.

@@ -201,9 +201,11 @@ fn build_in(
     })?;
     refuse_what_is_no_capture(sources, &damage)?;
     let told = provenance::tables(sources, &stats).into_iter().map(|(table, rows)| (table, vec![rows]));
+    let mut warnings = identities.warnings();
+    let objects = identity::tables::all(identities, sources, &mut warnings);
     let names =
         (&shark_schema::tables::name_coverage::TABLE, vec![name_coverage::rows(identities, sources, &stats)]);
-    for (table, rows) in told.chain(identity::tables::all(identities, sources)).chain([names]) {
+    for (table, rows) in told.chain(objects).chain([names]) {
         let place = folder.join("tables").join(table.name);
         std::fs::create_dir_all(&place)?;
         let batches: Vec<Batch> = rows
@@ -217,7 +219,7 @@ fn build_in(
         }
     }
     let mut note = note(sources, &stats, &damage, analysis.counts());
-    note.warnings.extend(identities.warnings());
+    note.warnings.extend(warnings);
     serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
     Ok(note)
 }

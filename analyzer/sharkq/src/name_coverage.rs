@@ -1,5 +1,7 @@
-//! Where what proves names is missing. In: the times that logs of sockets and processes tell of, the packets there are, and facts of
-//! recorders and witnesses. Out: the table `name_coverage`. Packets are told of elsewhere: these may be whole without a name.
+//! Where what proves names is missing. In: the times that logs of sockets and processes tell of, the
+//! packets there are, and facts of recorders and witnesses. Out: the table `name_coverage`. Packets are
+//! told of elsewhere: these may be whole without a name. A capture that no recorder wrote has no log: of it
+//! only says that nobody told of pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +24,7 @@ type Span = (i64, i64);
 /// Features by which owners are known, and whose absence is told of.
 const FEATURES: [&str; 6] =
     ["sockets", "datagram_sockets", "processes", "kube_pods", "kube_services", "kube_endpointslices"];
+const PODS: &str = "kube_pods";
 /// Shorter than this nothing is missed: files follow one another, and clocks are read one after the other.
 const LEAST_NS: i64 = 1_000_000;
 
@@ -34,6 +37,13 @@ pub fn rows(identities: &Identities, sources: &Sources, stats: &[FileStats]) -> 
         of.logs(identities, &site, &facts, &mut rows);
         of.features(&facts, &mut rows);
         of.losses(&facts, &mut rows);
+        let told = facts.iter().any(|(_, record)| tells_of_pods(&record.fact));
+        of.pods(identities, told, &mut rows);
+        of.cut(&site, &mut rows);
+    }
+    let told = sources.facts.iter().any(|(_, record)| tells_of_pods(&record.fact));
+    for (node, packets) in without_recorder(sources, stats) {
+        Of { sources, node, packets }.pods(identities, told, &mut rows);
     }
     batch(&name_coverage::TABLE, rows)
 }
@@ -62,21 +72,46 @@ fn recorded(sources: &Sources, stats: &[FileStats]) -> BTreeMap<SiteName, Vec<Sp
     sites.into_iter().map(|(site, windows)| (site, joined(windows))).collect()
 }
 
+/// Times of which there are packets that no recorder wrote, by what coverage calls their node.
+fn without_recorder<'a>(sources: &'a Sources, stats: &[FileStats]) -> BTreeMap<&'a str, Vec<Span>> {
+    let mut nodes: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
+    if sources.facts.iter().any(|(header, _)| header.writer == "recorder") {
+        return nodes;
+    }
+    for (file, stats) in sources.files.iter().zip(stats) {
+        let node = file.info.node.as_deref().unwrap_or(&file.info.name);
+        nodes.entry(node).or_default().extend(stats.window);
+    }
+    nodes
+}
+
+/// Pods are told of, or somebody says why they are not.
+fn tells_of_pods(fact: &Fact) -> bool {
+    match fact {
+        Fact::Pod(_) => true,
+        Fact::Feature(of) => of.name == PODS,
+        _ => false,
+    }
+}
+
 /// Facts of a node, and those of its cluster's witness, in their order.
 fn facts_of<'a>(sources: &'a Sources, site: &SiteName) -> Vec<(&'a LogHeader, &'a Record)> {
-    let (cluster, node) = site;
-    let is_of = |header: &LogHeader| match header.writer.as_str() {
-        "recorder" => (&header.cluster, &header.node) == (cluster, node),
-        _ => header.cluster == *cluster || header.cluster.is_empty(),
-    };
     let mut facts: Vec<_> = sources
         .facts
         .iter()
-        .filter(|(header, _)| is_of(header))
+        .filter(|(header, _)| is_about(header, site))
         .map(|(header, record)| (header, record))
         .collect();
     facts.sort_by_key(|(_, record)| record.ts_ns);
     facts
+}
+
+/// The recorder of a node wrote it, or the witness of its cluster.
+fn is_about(header: &LogHeader, (cluster, node): &SiteName) -> bool {
+    match header.writer.as_str() {
+        "recorder" => (&header.cluster, &header.node) == (cluster, node),
+        _ => header.cluster == *cluster || header.cluster.is_empty(),
+    }
 }
 
 /// A node, and the times of which it has packets.
@@ -124,12 +159,6 @@ impl Of<'_> {
                 self.packets.iter().for_each(|span| self.row(rows, *span, row("not_targeted", None)));
                 continue;
             }
-            let told =
-                of.told.iter().filter(|told| told.site == *site).map(|told| (told.from_ns, told.to_ns));
-            let told = joined(told.collect());
-            for span in told.iter().flat_map(|span| self.of_packets(*span)) {
-                self.row(rows, span, row("ok", None));
-            }
             let removed: Vec<(Span, &str)> = facts
                 .iter()
                 .filter_map(|(_, record)| match &record.fact {
@@ -139,9 +168,18 @@ impl Of<'_> {
                     _ => None,
                 })
                 .collect();
+            let told = of.told.iter().filter(|told| told.site == *site);
+            let told = joined(told.map(|told| (told.from_ns, told.to_ns)).collect());
+            // The file behind one that was removed looks like the first of its recorder, which tells of its
+            // beginning, too.
+            let gone = joined(removed.iter().map(|(span, _)| *span).collect());
+            let told: Vec<Span> = told.into_iter().flat_map(|span| gaps(span, &gone)).collect();
+            for span in told.iter().flat_map(|span| self.of_packets(*span)) {
+                self.row(rows, span, row("ok", None));
+            }
             for gap in self.packets.iter().flat_map(|span| gaps(*span, &told)) {
                 let by = removed.iter().find(|((from_ns, to_ns), _)| *from_ns < gap.1 && gap.0 < *to_ns);
-                let missing = row("missing", Some("no log of that time is there"));
+                let missing = row("missing", Some("no whole log of that time is there"));
                 self.row(rows, gap, by.map_or(missing, |(_, why)| row("rotated_out", Some(*why))));
             }
         }
@@ -165,6 +203,39 @@ impl Of<'_> {
                     rows,
                     span,
                     NameCoverageRow { feature: Some(name), state: Some(state), why, ..Default::default() },
+                );
+            }
+        }
+    }
+
+    /// What is known of pods where nobody told of them: without an identity file nothing, with one
+    /// everything but their labels.
+    fn pods(&self, identities: &Identities, told: bool, rows: &mut NameCoverageBlock) {
+        let (feature, why) = match identities.has_fixed() {
+            _ if told => return,
+            true => ("labels", "an identity file has no labels, and nobody read the pods of a cluster"),
+            false => (PODS, "neither a recorder nor a witness read the pods of a cluster"),
+        };
+        for span in &self.packets {
+            let (state, why) = (Some("not_targeted"), Some(why));
+            self.row(
+                rows,
+                *span,
+                NameCoverageRow { feature: Some(feature), state, why, ..Default::default() },
+            );
+        }
+    }
+
+    /// What a log says that was not read to its end: it may be of anything.
+    fn cut(&self, site: &SiteName, rows: &mut NameCoverageBlock) {
+        for file in self.sources.fact_files.iter().filter(|file| file.is_cut && is_about(&file.header, site))
+        {
+            for span in self.of_packets((file.last_ns, i64::MAX)) {
+                let (state, why) = (Some("missing"), Some("a log says more than can be read"));
+                self.row(
+                    rows,
+                    span,
+                    NameCoverageRow { feature: Some(PODS), state, why, ..Default::default() },
                 );
             }
         }

@@ -1,17 +1,20 @@
 //! Sources: what a person names, resolved to capture files in order, with what is known beside them. A capture file, a
 //! segment, a ring, a snapshot (also an incomplete one) or an index; several at once. Opened read-only.
 
+pub mod facts;
+mod weight;
+
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, BufReader, Read};
 
 use shark_dissect::rows::SegmentInfo;
-use shark_schema::identity::{self, LOG_FOLDER, LogError, LogHeader, Record};
+use shark_schema::identity::{LOG_FOLDER, LogHeader, Record};
 use shark_schema::manifest::{Manifest, NodeManifest, Window};
 use shark_schema::segment::{Name, RING_FILE, RING_FORMAT, RingFile, Series, Sidecar};
 use shark_schema::table::Table;
 use shark_schema::tables::{processes, sockets};
 use tokio::runtime::Handle;
 
+use self::facts::FactLog;
 use crate::place::{Folder, PlaceError};
 
 /// Why a source cannot be opened.
@@ -53,6 +56,8 @@ pub struct Sources {
     pub warnings: Vec<String>,
     /// An index, if that is what was named.
     pub index: Option<std::path::PathBuf>,
+    /// Bytes of memory that the facts take.
+    pub facts_bytes: usize,
 }
 
 /// A log file of facts.
@@ -61,8 +66,10 @@ pub struct FactFile {
     pub header: LogHeader,
     /// Its number among those of its writer.
     pub seq: u64,
-    /// Time of the last fact in it.
+    /// Time of the last fact that was read of it.
     pub last_ns: i64,
+    /// It says more than was read.
+    pub is_cut: bool,
 }
 
 impl FactFile {
@@ -352,93 +359,41 @@ impl Sources {
         same
     }
 
-    /// A log file; one that is still being written ends where it ends.
+    /// A log file; one that is still being written ends where it ends. Beyond what fits into memory nothing
+    /// more is read, and that is said.
     fn add_log(&mut self, place: &Folder, seq: u64, objects: &mut Objects) -> Result<(), SourceError> {
-        let Some(FactLog { header, records, damage }) = read_facts(place)? else {
-            self.warnings.push(format!("{} is not a log file and was left out", place.name()));
+        let name = place.name();
+        let Some(mut log) = FactLog::open(place)? else {
+            self.warnings.push(format!("{name} is not a log file and was left out"));
             return Ok(());
         };
-        self.warnings.extend(damage.into_iter().map(|error| format!("{}: {error}", place.name())));
+        let header = log.header.clone();
         let mut last_ns = header.started_ns;
-        for record in records {
+        let mut is_full = false;
+        for record in log.by_ref() {
+            is_full = self.facts_bytes >= MOST_FACTS_BYTES;
+            if is_full {
+                self.warnings.push(format!(
+                    "{name}: the logs say more than fits into memory, what is said from here on is left out; name fewer sources at once"
+                ));
+                break;
+            }
             last_ns = last_ns.max(record.ts_ns);
             if !self.is_said_again(&record, objects) {
+                self.facts_bytes += weight::of(&header, &record);
                 self.facts.push((header.clone(), record));
             }
         }
-        self.fact_files.push(FactFile { header, seq, last_ns });
+        let is_cut = is_full || log.is_cut();
+        self.warnings.extend(log.damage().iter().map(|error| format!("{name}: {error}")));
+        self.fact_files.push(FactFile { header, seq, last_ns, is_cut });
         Ok(())
     }
 }
 
-/// What a log file of facts says.
-pub struct FactLog {
-    /// Its first line.
-    pub header: LogHeader,
-    /// The facts, in their order.
-    pub records: Vec<Record>,
-    /// Lines that are none.
-    pub damage: Vec<LogError>,
-}
-
-/// Reads a log file of facts; one that is still being written ends where it ends. `None` where it is none.
-/// Whatever its bytes unpack to, memory is bounded: a line, a file and its errors have limits.
-pub fn read_facts(place: &Folder) -> Result<Option<FactLog>, PlaceError> {
-    let Some(bytes) = place.read()? else { return Ok(None) };
-    let unpacked: Box<dyn Read + '_> = match zstd::stream::read::Decoder::new(bytes.as_slice()) {
-        Ok(decoder) if bytes.starts_with(&ZSTD_MAGIC) => Box::new(decoder),
-        _ => Box::new(bytes.as_slice()),
-    };
-    let mut lines = Lines { from: BufReader::new(unpacked.take(MOST_LOG_BYTES)), bytes: 0 };
-    let Some(header) = lines.next().and_then(|line| identity::read_header(&line).ok()) else {
-        return Ok(None);
-    };
-    let mut log = FactLog { header, records: Vec::new(), damage: Vec::new() };
-    let mut torn = None;
-    for (number, line) in (2..).zip(&mut lines) {
-        // The last line may be torn: an error counts once another line follows.
-        log.damage.extend(torn.take().filter(|_| log.damage.len() < MOST_LOG_ERRORS));
-        match identity::read_line(number, &line) {
-            Ok(record) => log.records.extend(record),
-            Err(error) => torn = Some(error),
-        }
-    }
-    if lines.bytes >= MOST_LOG_BYTES {
-        log.damage.push(LogError::Line {
-            line: 0,
-            why: "it unpacks to more than a log has; the rest is left out".into(),
-        });
-    }
-    Ok(Some(log))
-}
-
-/// First bytes of a zstd frame (RFC 8878 3.1.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// What is read of a log file, unpacked. Recorders begin another long before.
-const MOST_LOG_BYTES: u64 = 256 << 20;
-/// The longest fact.
-const MOST_LINE_BYTES: u64 = 4 << 20;
-/// Errors told of one file.
-const MOST_LOG_ERRORS: usize = 8;
-
-/// Lines of a log. The end of a torn frame, and a line that is too long, end it.
-struct Lines<R> {
-    from: BufReader<R>,
-    bytes: u64,
-}
-
-impl<R: Read> Iterator for Lines<R> {
-    type Item = String;
-
-    fn next(&mut self) -> Option<String> {
-        let mut line = Vec::new();
-        let read = self.from.by_ref().take(MOST_LINE_BYTES).read_until(b'\n', &mut line);
-        self.bytes += line.len() as u64;
-        let is_whole = line.ends_with(b"\n") || (line.len() as u64) < MOST_LINE_BYTES;
-        (read.is_ok() && !line.is_empty() && is_whole)
-            .then(|| String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
-    }
-}
+/// What the facts of all logs together may take. A fact is kept twice: as it was said, and in the history
+/// of its object.
+const MOST_FACTS_BYTES: usize = 384 << 20;
 
 /// The number in the name of a log file, `<start-ns>-<seq>.…`.
 fn log_number(name: &str) -> u64 {

@@ -14,6 +14,7 @@ use shark_schema::segment::{Name, Series, Sidecar};
 
 use crate::place::{Folder, PlaceError};
 use crate::provenance::hex;
+use crate::source::facts::{FactLog, most_unpacked};
 
 /// What a check found.
 #[derive(Debug, Default, serde::Serialize)]
@@ -280,6 +281,11 @@ fn chain_links(
     Ok(())
 }
 
+/// It says why a segment is not there.
+fn excuses(fact: &Fact) -> bool {
+    matches!(fact, Fact::Evicted(_) | Fact::Recovered(_))
+}
+
 /// Segments that the ring gave up, and those that held no packet when their recorder died.
 fn evicted(facts: &[Record]) -> BTreeSet<Name> {
     let names = facts.iter().filter_map(|record| match &record.fact {
@@ -294,9 +300,8 @@ fn facts(folder: &Folder, below: &str, files: &BTreeMap<String, u64>) -> Result<
     let logs = files.keys().filter(|path| path.starts_with(below) && path.contains(".facts.ndjson"));
     let mut facts = Vec::new();
     for path in logs {
-        if let Some(log) = crate::source::read_facts(&folder.join(path))? {
-            facts.extend(log.records);
-        }
+        let log = FactLog::open(&folder.join(path))?;
+        facts.extend(log.into_iter().flatten().filter(|record| excuses(&record.fact)));
     }
     Ok(facts)
 }
@@ -309,8 +314,12 @@ fn logs_are_readable(
 ) -> anyhow::Result<()> {
     let closed = |path: &&String| path.starts_with(&format!("{LOG_FOLDER}/")) && path.ends_with(".zst");
     for path in files.keys().filter(closed) {
-        let mut decoder = zstd::stream::read::Decoder::new(folder.join(path).reader()?)?;
-        match std::io::copy(&mut decoder, &mut std::io::sink()) {
+        let decoder = zstd::stream::read::Decoder::new(folder.join(path).reader()?)?;
+        let most = most_unpacked(files.get(path).copied().unwrap_or_default());
+        match std::io::copy(&mut decoder.take(most + 1), &mut std::io::sink()) {
+            Ok(bytes) if bytes > most => {
+                report.problem(path, "altered", "it unpacks to more than a log of its size has");
+            }
             Ok(_) => report.objects += 1,
             Err(error) => report.problem(path, "altered", format!("it cannot be decoded: {error}")),
         }

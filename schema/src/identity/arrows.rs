@@ -87,6 +87,9 @@ pub struct Decoder<R: Read> {
 /// A batch is a second's worth of rows; a length beyond this is damage.
 const MOST_BYTES: i64 = 256 << 20;
 
+/// A row has a number or the end of a text in each of dozens of columns.
+const LEAST_ROW_BYTES: i64 = 32;
+
 impl<R: Read> Decoder<R> {
     /// Checks that it is a file of this table.
     pub fn new(table: &'static Table, mut from: R) -> Result<Decoder<R>, ArrowsError> {
@@ -105,6 +108,10 @@ impl<R: Read> Decoder<R> {
         let found = of("sharkq.table").unwrap_or_default();
         if found != table.name {
             return Err(stranger(format!("it is of '{found}'")));
+        }
+        let id = table.columns().next().expect("a table has columns").name;
+        if schema.field_with_name(id).is_err() {
+            return Err(stranger(format!("it lacks the column {id}")));
         }
         for column in table.columns() {
             // An earlier version has fewer columns, never other ones.
@@ -195,9 +202,23 @@ fn message(from: &mut impl Read) -> Result<Option<Vec<u8>>, String> {
     }
     let mut bytes = frame.to_vec();
     more(from, &mut bytes, length.into()).map_err(torn)?;
-    let body = arrow::ipc::root_as_message(&bytes[8..]).map_err(|error| error.to_string())?.bodyLength();
+    let message = arrow::ipc::root_as_message(&bytes[8..]).map_err(|error| error.to_string())?;
+    let body = message.bodyLength();
     if !(0..=MOST_BYTES).contains(&body) {
         return Err(format!("a message of {body} bytes"));
+    }
+    if message.header_type() == arrow::ipc::MessageHeader::DictionaryBatch {
+        return Err("a dictionary, of which no table has one".to_owned());
+    }
+    if let Some(batch) = message.header_as_record_batch() {
+        // What a batch becomes in memory is bounded by its bytes: they are packed by the file, never by
+        // themselves.
+        if batch.compression().is_some() {
+            return Err("a batch that is compressed by itself".to_owned());
+        }
+        if !(0..=body / LEAST_ROW_BYTES).contains(&batch.length()) {
+            return Err(format!("a batch of {} rows in {body} bytes", batch.length()));
+        }
     }
     more(from, &mut bytes, body.unsigned_abs()).map_err(torn)?;
     Ok(Some(bytes))
@@ -213,6 +234,8 @@ fn more(from: &mut impl Read, bytes: &mut Vec<u8>, length: u64) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use arrow::array::AsArray;
+    use arrow::ipc::CompressionType;
+    use arrow::ipc::writer::IpcWriteOptions;
 
     use super::*;
     use crate::tables::processes::{self, ProcessBlock, ProcessRow};
@@ -279,6 +302,51 @@ mod tests {
             whole.insert(rows);
         }
         assert!(whole.into_iter().eq([0, 5, 10]), "a tear costs the batch it is in");
+    }
+
+    /// A file of a schema, with what its head has, and of these columns.
+    fn made(columns: Vec<(&str, arrow::array::ArrayRef)>, options: IpcWriteOptions) -> Vec<u8> {
+        let fields = columns
+            .iter()
+            .map(|(name, of)| arrow::datatypes::Field::new(*name, of.data_type().clone(), true));
+        let metadata = [("sharkrec.arrows", "1"), ("sharkq.table", "processes")];
+        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()).with_metadata(metadata));
+        let rows = columns.into_iter().map(|(_, of)| of).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), rows).expect("columns of one length");
+        let mut writer =
+            StreamWriter::try_new_with_options(Vec::new(), &schema, options).expect("it can be written");
+        writer.write(&batch).expect("memory takes it");
+        writer.into_inner().expect("memory takes it")
+    }
+
+    #[test]
+    fn batches_that_would_be_larger_in_memory_are_refused() {
+        let ids = |rows: usize| -> arrow::array::ArrayRef {
+            Arc::new(arrow::array::StringArray::from_iter_values((0..rows).map(|row| row.to_string())))
+        };
+        let refusal = |bytes: Vec<u8>| {
+            let mut batches = Decoder::new(&processes::TABLE, &bytes[..]).expect("a head");
+            let refusal = batches.next().expect("a batch").expect_err("it is refused").to_string();
+            assert!(batches.next().is_none());
+            refusal
+        };
+        let compressed = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD));
+        let bytes = made(vec![("proc_id", ids(1_000))], compressed.expect("the feature is there"));
+        assert!(refusal(bytes).contains("a batch that is compressed by itself"));
+        let nothing: arrow::array::ArrayRef = Arc::new(arrow::array::NullArray::new(100_000));
+        let bytes = made(vec![("proc_id", ids(100_000)), ("more", nothing)], IpcWriteOptions::default());
+        assert!(refusal(bytes).contains("a batch of 100000 rows in"));
+        let words: arrow::array::DictionaryArray<arrow::datatypes::Int8Type> =
+            ["a", "b"].into_iter().collect();
+        let bytes = made(vec![("proc_id", ids(2)), ("more", Arc::new(words))], IpcWriteOptions::default());
+        assert!(refusal(bytes).contains("a dictionary"));
+        let bytes = made(
+            vec![("pid", Arc::new(arrow::array::Int32Array::from(vec![1])))],
+            IpcWriteOptions::default(),
+        );
+        let stranger = Decoder::new(&processes::TABLE, &bytes[..]).err().expect("it is refused");
+        assert!(stranger.to_string().contains("it lacks the column proc_id"), "{stranger}");
     }
 
     #[test]

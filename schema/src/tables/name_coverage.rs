@@ -10,7 +10,8 @@ table! {
         snapshot_id: Text,
         /// Node.
         node: Text [otel = "k8s.node.name"],
-        /// What tells of owners: sockets, datagram_sockets, processes, or the objects of the cluster (kube_pods, ...).
+        /// What tells of owners: sockets, datagram_sockets, processes, the objects of the cluster
+        /// (kube_pods, ...); labels where only an identity file names pods.
         feature: Text,
         /// ok, missing (nobody wrote it), rotated_out (removed before its packets), lossy, off (the kernel or the server refused),
         /// not_targeted (nobody asked for it).

@@ -120,11 +120,8 @@ const DEFAULT_LIMIT: usize = 100;
 const PEOPLE: &[(&str, &str)] = &[
     ("time", "ts"),
     ("protocol", "CASE WHEN protocol = 'flows' THEN proto ELSE protocol END"),
-    ("src", "coalesce(src_namespace || '/' || coalesce(src_workload, src_pod, src_service), src_ip)"),
-    (
-        "dst",
-        "concat(coalesce(dst_namespace || '/' || coalesce(dst_workload, dst_pod, dst_service), dst_ip), ':', dst_port)",
-    ),
+    ("src", fields::SHOWN[0]),
+    ("dst", fields::SHOWN[1]),
     ("operation", "CASE WHEN protocol <> 'flows' THEN operation END"),
     (
         "resource",

@@ -1,9 +1,11 @@
-//! May names be believed to be all there are: where what proves them is missing in the time that was asked about. In: the table
-//! `name_coverage` of a session. Out: a line a node, and whether anything is missing. A name that is there is proven; one that is not
-//! there says nothing of such a time. What nobody asked to witness is missed by nobody.
+//! May names be believed to be all there are: where what proves them is missing in the time that was asked
+//! about. In: the table `name_coverage` of a session. Out: a line a node, and whether anything is missing.
+//! A name that is there is proven; one that is not there says nothing of such a time. What nobody asked to
+//! witness is missed only by a question that chooses by it.
 
 use super::plaintext::overlaps;
 use super::{number, rows, text, time};
+use crate::asked::Asked;
 use crate::session::{QueryError, Session};
 use crate::times::Stretch;
 
@@ -28,12 +30,17 @@ struct Missing {
 const SHOWN: usize = 3;
 
 impl NameCoverage {
-    /// Of a stretch of time, by node.
-    pub async fn of(session: &Session, asked: Stretch) -> Result<Vec<NameCoverage>, QueryError> {
+    /// Of what was asked about, by node.
+    pub async fn of(session: &Session, asked: Asked) -> Result<Vec<NameCoverage>, QueryError> {
+        let chosen = match (asked.objects, asked.labels) {
+            (_, true) => "'kube_pods', 'labels'",
+            (true, false) => "'kube_pods'",
+            (false, false) => "''",
+        };
         let sql = format!(
             "SELECT node, feature, state, from_ts, to_ts, coalesce(why, ''), coalesce(events, 0) FROM name_coverage \
-             WHERE state NOT IN ('ok', 'not_targeted') AND {} ORDER BY 1, 2, 4, 5, 3",
-            overlaps(asked)
+             WHERE state <> 'ok' AND (state <> 'not_targeted' OR feature IN ({chosen})) AND {} ORDER BY 1, 2, 4, 5, 3",
+            overlaps(asked.stretch)
         );
         let mut nodes: Vec<NameCoverage> = Vec::new();
         for batch in rows(session, &sql).await? {
@@ -81,15 +88,27 @@ impl NameCoverage {
     /// The line under a result.
     pub fn line(&self, stretch: &dyn Fn(Stretch) -> String) -> String {
         let mut parts = vec![format!("{}, names", self.node)];
-        for Missing { feature, state, stretch: time, events, why } in self.missing.iter().take(SHOWN) {
+        let shown = self.shown();
+        for Missing { feature, state, stretch: time, events, why } in &shown {
             let events = if *events > 0 { format!(" {events} events") } else { String::new() };
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             parts.push(format!("{feature} {}{events} {}{why}", state.replace('_', " "), stretch(*time)));
         }
-        if self.missing.len() > SHOWN {
-            parts.push(format!("and {} more such stretches", self.missing.len() - SHOWN));
+        if self.missing.len() > shown.len() {
+            parts.push(format!("and {} more such stretches", self.missing.len() - shown.len()));
         }
         parts.join(", ")
+    }
+
+    /// The first stretch of each feature, and others as far as there is room.
+    fn shown(&self) -> Vec<&Missing> {
+        let missing = self.missing.iter().enumerate();
+        let (firsts, others): (Vec<_>, Vec<_>) =
+            missing.partition(|(at, of)| *at == 0 || self.missing[at - 1].feature != of.feature);
+        let room = SHOWN.saturating_sub(firsts.len());
+        let mut shown: Vec<_> = firsts.into_iter().chain(others.into_iter().take(room)).collect();
+        shown.sort_by_key(|(at, _)| *at);
+        shown.into_iter().map(|(_, of)| of).collect()
     }
 }
 
@@ -117,5 +136,19 @@ mod tests {
         let told = "n, names, sockets lossy 4 events 10-30: full, sockets lossy 2 events 50-60: full, \
                     sockets rotated out 2 events 60-70: full";
         assert_eq!(line, told);
+    }
+
+    #[test]
+    fn each_feature_is_told_of_once_at_least() {
+        let mut coverage = NameCoverage { node: "n".into(), ..NameCoverage::default() };
+        for (feature, number) in [("a", 5), ("b", 1), ("c", 2)] {
+            for at in 0..number {
+                let stretch = Stretch { from_ns: Some(10 * at), to_ns: Some(10 * at + 5) };
+                let [feature, state, why] = [feature, "off", ""].map(str::to_owned);
+                coverage.add(Missing { feature, state, stretch, events: 0, why });
+            }
+        }
+        let line = coverage.line(&|of| format!("{}", of.from_ns.unwrap_or(0)));
+        assert_eq!(line, "n, names, a off 0, b off 0, c off 0, and 5 more such stretches");
     }
 }

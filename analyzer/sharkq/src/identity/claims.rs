@@ -1,7 +1,7 @@
 //! When whom an address belonged to, object by object. In: the versions of a pod, a service or a node. Out: claims on addresses. A
 //! claim never reaches into a time of which nobody knows, unless the object was the same before and after.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use shark_schema::identity::{Endpoint, EndpointSlice, Fact, Service};
@@ -86,16 +86,19 @@ pub fn claims_of_pod(number: Number, object: &Object) -> Vec<(IpAddr, Claim<Numb
     claims
 }
 
-/// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from when nobody watched; what
-/// came unwatched is one from then, but not before its pod was.
+/// Backends of a service over time, from its endpoint slices. What went away unwatched is no backend from
+/// when nobody watched; what came unwatched is one from then, but not before its pod was. `room` is how
+/// many of them may still be remembered, of all services.
 pub fn endpoints_of(
-    history: &History,
+    slices: &Slices<'_>,
     begun: &Begun<'_>,
     cluster: &str,
     service: &Service,
-) -> Vec<(i64, Vec<(IpAddr, u16)>)> {
-    let mut spans: Vec<(i64, i64, (IpAddr, u16))> = Vec::new();
-    for (_, object) in history.of("endpoint_slice").filter(|(of, _)| *of == cluster) {
+    room: &mut usize,
+) -> Vec<(i64, Vec<Backend>)> {
+    let mut spans: Vec<(i64, i64, Backend)> = Vec::new();
+    let key = (cluster, service.namespace.as_str(), service.name.as_str());
+    for object in slices.get(&key).into_iter().flatten() {
         let backends = |version: &Version| match &version.fact {
             Fact::EndpointSlice(slice) if is_of(slice, service) => backends_of(slice).collect(),
             _ => Vec::new(),
@@ -115,17 +118,56 @@ pub fn endpoints_of(
             }
         }
     }
-    let mut moments: Vec<i64> = spans.iter().flat_map(|(from_ns, to_ns, _)| [*from_ns, *to_ns]).collect();
-    moments.sort_unstable();
-    moments.dedup();
-    let backends = |at_ns: i64| {
-        let there = spans.iter().filter(|(from_ns, to_ns, _)| (*from_ns..*to_ns).contains(&at_ns));
-        let mut backends: Vec<(IpAddr, u16)> = there.map(|(.., backend)| *backend).collect();
-        backends.sort_unstable();
-        backends.dedup();
-        (at_ns, backends)
-    };
-    moments.into_iter().filter(|at_ns| *at_ns != OPEN).map(backends).collect()
+    at_moments(spans, room)
+}
+
+/// Who is there from each moment on at which somebody comes or goes. Where there is no room for more,
+/// nobody is known to be there.
+fn at_moments(spans: Vec<(i64, i64, Backend)>, room: &mut usize) -> Vec<(i64, Vec<Backend>)> {
+    let begins_and_ends = spans.into_iter().filter(|(from_ns, to_ns, _)| from_ns < to_ns);
+    let mut changes: Vec<(i64, i32, Backend)> = begins_and_ends
+        .flat_map(|(from_ns, to_ns, backend)| [(from_ns, 1, backend), (to_ns, -1, backend)])
+        .collect();
+    changes.sort_unstable();
+    let mut there: BTreeMap<Backend, i32> = BTreeMap::new();
+    let mut backends = Vec::new();
+    for moment in changes.chunk_by(|a, b| a.0 == b.0).filter(|moment| moment[0].0 != OPEN) {
+        for (_, change, backend) in moment {
+            *there.entry(*backend).or_default() += change;
+        }
+        there.retain(|_, count| *count != 0);
+        *room = room.saturating_sub(there.len() + 1);
+        if *room == 0 {
+            backends.push((moment[0].0, Vec::new()));
+            break;
+        }
+        backends.push((moment[0].0, there.keys().copied().collect()));
+    }
+    backends
+}
+
+/// An address and a port.
+type Backend = (IpAddr, u16);
+
+/// Slices of endpoints that were ever of a service, by its cluster, namespace and name.
+pub type Slices<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<&'a Object>>;
+
+/// Of all services.
+pub fn slices(history: &History) -> Slices<'_> {
+    let mut slices = Slices::new();
+    for (cluster, object) in history.of("endpoint_slice") {
+        for version in &object.versions {
+            let Fact::EndpointSlice(EndpointSlice { namespace, service: Some(service), .. }) = &version.fact
+            else {
+                continue;
+            };
+            let of = slices.entry((cluster, namespace, service)).or_default();
+            if of.last().is_none_or(|last| !std::ptr::eq(*last, object)) {
+                of.push(object);
+            }
+        }
+    }
+    slices
 }
 
 fn is_of(slice: &EndpointSlice, service: &Service) -> bool {

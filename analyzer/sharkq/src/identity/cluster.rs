@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use shark_schema::identity::{Fact, NodeObject, Pod, Port};
 
-use super::claims::{addresses, begun, claim, claims_of_pod, endpoints_of};
+use super::claims::{addresses, begun, claim, claims_of_pod, endpoints_of, slices};
 use super::history::{History, Object};
 use super::timeline::{Claim, Conflict, OPEN, Timeline};
 
@@ -28,6 +28,7 @@ pub struct Cluster {
     /// Nodes.
     pub nodes: Vec<NodeNames>,
     pods_by_uid: HashMap<Box<str>, Number>,
+    nodes_by_name: HashMap<Box<str>, Number>,
     /// Names of containers by id, and whose they are.
     containers: HashMap<Box<str>, (Box<str>, Number)>,
     /// What cgroups call pods by, where that is not their uid.
@@ -45,7 +46,12 @@ pub struct Cluster {
     pub conflicts: Vec<AddressConflict>,
     /// Intervals in which pods owned addresses.
     pub owned: Vec<(IpAddr, Claim<Number>)>,
+    /// Backends of services changed more often than is remembered.
+    pub forgets_backends: bool,
 }
+
+/// Backends at all moments of all services that are remembered.
+const MOST_BACKENDS: usize = 4_000_000;
 
 /// Several owners of an address.
 pub struct AddressConflict {
@@ -197,7 +203,7 @@ impl Cluster {
 
     /// A node by its name.
     pub fn node(&self, name: &str) -> Option<&NodeNames> {
-        self.nodes.iter().find(|node| node.name == name)
+        self.nodes.get(*self.nodes_by_name.get(name)? as usize)
     }
 
     /// The number of a cluster; one that was not known gets one. Who does not say which cluster it belongs to belongs to the only one.
@@ -223,6 +229,8 @@ impl Cluster {
             let cluster = self.cluster_number(name);
             let number = self.nodes.len() as Number;
             let Some(Fact::Node(last)) = object.versions.last().map(|last| &last.fact) else { continue };
+            // Of several of one name, in as many clusters, the first.
+            self.nodes_by_name.entry(last.name.as_str().into()).or_insert(number);
             self.nodes.push(NodeNames { name: last.name.clone(), zone: last.zone.clone() });
             for version in &object.versions {
                 let Fact::Node(NodeObject { ips, .. }) = &version.fact else { continue };
@@ -267,7 +275,8 @@ impl Cluster {
         let mut by_port: BTreeMap<(u16, u16), Vec<Claim<Number>>> = BTreeMap::new();
         let mut by_pod: BTreeMap<Address, Vec<Claim<Number>>> = BTreeMap::new();
         let mut by_backend: BTreeMap<(u16, IpAddr, u16), Vec<Claim<Number>>> = BTreeMap::new();
-        let begun = begun(history);
+        let (begun, slices) = (begun(history), slices(history));
+        let mut room = MOST_BACKENDS;
         for (name, object) in history.of("service") {
             let cluster = self.cluster_number(name);
             let Some(Fact::Service(last)) = object.versions.last().map(|last| &last.fact) else { continue };
@@ -282,13 +291,13 @@ impl Cluster {
                     by_port.entry((cluster, port)).or_default().push(claim);
                 }
             }
-            let endpoints = endpoints_of(history, &begun, name, last);
+            let endpoints = endpoints_of(&slices, &begun, name, last, &mut room);
             for (at, (from_ns, backends)) in endpoints.iter().enumerate() {
                 let to_ns = endpoints.get(at + 1).map_or(OPEN, |next| next.0);
                 for (ip, port) in backends {
                     let claim = Claim::certain(number, *from_ns, to_ns);
-                    by_backend.entry((cluster, *ip, *port)).or_default().push(claim);
-                    by_pod.entry((cluster, *ip)).or_default().push(claim);
+                    go_on(by_backend.entry((cluster, *ip, *port)).or_default(), claim);
+                    go_on(by_pod.entry((cluster, *ip)).or_default(), claim);
                 }
             }
             self.services.push(ServiceNames {
@@ -299,6 +308,7 @@ impl Cluster {
                 ports: last.ports.clone(),
             });
         }
+        self.forgets_backends = room == 0;
         self.services_by_ip = self.timelines("service", by_ip);
         // A pod may well serve for several services: that is no conflict, it only leaves open which one was meant.
         let only = |claims: Vec<Claim<Number>>| Timeline::new(&claims).0;
@@ -320,6 +330,16 @@ impl Cluster {
             timelines.insert((cluster, ip), timeline);
         }
         timelines
+    }
+}
+
+/// A claim after those before; one that follows on another of its owner is the same.
+fn go_on(claims: &mut Vec<Claim<Number>>, next: Claim<Number>) {
+    match claims.last_mut() {
+        Some(last) if last.owner == next.owner && last.to_ns >= next.from_ns => {
+            last.to_ns = last.to_ns.max(next.to_ns);
+        }
+        _ => claims.push(next),
     }
 }
 

@@ -99,6 +99,11 @@ impl Fixed {
         Ok(Fixed { by_ip })
     }
 
+    /// Nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.by_ip.is_empty()
+    }
+
     /// The owner of an address at a time.
     pub fn at(&self, ip: IpAddr, ts_ns: i64) -> Option<&Owner> {
         self.by_ip.get(&ip)?.iter().find(|owner| owner.owns_at(ts_ns))

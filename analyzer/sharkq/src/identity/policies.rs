@@ -25,45 +25,70 @@ struct Peer {
     nobody: bool,
 }
 
-/// The table.
-pub fn rows(history: &History) -> RecordBatch {
-    let mut rows = PolicyBlock::default();
+/// The table, and whether it lacks rows because there are too many: subjects, peers and ports multiply.
+pub fn rows(history: &History) -> (RecordBatch, bool) {
+    let mut rows = Bounded { block: PolicyBlock::default(), room: MOST_ROWS };
+    let mut resolver: Option<(&str, Resolver<'_>)> = None;
     for (cluster, object) in history.of("network_policy") {
-        let resolver = Resolver::new(history, cluster);
+        let resolver = match resolver.take() {
+            Some((of, known)) if of == cluster => resolver.insert((of, known)),
+            _ => resolver.insert((cluster, Resolver::new(history, cluster))),
+        };
         for version in &object.versions {
             if let Fact::NetworkPolicy(policy) = &version.fact {
-                resolver.append(policy, version, &mut rows);
+                resolver.1.append(policy, version, &mut rows);
             }
         }
     }
-    batch(&network_policies::TABLE, rows)
+    (batch(&network_policies::TABLE, rows.block), rows.room == 0)
+}
+
+const MOST_ROWS: usize = 1_000_000;
+
+/// Rows, no more than there is room for.
+struct Bounded {
+    block: PolicyBlock,
+    room: usize,
+}
+
+impl Bounded {
+    /// False where there is no room.
+    fn append(&mut self, row: &PolicyRow<'_>) -> bool {
+        if self.room > 0 {
+            self.room -= 1;
+            self.block.append(row);
+        }
+        self.room > 0
+    }
 }
 
 /// Pods and namespaces of one cluster.
 struct Resolver<'a> {
-    pods: Vec<(&'a Version, &'a Pod)>,
+    /// By namespace.
+    pods: BTreeMap<&'a str, Vec<(&'a Version, &'a Pod)>>,
     namespaces: Vec<(&'a str, &'a Labels)>,
 }
 
 impl<'a> Resolver<'a> {
     fn new(history: &'a History, cluster: &str) -> Resolver<'a> {
         let pods = history.of("pod").filter(|(of, _)| *of == cluster).flat_map(|(_, pod)| &pod.versions);
-        let pods = pods.filter_map(|version| match &version.fact {
-            Fact::Pod(pod) => Some((version, pod)),
-            _ => None,
-        });
+        let mut by_namespace: BTreeMap<&str, Vec<(&Version, &Pod)>> = BTreeMap::new();
+        for version in pods {
+            if let Fact::Pod(pod) = &version.fact {
+                by_namespace.entry(&pod.namespace).or_default().push((version, pod));
+            }
+        }
         let namespaces = history.of("namespace").filter(|(of, _)| *of == cluster);
         let namespaces = namespaces.filter_map(|(_, object)| match &object.versions.last()?.fact {
             Fact::Namespace(namespace) => Some((namespace.name.as_str(), &namespace.labels)),
             _ => None,
         });
-        Resolver { pods: pods.collect(), namespaces: namespaces.collect() }
+        Resolver { pods: by_namespace, namespaces: namespaces.collect() }
     }
 
-    fn append(&self, policy: &NetworkPolicy, version: &Version, rows: &mut PolicyBlock) {
+    fn append(&self, policy: &NetworkPolicy, version: &Version, rows: &mut Bounded) {
         let spec = &policy.spec;
-        let selected = |namespace: &str| namespace == policy.namespace;
-        let subjects = self.workloads(&spec["podSelector"], selected, version);
+        let subjects = self.workloads(&spec["podSelector"], [policy.namespace.as_str()], version);
         let subjects: Vec<Option<&str>> = match subjects.is_empty() {
             true => vec![None],
             false => subjects.iter().map(|(_, workload)| Some(workload.as_str())).collect(),
@@ -108,7 +133,7 @@ impl<'a> Resolver<'a> {
         policy: &NetworkPolicy,
         version: &Version,
         row: &PolicyRow<'_>,
-        rows: &mut PolicyBlock,
+        rows: &mut Bounded,
     ) {
         let listed: Vec<&Value> = peers.as_array().into_iter().flatten().collect();
         let peers: Vec<Peer> = match listed.is_empty() {
@@ -126,7 +151,7 @@ impl<'a> Resolver<'a> {
                 let number = number.or_else(|| self.port_named(named?, policy, version)).or(named.map(|_| 0));
                 let proto =
                     (!port.is_null()).then(|| port["protocol"].as_str().unwrap_or("TCP").to_lowercase());
-                rows.append(&PolicyRow {
+                let has_room = rows.append(&PolicyRow {
                     peer_namespace: peer.namespace.as_deref(),
                     peer_workload: peer.workload.as_deref(),
                     peer_cidr: peer.cidr.as_deref(),
@@ -137,6 +162,9 @@ impl<'a> Resolver<'a> {
                     allows: Some(!peer.nobody),
                     ..*row
                 });
+                if !has_room {
+                    return;
+                }
             }
         }
     }
@@ -165,7 +193,7 @@ impl<'a> Resolver<'a> {
             let peers: Vec<Peer> = namespaces.iter().map(of).collect();
             return if peers.is_empty() { vec![nobody] } else { peers };
         }
-        let found = self.workloads(&peer["podSelector"], |name| namespaces.contains(name), version);
+        let found = self.workloads(&peer["podSelector"], namespaces, version);
         let peers = found.into_iter().map(|(namespace, workload)| Peer {
             namespace: Some(namespace),
             workload: Some(workload),
@@ -176,28 +204,32 @@ impl<'a> Resolver<'a> {
     }
 
     /// Workloads with a pod that a selector fitted while the policy was as it was.
-    fn workloads(
+    fn workloads<'n>(
         &self,
         selector: &Value,
-        namespace: impl Fn(&str) -> bool,
+        namespaces: impl IntoIterator<Item = &'n str>,
         version: &Version,
     ) -> BTreeSet<(String, String)> {
-        let then =
-            self.pods.iter().filter(|(pod, _)| pod.from_ns < version.to_ns && version.from_ns < pod.to_ns);
-        let fitting = then.filter(|(_, pod)| namespace(&pod.namespace) && fits(selector, &pod.labels));
+        let there = namespaces.into_iter().flat_map(|namespace| self.pods_then(namespace, version));
+        let fitting = there.filter(|pod| fits(selector, &pod.labels));
         fitting
-            .map(|(_, pod)| {
+            .map(|pod| {
                 let workload = pod.owners.last().map_or(&pod.name, |owner| &owner.name);
                 (pod.namespace.clone(), workload.clone())
             })
             .collect()
     }
 
+    /// Pods that a namespace had while a policy was as it was.
+    fn pods_then(&self, namespace: &str, version: &Version) -> impl Iterator<Item = &'a Pod> {
+        let pods = self.pods.get(namespace).into_iter().flatten();
+        let then = pods.filter(|(pod, _)| pod.from_ns < version.to_ns && version.from_ns < pod.to_ns);
+        then.map(|(_, pod)| *pod)
+    }
+
     fn port_named(&self, name: &str, policy: &NetworkPolicy, version: &Version) -> Option<i32> {
-        let then =
-            self.pods.iter().filter(|(pod, _)| pod.from_ns < version.to_ns && version.from_ns < pod.to_ns);
-        let pods = then.filter(|(_, pod)| pod.namespace == policy.namespace);
-        let mut ports = pods.flat_map(|(_, pod)| &pod.containers).flat_map(|container| &container.ports);
+        let pods = self.pods_then(&policy.namespace, version);
+        let mut ports = pods.flat_map(|pod| &pod.containers).flat_map(|container| &container.ports);
         ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.port.into())
     }
 }

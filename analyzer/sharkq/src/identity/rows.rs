@@ -15,6 +15,7 @@ use shark_schema::table::Table;
 use super::lives::Lives;
 use super::timeline::OPEN;
 use crate::source::LogFile;
+use crate::source::facts::most_unpacked;
 
 /// A recorder attaches to interfaces before it says that it begins.
 const ATTACHED_NS: i64 = 5_000_000_000;
@@ -86,6 +87,8 @@ struct File {
     started_ns: i64,
     /// The one before it.
     before: Option<usize>,
+    /// Nothing of what it says is lost; one that is still being written ends where it ends.
+    is_whole: bool,
 }
 
 /// Where an id stands for the first time.
@@ -165,7 +168,8 @@ pub fn read(logs: &[LogFile], table: &'static Table, lives: &mut Lives, warnings
 /// A recorder writes its first state a moment after its begin.
 const FIRST_STATE_NS: i64 = 10_000_000_000;
 
-/// What each file tells of: from its state, which the first of a life has of its begin, to the next one's, or to the last word.
+/// What each file tells of that is not damaged: from its state, which the first of a life has of its begin,
+/// to the next one's, or to the last word.
 fn times_of(files: &[File], lives: &Lives) -> Vec<Told> {
     let told = |(number, file): (usize, &File)| {
         let File { cluster, node, started_ns, .. } = file;
@@ -185,7 +189,7 @@ fn times_of(files: &[File], lives: &Lives) -> Vec<Told> {
         };
         Told { site: (cluster.clone(), node.clone()), from_ns, to_ns }
     };
-    files.iter().enumerate().map(told).collect()
+    files.iter().enumerate().filter(|(_, file)| file.is_whole).map(told).collect()
 }
 
 /// Since when something is known to have been there that was there already when somebody looked.
@@ -301,17 +305,29 @@ type Read1 = (Vec<RecordBatch>, File, Option<String>);
 fn batches(log: &LogFile, schema: &SchemaRef) -> Result<Read1, String> {
     let reader = log.place.reader().map_err(|error| error.to_string())?;
     let reader: Box<dyn Read> = match log.place.name().contains(".zst") {
-        true => Box::new(zstd::stream::read::Decoder::new(reader).map_err(|error| error.to_string())?),
+        true => {
+            let unpacked = zstd::stream::read::Decoder::new(reader).map_err(|error| error.to_string())?;
+            Box::new(unpacked.take(most_unpacked(log.size)))
+        }
         false => Box::new(reader),
     };
     let mut decoder = Decoder::new(log.table, reader).map_err(|error| error.to_string())?;
     let head = decoder.head().clone();
-    let file = File { cluster: head.cluster, node: head.node, started_ns: head.started_ns, before: None };
+    let mut file = File {
+        cluster: head.cluster,
+        node: head.node,
+        started_ns: head.started_ns,
+        before: None,
+        is_whole: true,
+    };
     let mut batches = Vec::new();
     for batch in &mut decoder {
         match batch {
             Ok(batch) => batches.push(widened(&batch, schema)),
-            Err(damage) => return Ok((batches, file, Some(damage.to_string()))),
+            Err(damage) => {
+                file.is_whole = log.place.name().ends_with(".open");
+                return Ok((batches, file, Some(damage.to_string())));
+            }
         }
     }
     Ok((batches, file, None))

@@ -2,7 +2,8 @@
 //! that identities were made from. Out: one batch a table, intervals as they were found.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -16,22 +17,30 @@ use shark_schema::tables::services::{self, ServiceBlock, ServiceRow};
 use shark_schema::tables::{nat_links, network_policies};
 
 use super::claims::addresses;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Number, ServiceNames};
 use super::history::Object;
 use super::rows::Rows;
 use super::sockets::own_id;
-use super::timeline::OPEN;
+use super::timeline::{Claim, OPEN};
 use super::{Identities, policies};
 use crate::source::Sources;
 
-/// All of them; of sockets and processes several batches.
-pub fn all(identities: &Identities, sources: &Sources) -> Vec<(&'static Table, Vec<RecordBatch>)> {
+/// All of them; of sockets and processes several batches. What they lack is told in `warnings`.
+pub fn all(
+    identities: &Identities,
+    sources: &Sources,
+    warnings: &mut Vec<String>,
+) -> Vec<(&'static Table, Vec<RecordBatch>)> {
+    let (policies, is_cut) = policies::rows(&identities.history);
+    if is_cut {
+        warnings.push("network policies allow more than the table network_policies has rows for".into());
+    }
     let mut tables = vec![
         (&pods::TABLE, vec![pod_rows(identities)]),
         (&services::TABLE, vec![service_rows(identities)]),
         (&nodes::TABLE, vec![node_rows(identities, sources)]),
         (&k8s_events::TABLE, vec![event_rows(&sources.facts)]),
-        (&network_policies::TABLE, vec![policies::rows(&identities.history)]),
+        (&network_policies::TABLE, vec![policies]),
         (&identity_conflicts::TABLE, vec![conflict_rows(&identities.cluster)]),
         (&nat_links::TABLE, vec![identities.links.rows()]),
     ];
@@ -70,8 +79,10 @@ fn pod_rows(identities: &Identities) -> RecordBatch {
     let lives = Lives::new(identities);
     // In the order in which the cluster numbered its pods.
     let listed = identities.history.of("pod").map(|(_, object)| object);
+    let mut owned: HashMap<Number, Vec<&(IpAddr, Claim<Number>)>> = HashMap::new();
+    cluster.owned.iter().for_each(|of| owned.entry(of.1.owner).or_default().push(of));
     for (number, object) in (0..).zip(listed.filter(|object| !object.versions.is_empty())) {
-        let owned = cluster.owned.iter().filter(|(_, claim)| claim.owner == number);
+        let owned = owned.get(&number).into_iter().flatten();
         let mut intervals: Vec<(Option<String>, i64, i64)> = owned
             .map(|(ip, claim)| (Some(ip.to_string()), claim.early_ns.min(claim.from_ns), claim.to_ns))
             .collect();
@@ -190,9 +201,13 @@ impl Lives {
 
 fn service_rows(identities: &Identities) -> RecordBatch {
     let mut rows = ServiceBlock::default();
+    let mut by_uid: HashMap<&str, &ServiceNames> = HashMap::new();
+    for names in &identities.cluster.services {
+        by_uid.entry(&names.uid).or_insert(names);
+    }
     for (_, object) in identities.history.of("service") {
         let Some(Fact::Service(last)) = object.versions.last().map(|last| &last.fact) else { continue };
-        let names = identities.cluster.services.iter().find(|service| service.uid == last.uid);
+        let names = by_uid.get(last.uid.as_str());
         let backends = names.map(|names| names.endpoints.as_slice()).unwrap_or_default();
         for version in &object.versions {
             let Fact::Service(service) = &version.fact else { continue };
@@ -219,7 +234,7 @@ fn service_rows(identities: &Identities) -> RecordBatch {
 fn append_service(
     rows: &mut ServiceBlock,
     service: &Service,
-    backends: &[(std::net::IpAddr, u16)],
+    backends: &[(IpAddr, u16)],
     (from_ns, to_ns): (i64, i64),
 ) {
     let ports: Vec<String> = service.ports.iter().map(port).collect();

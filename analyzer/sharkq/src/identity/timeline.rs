@@ -63,9 +63,12 @@ pub struct Conflict<T> {
     pub from_ns: i64,
     /// Until when.
     pub to_ns: i64,
-    /// Who, in their order.
+    /// Who, in their order; of very many the first.
     pub owners: Vec<T>,
 }
+
+/// Owners that are told of one conflict.
+const MOST_OWNERS: usize = 16;
 
 /// Owners over time.
 #[derive(Debug)]
@@ -97,20 +100,26 @@ impl<T: Copy + Ord> Timeline<T> {
                 // Ends sort before beginnings: for a moment a count may be what it was not.
                 *count = if begins { count.wrapping_add(1) } else { count.wrapping_sub(1) };
             }
-            holders.iter_mut().for_each(|of| of.retain(|_, count| *count != 0));
+            for (_, _, part, owner) in moment {
+                let of = &mut holders[*part as usize];
+                if of.get(owner) == Some(&0) {
+                    of.remove(owner);
+                }
+            }
             if let Some(conflict) = conflicts.last_mut().filter(|conflict| conflict.to_ns == OPEN) {
                 conflict.to_ns = at_ns;
             }
             let [early, certain, fading, ghost] = &holders;
-            let mut counted: BTreeSet<T> =
-                [fading, ghost].into_iter().flat_map(|of| of.keys().copied()).collect();
+            // However many claim it, the first of them are enough.
+            let first = |of: &BTreeMap<T, u32>| of.keys().copied().take(MOST_OWNERS).collect::<Vec<T>>();
+            let mut counted: BTreeSet<T> = [fading, ghost].into_iter().flat_map(first).collect();
             let is_presumed = !counted.is_empty();
-            counted.extend(certain.keys());
+            counted.extend(first(certain));
             if is_presumed || certain.is_empty() {
-                counted.extend(early.keys());
+                counted.extend(first(early));
             }
             if counted.len() > 1 {
-                let owners: Vec<T> = counted.iter().copied().collect();
+                let owners: Vec<T> = counted.iter().copied().take(MOST_OWNERS).collect();
                 match conflicts.last_mut() {
                     Some(last) if last.to_ns == at_ns && last.owners == owners => last.to_ns = OPEN,
                     _ => conflicts.push(Conflict { from_ns: at_ns, to_ns: OPEN, owners }),

@@ -149,12 +149,14 @@ impl Check {
 
     fn text_method(&mut self, method: &str, text: &Node, part: &Node) -> Result<Term, Fault> {
         let (term, part) = (self.text(text, method)?, self.argument(part)?);
-        let (whole, part) = (term.value(), part.folded(term.fold).value());
-        let raw = match method {
-            "contains" => contains(whole, part),
-            "startsWith" => starts_with(whole, part),
-            _ => ends_with(whole, part),
-        };
+        let part = part.folded(term.fold).value();
+        let raw = term.any_name(false, |name| {
+            Ok(match method {
+                "contains" => contains(name.value(), part.clone()),
+                "startsWith" => starts_with(name.value(), part.clone()),
+                _ => ends_with(name.value(), part.clone()),
+            })
+        })?;
         Ok(Term::new(Type::Bool, raw))
     }
 
@@ -165,7 +167,8 @@ impl Check {
                 .hint("compare with == or .contains(...)"));
         };
         let checked = self.regex(written, pattern.span)?;
-        Ok(Term::new(Type::Bool, regexp_like(term.value(), lit(checked), None)))
+        let raw = term.any_name(false, |name| Ok(regexp_like(name.value(), lit(checked.clone()), None)))?;
+        Ok(Term::new(Type::Bool, raw))
     }
 
     /// A pattern that can be matched.

@@ -16,7 +16,7 @@ use super::entries::{COLUMNS, schema};
 use super::error::{Fault, Span};
 use super::fields::{self, Field};
 use super::syntax::{Kind, Node};
-use super::types::{Element, Fold, Term, Type};
+use super::types::{Element, Fold, Term, Type, balanced};
 use super::{functions, maps};
 use crate::session::nearest;
 
@@ -66,27 +66,14 @@ impl Check {
         }
     }
 
-    /// Joined as a balanced tree: thousands of parts are no deeper than a dozen.
     fn joined(
         &mut self,
         parts: &[Node],
         positive: bool,
         join: fn(Expr, Expr) -> Expr,
     ) -> Result<Expr, Fault> {
-        let mut level: Vec<Expr> =
-            parts.iter().map(|part| self.condition(part, positive)).collect::<Result<_, _>>()?;
-        while level.len() > 1 {
-            let mut next = Vec::with_capacity(level.len().div_ceil(2));
-            let mut pairs = level.into_iter();
-            while let Some(left) = pairs.next() {
-                next.push(match pairs.next() {
-                    Some(right) => join(left, right),
-                    None => left,
-                });
-            }
-            level = next;
-        }
-        Ok(level.pop().unwrap_or(lit(true)))
+        let parts = parts.iter().map(|part| self.condition(part, positive)).collect::<Result<_, _>>()?;
+        Ok(balanced(parts, join).unwrap_or(lit(true)))
     }
 
     /// A term as a truth value.
@@ -206,6 +193,7 @@ impl Check {
             raw: raw.unwrap_or_else(nowhere),
             absent: field.kind.absent(),
             fold: field.fold,
+            others: field.others.iter().filter_map(|sql| planned(sql)).collect(),
         }
     }
 
@@ -275,13 +263,12 @@ impl Check {
 
 /// The expression of a field over `entries`; `None` where no table has what it needs.
 pub fn expression(field: &Field) -> Option<Expr> {
-    let planner = PLANNER.as_ref()?;
     if field.sql.is_empty()
         || (!field.tables.is_empty() && field.tables.iter().all(|name| table(name).is_none()))
     {
         return None;
     }
-    let expr = planner.context.parse_sql_expr(field.sql, &planner.scope).ok()?;
+    let expr = planned(field.sql)?;
     let is_own = |name: &str| {
         let column = COLUMNS.iter().find(|column| column.name == name);
         name == "protocol"
@@ -295,6 +282,12 @@ pub fn expression(field: &Field) -> Option<Expr> {
     let protocol = || datafusion::logical_expr::col("protocol");
     let here = field.tables.iter().map(|name| protocol().eq(lit(*name))).reduce(Expr::or)?;
     when(here, expr).end().ok()
+}
+
+/// SQL over `entries` as an expression.
+fn planned(sql: &str) -> Option<Expr> {
+    let planner = PLANNER.as_ref()?;
+    planner.context.parse_sql_expr(sql, &planner.scope).ok()
 }
 
 /// The type of a field's expression in the engine.

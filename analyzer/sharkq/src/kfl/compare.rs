@@ -2,6 +2,7 @@
 //! division by zero is NULL, sums wrap as the engine's do.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -35,7 +36,21 @@ impl Check {
             self.notes
                 .insert(format!("{text:?} is compared letter by letter; for a pattern write .matches(…)"));
         }
+        self.note_port(&first, &second);
         self.compared(comparison, &first, &second, left.span.to(right.span), positive)
+    }
+
+    /// Lists show the name of a server with its port, and somebody may take both for the name.
+    pub fn note_port(&mut self, one: &Term, other: &Term) {
+        for (named, written) in [(one, other), (other, one)] {
+            let Some(text) = written.constant_text().filter(|_| !named.others.is_empty()) else { continue };
+            let port = text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+            if let Some((name, port)) = port.filter(|_| text.parse::<IpAddr>().is_err()) {
+                self.notes.insert(format!(
+                    "a name has no port; for {text:?} write dst.name == {name:?} && dst.port == {port}"
+                ));
+            }
+        }
     }
 
     /// `text == r"pattern"` of KFL v1: matched from its start, so that `response.status == r"4.*"` is 4xx.
@@ -43,12 +58,14 @@ impl Check {
         let Kind::Raw(text) = &pattern.kind else { return Ok(lit(false)) };
         let checked = self.regex(&format!("^(?:{text})"), pattern.span)?;
         let term = self.term(other)?;
-        let value = match term.kind {
-            Type::Text | Type::Ip => term.value(),
-            Type::Int | Type::Micros => cast(self.number(&term), DataType::Utf8),
-            kind => return Err(Fault::new(other.span, format!("{} does not match patterns", a(kind)))),
-        };
-        let matches = regexp_like(value, lit(checked), None);
+        let matches = term.any_name(false, |name| {
+            let value = match name.kind {
+                Type::Text | Type::Ip => name.value(),
+                Type::Int | Type::Micros => cast(self.number(name), DataType::Utf8),
+                kind => return Err(Fault::new(other.span, format!("{} does not match patterns", a(kind)))),
+            };
+            Ok(regexp_like(value, lit(checked.clone()), None))
+        })?;
         match comparison {
             Comparison::Equal => Ok(matches),
             Comparison::NotEqual => Ok(!matches),
@@ -67,6 +84,17 @@ impl Check {
     ) -> Result<Expr, Fault> {
         if left.kind == Type::Nil || right.kind == Type::Nil {
             return self.with_nil(comparison, left, right, span);
+        }
+        if let Some((named, other, comparison)) = named_side(left, right, comparison) {
+            let is_equal = |positive| {
+                named.any_name(positive, |name| self.compared(Comparison::Equal, name, other, span, positive))
+            };
+            match comparison {
+                Comparison::Equal => return is_equal(positive),
+                Comparison::NotEqual => return Ok(!is_equal(false)?),
+                // The order is that of the names that lists show.
+                _ => {}
+            }
         }
         if matches!((left.kind, right.kind), (Type::List(_), Type::List(_))) {
             return self.lists(comparison, left, right, span);
@@ -291,6 +319,20 @@ fn pattern_side<'a>(left: &'a Node, right: &'a Node) -> Option<(&'a Node, &'a No
     match (&left.kind, &right.kind) {
         (_, Kind::Raw(_)) => Some((right, left)),
         (Kind::Raw(_), _) => Some((left, right)),
+        _ => None,
+    }
+}
+
+/// The side that has several names, and the other one, which has not: two ends have the same name where
+/// lists show the same.
+fn named_side<'a>(
+    left: &'a Term,
+    right: &'a Term,
+    comparison: Comparison,
+) -> Option<(&'a Term, &'a Term, Comparison)> {
+    match (left.others.is_empty(), right.others.is_empty()) {
+        (false, true) => Some((left, right, comparison)),
+        (true, false) => Some((right, left, comparison.mirrored())),
         _ => None,
     }
 }

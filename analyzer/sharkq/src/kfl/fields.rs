@@ -6,6 +6,8 @@ mod ends;
 mod flows;
 mod others;
 
+pub use ends::SHOWN;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -26,13 +28,15 @@ pub struct Field {
     pub tables: &'static [&'static str],
     /// SQL over `entries`; empty where nothing recorded says it.
     pub sql: &'static str,
+    /// SQL of other names of the same thing: a test of a text holds where it holds for any of them.
+    pub others: &'static [&'static str],
     /// What it is.
     pub doc: &'static str,
 }
 
 impl Field {
     const fn new(name: &'static str, kind: Type, sql: &'static str, doc: &'static str) -> Field {
-        Field { name, aliases: &[], kind, fold: Fold::None, tables: &[], sql, doc }
+        Field { name, aliases: &[], kind, fold: Fold::None, tables: &[], sql, others: &[], doc }
     }
 
     /// True in the rows of a protocol.
@@ -42,7 +46,7 @@ impl Field {
         sql: &'static str,
         doc: &'static str,
     ) -> Field {
-        Field { name, aliases: &[], kind: Type::Bool, fold: Fold::None, tables, sql, doc }
+        Field { name, aliases: &[], kind: Type::Bool, fold: Fold::None, tables, sql, others: &[], doc }
     }
 
     const fn or(mut self, aliases: &'static [&'static str]) -> Field {
@@ -52,6 +56,11 @@ impl Field {
 
     const fn of(mut self, tables: &'static [&'static str]) -> Field {
         self.tables = tables;
+        self
+    }
+
+    const fn others(mut self, others: &'static [&'static str]) -> Field {
+        self.others = others;
         self
     }
 

@@ -10,7 +10,7 @@ use super::check::{Check, a, whole_list};
 use super::error::Fault;
 use super::functions::{Network, cidr_contains};
 use super::syntax::{Comparison, Kind, Node};
-use super::types::{Element, Fold, Term, Type};
+use super::types::{Element, Fold, Term, Type, balanced};
 
 /// The value of a key.
 pub fn value(map: &Term, key: &Term) -> Term {
@@ -79,9 +79,11 @@ impl Check {
                     let reason = format!("{} is never in a {}", a(term.kind), container.kind.name());
                     return Err(Fault::new(left.span, reason));
                 }
-                let one = term.folded(container.fold);
-                let one = if self.is_number(one.kind) { self.number(&one) } else { one.value() };
-                Ok(default_false(array_has(container.raw.clone(), one), positive))
+                term.any_name(positive, |name| {
+                    let one = name.folded(container.fold);
+                    let one = if self.is_number(one.kind) { self.number(&one) } else { one.value() };
+                    Ok(default_false(array_has(container.raw.clone(), one), positive))
+                })
             }
             Type::Map if matches!(term.kind, Type::Text | Type::Ip) => {
                 if container.is_nowhere() {
@@ -105,18 +107,19 @@ impl Check {
 
     /// One of the parts of a list that is written out.
     fn one_of(&mut self, term: &Term, left: &Node, parts: &[Node], positive: bool) -> Result<Expr, Fault> {
-        let mut any: Option<Expr> = None;
+        let mut any = Vec::new();
         for part in parts {
             let other = self.term(part)?;
+            self.note_port(term, &other);
             let is_network = other.constant_text().is_some_and(|text| text.contains('/'));
             let equal = if term.kind == Type::Ip && is_network {
                 self.network(term, &other, part)?
             } else {
                 self.compared(Comparison::Equal, term, &other, left.span.to(part.span), positive)?
             };
-            any = Some(any.map_or(equal.clone(), |any| any.or(equal)));
+            any.push(equal);
         }
-        Ok(any.unwrap_or(lit(false)))
+        Ok(balanced(any, Expr::or).unwrap_or(lit(false)))
     }
 
     /// An address in a network.

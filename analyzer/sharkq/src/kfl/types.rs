@@ -141,12 +141,14 @@ pub struct Term {
     pub absent: Option<ScalarValue>,
     /// Spelling of its texts.
     pub fold: Fold,
+    /// Other names of the same thing. A test of a text holds where it holds for any of its names.
+    pub others: Vec<Expr>,
 }
 
 impl Term {
     /// A term whose NULL is an error.
     pub fn new(kind: Type, raw: Expr) -> Term {
-        Term { kind, raw, absent: None, fold: Fold::None }
+        Term { kind, raw, absent: None, fold: Fold::None, others: Vec::new() }
     }
 
     /// A literal.
@@ -208,8 +210,39 @@ impl Term {
         term
     }
 
+    /// Whether a test holds for any of its names. Where it is negated, or becomes a value (`positive` is
+    /// false), a name that the row does not have counts as one for which the test does not hold.
+    pub fn any_name<E>(
+        &self,
+        positive: bool,
+        mut test: impl FnMut(&Term) -> Result<Expr, E>,
+    ) -> Result<Expr, E> {
+        let mut any = vec![test(&Term { others: Vec::new(), ..self.clone() })?];
+        for name in &self.others {
+            let holds = test(&Term { fold: self.fold, ..Term::new(self.kind, name.clone()) })?;
+            any.push(if positive { holds } else { coalesce(vec![holds, lit(false)]) });
+        }
+        Ok(balanced(any, Expr::or).unwrap_or(lit(false)))
+    }
+
     /// The row does not have it, whichever row.
     pub fn is_nowhere(&self) -> bool {
         self.raw.as_literal().is_some_and(ScalarValue::is_null)
     }
+}
+
+/// Joined as a balanced tree: thousands of parts are no deeper than a dozen.
+pub fn balanced(mut level: Vec<Expr>, join: fn(Expr, Expr) -> Expr) -> Option<Expr> {
+    while level.len() > 1 {
+        let mut next = Vec::with_capacity(level.len().div_ceil(2));
+        let mut pairs = level.into_iter();
+        while let Some(left) = pairs.next() {
+            next.push(match pairs.next() {
+                Some(right) => join(left, right),
+                None => left,
+            });
+        }
+        level = next;
+    }
+    level.pop()
 }

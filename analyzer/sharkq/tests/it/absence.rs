@@ -22,14 +22,14 @@ const SIZE: u64 = 1_000;
 const PERIOD_NS: i64 = 1_000_000_000 / RATE as i64;
 
 /// A namespace with a wire in it, on whose one end a sender numbers packets.
-struct Wire {
+pub struct Wire {
     namespace: String,
     sender: Option<Child>,
     log: PathBuf,
 }
 
 impl Wire {
-    fn new(desk: &Desk, name: &str) -> Wire {
+    pub fn new(desk: &Desk, name: &str) -> Wire {
         Wire::by_clock(desk, name, &[])
     }
 
@@ -86,13 +86,13 @@ impl Drop for Wire {
 }
 
 /// A recorder in the namespace of a wire; killed when dropped.
-struct Recorder {
+pub struct Recorder {
     child: Child,
     ring: PathBuf,
 }
 
 impl Recorder {
-    fn start(wire: &Wire, ring: &Path, more: &[&str]) -> Recorder {
+    pub fn start(wire: &Wire, ring: &Path, more: &[&str]) -> Recorder {
         Recorder::start_with(wire, ring, more, &[])
     }
 
@@ -142,7 +142,7 @@ impl Recorder {
         }
     }
 
-    fn stop(self) {
+    pub fn stop(self) {
         self.signal("TERM");
         assert_eq!(self.ends().0, Some(0));
     }

@@ -108,31 +108,26 @@ fn all_are_of(ours: &[Packet], recording: &[Packet]) {
     }
 }
 
-/// Two ends of a link, the one before the other in turns: requests first at one, answers first at the other.
-#[test]
-fn packets_seen_at_several_interfaces_are_written_once() {
-    let desk = Desk::new();
-    let port = "8080";
+/// Packets of TCP to and from a server at port 8080, each once, and whether they go to it.
+fn of_a_server(desk: &Desk) -> Vec<(bool, Packet)> {
     let source = format!("{FIXTURES}/shop/shop.pcapng.zst");
-    let once = chosen(&desk, &source, &["--where", &format!("proto = 'tcp' AND dst_port = {port}")]);
-    let once: Vec<Packet> = once.into_iter().filter(|packet| packet.data.len() > 38).take(2_000).collect();
-    let to_server = |packet: &Packet| {
+    let once = chosen(desk, &source, &["--where", "proto = 'tcp' AND dst_port = 8080"]);
+    let is_to_server = |packet: &Packet| {
         let header = 14 + usize::from(packet.data[14] & 15) * 4;
         packet.data.get(header + 2..header + 4) == Some(&[0x1f, 0x90][..])
     };
-    let delay = std::time::Duration::from_micros(5);
-    let mut seen: Vec<(std::time::Duration, u32, &Packet)> = Vec::new();
-    for packet in &once {
-        let near = u32::from(!to_server(packet));
-        seen.push((packet.time, near, packet));
-        seen.push((packet.time + delay, 1 - near, packet));
-    }
+    let once = once.into_iter().filter(|packet| packet.data.len() > 38).take(2_000);
+    once.map(|packet| (is_to_server(&packet), packet)).collect()
+}
+
+/// Writes packets that were seen at times and interfaces, in the order of their time.
+fn write_seen(desk: &Desk, file: &str, mut seen: Vec<(std::time::Duration, u32, &Packet)>) {
     seen.sort_by_key(|(time, ..)| *time);
     let mut bytes = Vec::new();
     bytes.extend_from_slice(
         b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\x1c\0\0\0",
     );
-    for name in [b"left", b"rite"] {
+    for name in [b"left", b"rite", b"more", b"last"] {
         bytes.extend_from_slice(b"\x01\0\0\0\x28\0\0\0\x01\0\0\0\0\0\0\0\x02\0\x04\0");
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(b"\x09\0\x01\0\x09\0\0\0\0\0\0\0\x28\0\0\0");
@@ -147,21 +142,77 @@ fn packets_seen_at_several_interfaces_are_written_once() {
         };
         shark_schema::segment::packet(&mut bytes, &head, &packet.data);
     }
-    std::fs::write(desk.at("twice.pcapng"), bytes).unwrap();
-    let of_flows = |file: &str, more: &[&str]| chosen(&desk, file, more);
-    let counted =
-        desk.value(Path::new("twice.pcapng"), "SELECT CAST(sum(orig_pkts + resp_pkts) AS BIGINT) FROM flows");
-    let ours = of_flows("twice.pcapng", &[]);
-    assert_eq!(counted.as_u64(), Some(ours.len() as u64), "as many as the rows count");
+    std::fs::write(desk.at(file), bytes).unwrap();
+}
+
+/// What the rows of flows count of a capture.
+fn counted(desk: &Desk, file: &str) -> Option<usize> {
+    let sql = "SELECT CAST(sum(orig_pkts + resp_pkts) AS BIGINT) FROM flows";
+    desk.value(Path::new(file), sql).as_u64().map(|packets| packets as usize)
+}
+
+/// Two ends of a link, the one before the other in turns: requests first at one, answers first at the other.
+#[test]
+fn packets_seen_at_several_interfaces_are_written_once() {
+    let desk = Desk::new();
+    let once = of_a_server(&desk);
+    let delay = std::time::Duration::from_micros(5);
+    let mut seen = Vec::new();
+    for (is_to_server, packet) in &once {
+        let near = u32::from(!is_to_server);
+        seen.push((packet.time, near, packet));
+        seen.push((packet.time + delay, 1 - near, packet));
+    }
+    let all = seen.len();
+    write_seen(&desk, "twice.pcapng", seen);
+    let ours = chosen(&desk, "twice.pcapng", &[]);
+    assert_eq!(counted(&desk, "twice.pcapng"), Some(ours.len()), "as many as the rows count");
     assert_eq!(ours.len(), once.len());
-    assert_eq!(of_flows("twice.pcapng", &["--all-interfaces"]).len(), seen.len());
-    // Of calls as well: request and response once each, from head to end.
-    let calls = of_flows("twice.pcapng", &["--from", "http"]);
+    assert_eq!(chosen(&desk, "twice.pcapng", &["--all-interfaces"]).len(), all);
+    calls_are_whole(&desk, "twice.pcapng");
+}
+
+/// A tap gives each direction an interface of its own; a second one, further on, sees the same a moment
+/// later.
+#[test]
+fn packets_of_a_tap_are_written_once() {
+    let desk = Desk::new();
+    let once = of_a_server(&desk);
+    assert!(once.iter().filter(|(is_to_server, _)| *is_to_server).count() * 3 > once.len());
+    let tap = |first: u32, delay_us: u64| {
+        let delay = std::time::Duration::from_micros(delay_us);
+        once.iter().map(move |(is_to_server, packet)| {
+            (packet.time + delay, first + u32::from(*is_to_server), packet)
+        })
+    };
+    let plain = |packets: &[Packet]| {
+        let mut data: Vec<Vec<u8>> = packets.iter().map(|packet| packet.data.clone()).collect();
+        data.sort();
+        data
+    };
+    let wanted = plain(&once.iter().map(|(_, packet)| packet.clone()).collect::<Vec<_>>());
+    for (file, seen) in
+        [("tap.pcapng", tap(0, 0).collect::<Vec<_>>()), ("taps.pcapng", tap(0, 0).chain(tap(2, 7)).collect())]
+    {
+        let all = seen.len();
+        write_seen(&desk, file, seen);
+        let ours = chosen(&desk, file, &[]);
+        assert_eq!(ours.len(), once.len(), "{file}");
+        assert_eq!(plain(&ours), wanted, "{file}");
+        assert_eq!(counted(&desk, file), Some(ours.len()), "{file}: as many as the rows count");
+        assert_eq!(chosen(&desk, file, &["--all-interfaces"]).len(), all, "{file}");
+        calls_are_whole(&desk, file);
+    }
+}
+
+/// The packets behind calls have request and response once each, from head to end.
+fn calls_are_whole(desk: &Desk, file: &str) {
+    let calls = chosen(desk, file, &["--from", "http"]);
     let alone: Vec<Vec<u8>> = calls.iter().map(|packet| packet.data.clone()).collect();
     let distinct: std::collections::BTreeSet<&Vec<u8>> = alone.iter().collect();
     assert!(distinct.len() * 100 >= alone.len() * 99, "{} of {}", distinct.len(), alone.len());
     let sql = "SELECT count(*) FROM http WHERE status_code IS NOT NULL";
-    let all = desk.value(Path::new("twice.pcapng"), sql);
+    let all = desk.value(Path::new(file), sql);
     std::fs::rename(desk.at("chosen.pcapng"), desk.at("calls.pcapng")).unwrap();
     assert!(all.as_u64().is_some_and(|calls| calls > 10), "{all}");
     assert_eq!(desk.value(Path::new("calls.pcapng"), sql), all);

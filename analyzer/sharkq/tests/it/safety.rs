@@ -13,16 +13,16 @@ fn source() -> String {
 }
 
 /// ESC, BEL, DEL, a C1 introducer, a direction override, a zero-width space, a byte order mark.
-const HOSTILE: &str = "\u{1b}[31m\u{7}\u{7f}\u{9b}31m\u{202e}\u{200b}\u{feff}\r\tend";
+pub const HOSTILE: &str = "\u{1b}[31m\u{7}\u{7f}\u{9b}31m\u{202e}\u{200b}\u{feff}\r\tend";
 
 /// Byte by byte: no control byte but the line feed, no C1 in UTF-8, no format character.
-fn is_harmless(bytes: &[u8], allowed: &[u8]) {
+pub fn is_harmless(bytes: &[u8], allowed: &[u8]) {
     let text = std::str::from_utf8(bytes).expect("UTF-8");
     for (at, byte) in bytes.iter().enumerate() {
         let is_bad = (*byte < 0x20 && *byte != b'\n' && !allowed.contains(byte)) || *byte == 0x7f;
         assert!(!is_bad, "byte {byte:#04x} at {at} of {text:?}");
     }
-    let hidden = |c: &char| matches!(*c, '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let hidden = |c: &char| matches!(*c, '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     assert_eq!(text.chars().find(hidden), None, "{text:?}");
 }
 

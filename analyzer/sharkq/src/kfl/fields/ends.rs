@@ -5,6 +5,50 @@ use super::super::types::Fold::{Lower, Upper};
 use super::super::types::Type::{Bool, Double, Int, Ip, List, Map, Micros, Text, Time};
 use super::Field;
 
+/// What Kubernetes calls an end.
+macro_rules! object {
+    ($end:literal) => {
+        concat!("coalesce(", $end, "_workload, ", $end, "_pod, ", $end, "_service)")
+    };
+}
+
+/// The name of an end: what Kubernetes calls it, with its namespace, else its address. All of it stands in
+/// the tables of calls, so that a list of them reads no other.
+macro_rules! shown {
+    ($end:literal) => {
+        concat!(
+            "coalesce(",
+            $end,
+            "_namespace || '/' || ",
+            object!($end),
+            ", ",
+            object!($end),
+            ", ",
+            $end,
+            "_ip)"
+        )
+    };
+}
+
+/// Other names of an end: each of what Kubernetes calls it, with and without its namespace; of what
+/// Kubernetes does not know the DNS name and the process. What is NULL is no name.
+macro_rules! names {
+    ($end:literal) => {
+        &[
+            concat!($end, "_workload"),
+            concat!($end, "_pod"),
+            concat!($end, "_service"),
+            concat!($end, "_namespace || '/' || ", $end, "_pod"),
+            concat!($end, "_namespace || '/' || ", $end, "_service"),
+            concat!("CASE WHEN ", object!($end), " IS NULL THEN ", $end, "_dns END"),
+            concat!("CASE WHEN ", object!($end), " IS NULL THEN ", $end, "_process END"),
+        ]
+    };
+}
+
+/// How lists show the client and the server: by `src.name`, and by `dst.name` with its port.
+pub const SHOWN: [&str; 2] = [shown!("src"), concat!("concat(", shown!("dst"), ", ':', dst_port)")];
+
 /// They are in every table, or nothing says them yet.
 #[rustfmt::skip]
 pub static FIELDS: &[Field] = &[
@@ -40,8 +84,8 @@ pub static FIELDS: &[Field] = &[
     Field::new("dst.service.name", Text, "dst_service", "Service of the server"),
     Field::new("src.service.namespace", Text, "src_namespace", "Namespace of the client"),
     Field::new("dst.service.namespace", Text, "dst_namespace", "Namespace of the server"),
-    Field::new("src.name", Text, "coalesce(src_pod, src_service, src_dns, src_process)", "Best name of the client: pod, service, DNS name, process"),
-    Field::new("dst.name", Text, "coalesce(dst_pod, dst_service, dst_dns, dst_process)", "Best name of the server"),
+    Field::new("src.name", Text, shown!("src"), "Name of the client as lists show it, namespace/workload or address; a comparison also takes its workload, pod or service with or without namespace, and where it has none its DNS name or process").others(names!("src")),
+    Field::new("dst.name", Text, shown!("dst"), "Name of the server, likewise; its port is dst.port").others(names!("dst")),
     Field::new("src.namespace", Text, "src_namespace", "Namespace of the client"),
     Field::new("dst.namespace", Text, "dst_namespace", "Namespace of the server"),
     Field::new("src.workload", Text, "src_workload", "Deployment, StatefulSet, ... of the client"),
