@@ -70,7 +70,7 @@ fn fact(fact: &Fact) -> usize {
         Fact::Feature(of) => texts([&of.name, &of.why]),
         Fact::Disk(of) => text(&of.why),
         Fact::Recovered(of) => text(&of.segment) + some(&of.aside),
-        Fact::EventsLost(of) => texts([&of.feature, &of.why]),
+        Fact::EventsLost(of) => texts([&of.feature, &of.why]) + some(&of.process),
         Fact::LogRemoved(of) => texts([&of.series, &of.why]),
         Fact::Progress(_) | Fact::Clock(_) => 0,
     }
