@@ -88,6 +88,7 @@ impl Attacher {
                 Err(error) if attacher.targets.is_named(&device.name) => return Err(error.source),
                 Err(error) => {
                     interfaces.retain(|interface| Some(interface.id) != error.added);
+                    error.added.into_iter().for_each(|id| attacher.leave(id));
                     tracing::warn!("{}", error.source);
                 }
                 Ok(()) => {}
@@ -244,6 +245,10 @@ impl Attacher {
     /// Lets the workers tell what they still have of an interface, and forget it then.
     fn forget(&self, recording: &Recording, id: u32) {
         recording.gone(id, 0..self.workers.len() as u16);
+        self.leave(id);
+    }
+
+    fn leave(&self, id: u32) {
         for worker in &self.workers {
             let _ = worker.send(News::Gone { id });
         }

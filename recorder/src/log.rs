@@ -1,7 +1,8 @@
 //! The log of a recorder or a witness: facts as lines in zstd files that each start with the whole state.
 //! In: facts. Out: `<start-ns>-<seq>.facts.ndjson.zst`, readable up to the last fact also after a crash.
-//! It outlives the packets: 30 days of recording, within its share of the ring's budget, of which each series has its part. Names live as long as
-//! their packets: beyond its part a series of sockets or processes may grow, up to a bound, while there are packets of its time.
+//! It outlives the packets: 30 days of recording, within its share of the ring's budget, of which each
+//! series has its part. Names live as long as their packets: beyond its part a series of sockets or
+//! processes may grow, up to a bound, while there are packets of its time.
 
 use std::collections::BTreeMap;
 use std::fs;

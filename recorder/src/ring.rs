@@ -172,7 +172,8 @@ impl Ring {
         Ok(names)
     }
 
-    /// File names of the logs, of each series the oldest first. Their numbers say which that is: a clock may have been wrong.
+    /// File names of the logs, of each series the oldest first. Their numbers say which that is: a clock
+    /// may have been wrong.
     pub fn logs(&self) -> Result<Vec<String>, RingError> {
         let mut names = entries(&self.log())?;
         names.retain(|name| name.contains(".ndjson.zst") || name.contains(".arrows.zst"));

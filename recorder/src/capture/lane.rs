@@ -332,4 +332,25 @@ mod tests {
             Losses { kernel_received: Some(7), kernel_dropped: 2, ring_freezes: 1, ..Losses::default() };
         assert_eq!(told, (3, losses));
     }
+
+    #[test]
+    fn an_interface_ends_behind_its_last_losses_and_leaves_its_place_to_another() {
+        let (source, sink) = circle(1, 4096);
+        let mut lane = Lane::new(u32::MAX, false);
+        let places = [5, 6, 7].map(|interface| lane.add(interface));
+        let data = [0; 60];
+        let frame = Frame { ts_ns: 1, data: &data, original_len: 60, flags: 0, splice: Splice::Nothing };
+        let busy = source.try_take().unwrap();
+        lane.lose(places[1], &frame);
+        lane.end(places[1]);
+        assert!(lane.hand_over(&source, 1) && !lane.is_told(), "there is no buffer to tell it in");
+        assert_eq!((lane.place_of(6), lane.add(8)), (None, 3), "its place is still its own");
+        sink.give_back(busy);
+        lane.hand_over(&source, 1);
+        let batch = sink.receive(Duration::ZERO).unwrap();
+        let told = (batch.tallies[0].interface, batch.tallies[0].losses.user_dropped, &batch.ended[..]);
+        assert_eq!(told, (6, 1, &[6][..]));
+        assert!(lane.is_told() && !lane.is_over());
+        assert_eq!((lane.add(9), lane.place_of(9)), (places[1], Some(places[1])));
+    }
 }

@@ -34,8 +34,8 @@ impl WriterThread {
         segment::section(out, &format!("sharkrec {}", recording.versions.recorder), &note);
     }
 
-    /// Gives the interfaces that have no block in the open segment yet theirs. Of one that is gone, only where the segment counts
-    /// something.
+    /// Gives the interfaces that have no block in the open segment yet theirs. Of one that is gone, only
+    /// where the segment counts something.
     pub(super) fn describe_interfaces(&mut self) -> io::Result<()> {
         let State { open, ended, ledger, .. } = &mut self.state;
         let Some(open) = open else { return Ok(()) };

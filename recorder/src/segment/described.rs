@@ -1,6 +1,7 @@
 //! The interfaces that an open segment describes, in the order of their blocks.
-//! In: interfaces by the number that the recording has for them. Out: the places by which blocks and the sidecar name them.
-//! A segment describes only what there is while it is open, so that places and numbers differ once an interface is gone.
+//! In: interfaces by the number that the recording has for them. Out: the places by which blocks and the
+//! sidecar name them. A segment describes only what there is while it is open, so that places and numbers
+//! differ once an interface is gone.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! What every segment of a recording has in common, and the table of the interfaces that are recorded.
 //! In: devices as they come, get other names and go. Out: what is described in the segments of a worker.
-//! An interface that is gone stays in the table until every worker has told its last counters, and then it is forgotten.
+//! An interface that is gone stays in the table until every worker has told its last counters, and then it
+//! is forgotten.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -70,14 +71,16 @@ impl Recording {
         id
     }
 
-    /// The device of an interface is gone. Each of `workers` is to say when it has told of it for the last time.
+    /// The device of an interface is gone. Each of `workers` is to say when it has told of it for the last
+    /// time.
     pub fn gone(&self, id: u32, workers: std::ops::Range<u16>) {
         if let Some(recorded) = self.table().iter_mut().find(|recorded| recorded.of.id == id) {
             recorded.untold = Some(workers.collect());
         }
     }
 
-    /// A worker has told everything of an interface that is gone. True when it was the last, and the interface is forgotten.
+    /// A worker has told everything of an interface that is gone. True when it was the last, and the
+    /// interface is forgotten.
     pub fn told(&self, id: u32, worker: u16) -> bool {
         let mut table = self.table();
         let Some(at) = table.iter().position(|recorded| recorded.of.id == id) else { return false };

@@ -290,7 +290,8 @@ impl WriterThread {
             self.count_device_drops();
             self.write_statistics(None);
             let State { open, ended, ledger, .. } = &self.state;
-            // Where nothing else is recorded, interfaces that are gone do not wait for a packet to be forgotten.
+            // Where nothing else is recorded, interfaces that are gone do not wait for a packet to be
+            // forgotten.
             if open.is_none() && ended.iter().any(|number| ledger.counts(*number)) {
                 self.open_for_the_last_counters();
                 self.seal(CloseReason::Age);

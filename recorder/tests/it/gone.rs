@@ -143,7 +143,8 @@ fn only_one_is_left(ring: &Path) {
     });
 }
 
-/// The name of the interface that a number is sent to. The interfaces of the last round have the names of the first.
+/// The name of the interface that a number is sent to. The interfaces of the last round have the names of
+/// the first.
 fn name_of(number: u64, rounds: u64) -> String {
     let (round, place) = (number / EACH / AT_A_TIME, number / EACH % AT_A_TIME);
     match number {

@@ -1,5 +1,5 @@
-//! A snapshot copies what cannot be linked: files that have all the links there may be, files that may have no more, and file
-//! systems without links.
+//! A snapshot copies what cannot be linked: files that have all the links there may be, files that may have
+//! no more, and file systems without links.
 
 use std::fs;
 use std::io::ErrorKind;

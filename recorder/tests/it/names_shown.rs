@@ -1,5 +1,5 @@
-//! Names that others gave — to interfaces, nodes, snapshots, files — reach a terminal with their control characters and invisible
-//! format characters spelled out. JSON keeps them.
+//! Names that others gave — to interfaces, nodes, snapshots, files — reach a terminal with their control
+//! characters and invisible format characters spelled out. JSON keeps them.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,8 @@ const EVIL: &str = "e\x1b[31m\u{9b}\u{202e}\x7fz";
 /// As it is spelled.
 const SPELLED: &str = "e\\x1b[31m\\u{9b}\\u{202e}\\x7fz";
 
-/// Fails where a byte stands that steers a terminal, or a character that is not seen. Lines end in line feeds.
+/// Fails where a byte stands that steers a terminal, or a character that is not seen. Lines end in line
+/// feeds.
 fn is_plain(what: &str, bytes: &[u8]) {
     for (at, byte) in bytes.iter().enumerate() {
         let is_control = (*byte < 0x20 && *byte != b'\n') || *byte == 0x7f;

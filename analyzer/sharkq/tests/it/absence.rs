@@ -1,6 +1,6 @@
 //! The ledger of absence: packets that their sender numbered, and a recorder that is stopped, killed, frozen, robbed of its threads,
-//! without disk, of a renamed interface, or of a clock that is set. What `sharkq coverage` calls blind is what is missing, to a packet at each end.
-//! Nothing runs on afterwards, and the namespace is gone.
+//! without disk, of a renamed interface, or of a clock that is set. What `sharkq coverage` calls blind is
+//! what is missing, to a packet at each end. Nothing runs on afterwards, and the namespace is gone.
 
 mod clock;
 
@@ -192,7 +192,8 @@ impl Ledger {
         Ledger { sent, seen, blind: blind.collect() }
     }
 
-    /// Runs of numbers that are missing between the first and the last that is there. Where the clock was set, one ends.
+    /// Runs of numbers that are missing between the first and the last that is there. Where the clock was
+    /// set, one ends.
     fn missing(&self) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let (first, last) = (self.seen.first_key_value(), self.seen.last_key_value());

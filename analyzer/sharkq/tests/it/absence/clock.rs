@@ -1,5 +1,6 @@
-//! The clock was a year ahead once and came back. The clock of the machine is everybody's: here the recorder sees it by libfaketime,
-//! and the kernel stamps the packets by it because their sender says when they are sent (SO_TXTIME, socket(7)).
+//! The clock was a year ahead once and came back. The clock of the machine is everybody's: here the
+//! recorder sees it by libfaketime, and the kernel stamps the packets by it because their sender says when
+//! they are sent (SO_TXTIME, socket(7)).
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 """Sends UDP packets that carry their number, and writes down when each was sent.
 
-usage: send.py TO_IP RATE SIZE LOG [CLOCK]; ends when its standard input does. The file CLOCK says by how many seconds the clock is
-ahead: packets are sent at the time that it then shows, and the kernel stamps them with that (SO_TXTIME). Each time that it is set, a
-conversation begins.
+usage: send.py TO_IP RATE SIZE LOG [CLOCK]; ends when its standard input does. The file CLOCK says by how many
+seconds the clock is ahead: packets are sent at the time that it then shows, and the kernel stamps them with
+that (SO_TXTIME). Each time that it is set, a conversation begins.
 """
 import os, select, socket, struct, sys, time
 

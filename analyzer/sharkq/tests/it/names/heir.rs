@@ -1,5 +1,6 @@
-//! N6: a pod is asked to end and goes on for a while, and its heir has its address before anybody tells that the pod is gone. Neither
-//! has a socket: who they are is known by their address alone, as of pods of another node.
+//! N6: a pod is asked to end and goes on for a while, and its heir has its address before anybody tells
+//! that the pod is gone. Neither has a socket: who they are is known by their address alone, as of pods of
+//! another node.
 
 use std::path::Path;
 
