@@ -114,7 +114,7 @@ fn node(sources: &Sources, stats: &[FileStats], name: &str) -> NodeTime {
         blind.extend(runs::between(&runs));
         blind.extend(runs::before_first(&runs, &segments));
         ends.extend(segments.iter().filter_map(Segment::window));
-        ends.extend(runs.iter().filter_map(Run::window));
+        ends.extend(runs.iter().flat_map(Run::windows));
         late.extend(runs.iter().flat_map(|run| run.late.iter().cloned()));
         blind.extend(log_holes(sources, name));
     }

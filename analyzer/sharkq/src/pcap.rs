@@ -127,6 +127,8 @@ impl Wanted {
                     let counted = seen("counted").map(|(_, iface)| iface);
                     let home = counted.filter(|_| !all_interfaces && !is_plaintext);
                     let windows = wanted.by_flow.entry((comparable(key), is_plaintext)).or_default();
+                    // Where the clock was set back, the last packet may have the earlier time.
+                    let (from_ns, to_ns) = (from_ns.min(to_ns), from_ns.max(to_ns));
                     windows.push(Window { from_ns, to_ns, home });
                 }
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use shark_bpf::any_socket::AnySocket;
 use shark_schema::segment::{self, Block, Blocks, InterfaceNote, SectionNote};
+use shark_schema::shown::{Shown, shown_in_line};
 
 use crate::batch::circle;
 use crate::capture::{Device, Filter, Line, News, Ring, RingOptions};
@@ -80,12 +81,13 @@ impl Arguments {
         if let Some(watched) = self.kube {
             checks.extend(self.kubernetes(watched)?);
         }
-        let mut out = io::stdout().lock();
+        let out = io::stdout().lock();
+        let mut out = if self.json { Shown::json(out) } else { Shown::text(out) };
         for (feature, result) in &checks {
             let verdict = result.as_ref().map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned());
             match self.json {
                 true => writeln!(out, "{}", serde_json::json!({ "feature": feature, "result": verdict }))?,
-                false => writeln!(out, "{feature:<20} {verdict}")?,
+                false => writeln!(out, "{:<20} {}", shown_in_line(feature), shown_in_line(&verdict))?,
             }
         }
         ensure!(checks[0].1.is_ok(), "packets cannot be captured here");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use shark_bpf::tls::{Event, Losses, Plaintext, Process};
 use shark_schema::identity::{EventsLost, Fact, LossCause};
-use shark_schema::segment::{SHARED_SOCKET, SidecarInterface};
+use shark_schema::segment::{PLAINTEXT_WORKER, SHARED_SOCKET, SidecarInterface};
 
 use super::frames::{Frames, SNAPLEN};
 use super::order::{HELD_NS, Waiting};
@@ -21,6 +21,8 @@ use crate::time::{clock_reading, now_ns};
 
 const DRAIN: Duration = Duration::from_millis(20);
 const REPORT: Duration = Duration::from_secs(10);
+/// After this time without a byte of it, a namespace is forgotten.
+const SILENT: Duration = Duration::from_secs(600);
 /// More network namespaces than these share the last one's interface.
 const MOST_INTERFACES: usize = 4096;
 /// Processes whose lost calls are told apart, of ten seconds.
@@ -46,13 +48,20 @@ enum Given {
     All,
 }
 
+/// The interface of a network namespace.
+struct Place {
+    in_lane: usize,
+    interface: u32,
+    used: Instant,
+}
+
 /// From events to the lane.
 struct Way {
     recording: Arc<Recording>,
     lane: Lane,
     frames: Frames,
     /// By network namespace: addresses mean something only within one.
-    places: HashMap<u32, usize>,
+    places: HashMap<u32, Place>,
     packets: u64,
 }
 
@@ -75,6 +84,7 @@ impl Listener {
             if asked.is_some() || reported.elapsed() >= REPORT {
                 reported = Instant::now();
                 self.report();
+                self.way.forget();
             }
             // Who asked may have given up.
             let _ = asked.map(|done| done.send(()));
@@ -165,8 +175,9 @@ impl Way {
     }
 
     fn place(&mut self, netns: u32) -> usize {
-        if let Some(place) = self.places.get(&netns) {
-            return *place;
+        if let Some(place) = self.places.get_mut(&netns) {
+            place.used = Instant::now();
+            return place.in_lane;
         }
         if self.places.len() >= MOST_INTERFACES {
             return self.lane.len() - 1;
@@ -179,9 +190,23 @@ impl Way {
             synthetic_ethernet: true,
             pod: None,
         };
-        let id = self.recording.add(interface);
-        let place = self.lane.add(id);
-        self.places.insert(netns, place);
-        place
+        let interface = self.recording.add(interface);
+        let in_lane = self.lane.add(interface);
+        self.places.insert(netns, Place { in_lane, interface, used: Instant::now() });
+        in_lane
+    }
+
+    /// Nobody tells of a namespace that is gone. One that was silent for long is described no longer; when it speaks again, it is a
+    /// new interface.
+    fn forget(&mut self) {
+        let Way { recording, lane, places, .. } = self;
+        places.retain(|_, place| {
+            let stays = place.used.elapsed() < SILENT;
+            if !stays {
+                recording.gone(place.interface, PLAINTEXT_WORKER..PLAINTEXT_WORKER + 1);
+                lane.end(place.in_lane);
+            }
+            stays
+        });
     }
 }

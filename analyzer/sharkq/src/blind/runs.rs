@@ -28,7 +28,21 @@ pub struct Run {
     /// Interfaces that came later than the others: until then, nothing of them.
     pub late: Vec<(String, Window)>,
     pid: u32,
+    /// The clock as it was last read: the moment, and how far it was from the one that never steps.
+    clock: Option<(i64, i64)>,
+    steps: Vec<Step>,
+    /// The first interface whose packets were let in: the moment, and how often the clock had stepped until then.
+    first: Option<(i64, usize)>,
 }
+
+/// The clock was set: the latest time that a packet can have by the old one, and the earliest by the new one.
+struct Step {
+    until_ns: i64,
+    from_ns: i64,
+}
+
+/// A change of the clock between two readings that is told apart from the run's going on.
+const STEP_NS: u64 = 1_000_000_000;
 
 /// An interface that comes this much after the first was not there at the start.
 const LATE_NS: i64 = 1_000_000_000;
@@ -83,6 +97,9 @@ impl Run {
             stopped: None,
             packets: BTreeMap::new(),
             late: Vec::new(),
+            clock: None,
+            steps: Vec::new(),
+            first: None,
         }
     }
 
@@ -91,7 +108,9 @@ impl Run {
             Fact::Interface(of) if of.state == Targeting::Targeted => {
                 let since = self.attached.entry(of.name.clone()).or_insert(record.ts_ns);
                 *since = (*since).min(record.ts_ns);
+                self.first.get_or_insert((record.ts_ns, self.steps.len()));
             }
+            Fact::Clock(of) => self.read_clock(record.ts_ns, of.realtime_minus_boottime_ns),
             Fact::Progress(of) if is_of_packets(of.worker) => {
                 self.progress.insert(of.worker, of.recorded_until_ns);
                 let last = self.last.entry(of.worker).or_default();
@@ -100,6 +119,18 @@ impl Run {
             Fact::Stop(stop) => self.stopped = Some((stop.recorded_until_ns, stop.reason.clone())),
             _ => {}
         }
+    }
+
+    fn read_clock(&mut self, now_ns: i64, offset_ns: i64) {
+        if let Some((before_ns, before)) = self.clock {
+            let change_ns = offset_ns.saturating_sub(before);
+            if change_ns.unsigned_abs() > STEP_NS {
+                let (until_ns, from_ns) =
+                    (now_ns.saturating_sub(change_ns), before_ns.saturating_add(change_ns));
+                self.steps.push(Step { until_ns, from_ns });
+            }
+        }
+        self.clock = Some((now_ns, offset_ns));
     }
 
     /// When it began to record; `None` where no interface was ever there.
@@ -126,10 +157,29 @@ impl Run {
         workers.filter_map(until).min().or(self.begin_ns())
     }
 
-    /// Begin and end.
-    pub fn window(&self) -> Option<Window> {
-        let from_ns = self.begin_ns()?;
-        Some(Window { from_ns, to_ns: self.end_ns()?.max(from_ns) })
+    /// Begin and end, and between them the clock as it was set: what it jumped over was not recorded, and may be the time of an outage
+    /// of another run.
+    pub fn windows(&self) -> Vec<Window> {
+        let window = |from_ns: i64, to_ns: i64| Window { from_ns, to_ns: to_ns.max(from_ns) };
+        if self.steps.is_empty() {
+            return self
+                .begin_ns()
+                .zip(self.end_ns())
+                .map(|(from, to)| window(from, to))
+                .into_iter()
+                .collect();
+        }
+        let Some((mut from_ns, before)) = self.first else { return Vec::new() };
+        let mut windows = Vec::new();
+        for step in &self.steps[before..] {
+            windows.push(window(from_ns, step.until_ns));
+            from_ns = step.from_ns;
+        }
+        // Packets do not tell: the latest of them may be of a time before the clock was set back.
+        let stopped = self.stopped.as_ref().and_then(|(until_ns, _)| *until_ns);
+        let to_ns = stopped.or(self.progress.values().min().copied()).unwrap_or(from_ns);
+        windows.push(window(from_ns, to_ns));
+        windows
     }
 
     /// Why it ended.
@@ -153,8 +203,8 @@ impl Run {
 /// From the end of each run to the begin of the next that recorded anything, in the order of their times: where the clock was set,
 /// that is not the order of the log.
 pub fn between(runs: &[Run]) -> Vec<Blind> {
-    let windows = runs.iter().enumerate().filter_map(|(place, run)| Some((run.window()?, place)));
-    let mut windows: Vec<(Window, usize)> = windows.collect();
+    let of = |(place, run): (usize, &Run)| run.windows().into_iter().map(move |window| (window, place));
+    let mut windows: Vec<(Window, usize)> = runs.iter().enumerate().flat_map(of).collect();
     windows.sort_by_key(|(window, place)| (window.from_ns, *place));
     let mut blind = Vec::new();
     let mut until: Option<(i64, usize)> = None;
@@ -162,9 +212,12 @@ pub fn between(runs: &[Run]) -> Vec<Blind> {
         if let Some((from_ns, before)) = until
             && from_ns < window.from_ns
         {
-            let is_next = (before + 1..place).all(|between| runs[between].window().is_none());
+            let is_next = (before + 1..place).all(|between| runs[between].windows().is_empty());
             let why = match before < place && is_next {
                 true => runs[before].why(),
+                false if before == place => {
+                    "the clock was set: no packet has a time of this stretch".to_string()
+                }
                 false => "no recorder was running; the clock was set".to_string(),
             };
             let (to_ns, state) = (window.from_ns, state::RECORDER_RESTART);
@@ -190,4 +243,99 @@ pub fn before_first(runs: &[Run], segments: &[Segment]) -> Option<Blind> {
     let to_ns = first.begin_ns()?;
     let why = "the recorder's log of this time is missing";
     (from_ns < to_ns).then(|| super::gap(from_ns, to_ns, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use shark_schema::identity::{Clock, InterfaceFact, Progress, Start, Stop};
+    use shark_schema::segment::Counters;
+
+    use super::*;
+
+    /// Seconds, as facts have nanoseconds.
+    const S: i64 = 1_000_000_000;
+
+    fn record(at_s: i64, fact: Fact) -> Record {
+        Record { ts_ns: at_s * S, after_ns: None, fact }
+    }
+
+    fn start(at_s: i64, pid: u32) -> Record {
+        record(at_s, Fact::Start(Start { pid, ..crate::identity::lives::start() }))
+    }
+
+    fn attached(at_s: i64) -> Record {
+        let (name, why) = ("eth0".to_owned(), String::new());
+        record(at_s, Fact::Interface(InterfaceFact { name, ifindex: None, state: Targeting::Targeted, why }))
+    }
+
+    fn clock(at_s: i64, offset_s: i64) -> Record {
+        let realtime_minus_boottime_ns = offset_s * S;
+        record(at_s, Fact::Clock(Clock { realtime_minus_boottime_ns, step_ns: None, uncertainty_ns: 1 }))
+    }
+
+    fn progress(at_s: i64) -> Record {
+        record(at_s, Fact::Progress(Progress { worker: 0, seq: 1, recorded_until_ns: at_s * S }))
+    }
+
+    fn stop(at_s: i64) -> Record {
+        let reason = "signal".to_owned();
+        let totals = Counters::default();
+        record(at_s, Fact::Stop(Stop { reason, totals, recorded_until_ns: Some(at_s * S) }))
+    }
+
+    /// Blind stretches in seconds, with their reasons.
+    fn blind(records: &[Record]) -> Vec<(i64, i64, String)> {
+        let runs = of(&records.iter().collect::<Vec<_>>(), &[]);
+        between(&runs).into_iter().map(|of| (of.from_ns / S, of.to_ns / S, of.why)).collect()
+    }
+
+    #[test]
+    fn an_outage_is_blind_also_where_a_later_clock_jumped_over_its_time() {
+        let stopped = "the recorder was stopped".to_owned();
+        let outage = [
+            start(1000, 1),
+            attached(1001),
+            clock(1001, 500),
+            stop(1100),
+            start(1200, 2),
+            attached(1201),
+            clock(1201, 500),
+            stop(1300),
+        ];
+        assert_eq!(blind(&outage), [(1100, 1201, stopped.clone())]);
+        // The machine starts again with a clock of long ago, which is set a minute later.
+        let set = [start(10, 3), attached(11), clock(12, 0), clock(1460, 1388), progress(1465), stop(1470)];
+        let jumped = "the clock was set: no packet has a time of this stretch".to_owned();
+        let never = "no recorder was running; the clock was set".to_owned();
+        let all = blind(&[&outage[..], &set].concat());
+        assert_eq!(all[0], (72, 1001, never.clone()));
+        assert_eq!(all[1], (1100, 1201, stopped));
+        assert_eq!(&all[2], &(1300, 1400, never));
+        assert_eq!(all.len(), 3);
+        assert_eq!(blind(&set), [(72, 1400, jumped)]);
+    }
+
+    #[test]
+    fn an_outage_is_blind_also_where_the_clock_was_ahead_before_it() {
+        // A run begins a day ahead, and is set back while it goes on.
+        let ahead = [
+            start(90_000, 1),
+            attached(90_001),
+            clock(90_001, 86_400),
+            clock(3_611, 0),
+            progress(3_700),
+            stop(3_700),
+        ];
+        let later = [start(3_800, 2), attached(3_801), clock(3_801, 0), stop(3_900)];
+        let all = blind(&[&ahead[..], &later].concat());
+        assert_eq!(all[0], (3_700, 3_801, "the recorder was stopped".to_owned()));
+        assert_eq!((all[1].0, all[1].1), (3_900, 90_001));
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_slewed_makes_no_pieces() {
+        let run = [start(0, 1), attached(1), clock(2, 0), clock(12, 0), progress(20), stop(20)];
+        assert!(blind(&run).is_empty());
+    }
 }
