@@ -217,6 +217,11 @@ impl FrameReader {
         }
     }
 
+    /// No byte of it was read.
+    pub fn is_empty(&self) -> bool {
+        self.format.is_none() && self.offset == 0 && self.rest.is_empty()
+    }
+
     /// Nothing more can be read; what is left over is no whole record.
     fn end(&mut self) -> Result<(), Damage> {
         match self.failed.take() {

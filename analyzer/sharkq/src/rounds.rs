@@ -242,8 +242,10 @@ impl<'a> Rounds<'a> {
                 series.piece = (!piece.frames.is_empty()).then(|| (file, Arc::new(piece), interfaces));
             }
             Ok(None) => series.reader = None,
-            // A segment that is being written ends anywhere.
-            Err(damage) if damage.is_torn() && self.files[file].is_open() => self.series[at].reader = None,
+            // A segment that is being written ends anywhere, and one that was only just begun has no byte yet.
+            Err(damage) if self.files[file].is_open() && (damage.is_torn() || reader.is_empty()) => {
+                self.series[at].reader = None;
+            }
             Err(damage) => {
                 self.stats[file].damage = Some(damage.to_string());
                 self.damage.push(damage);

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use shark_schema::segment::Name;
+
 use crate::absence::{Recorder, Wire};
+use crate::bundled;
 use crate::captures;
 use crate::desk::Desk;
 use crate::programs::{built, finished, is_permitted, within};
@@ -53,6 +56,23 @@ fn a_healthy_live_ring_is_complete_and_told_of_by_node() {
     assert!(packets.windows(2).all(|pair| pair[1] > pair[0] + 200), "{packets:?}");
     recorder.stop();
     assert!(captures::segments(&ring).len() >= 2);
+}
+
+/// A recorder makes the file of its next segment before it writes the first byte of it.
+#[test]
+fn an_open_segment_without_a_byte_is_no_damage() {
+    let desk = Desk::new();
+    bundled::snapshot(&desk);
+    let ring = desk.at("ring");
+    let last = captures::segments(&ring).pop().expect("a segment");
+    let name: Name = last.file_name().and_then(|name| name.to_str()).expect("text").parse().expect("a name");
+    let next = Name { seq: name.seq + 1, open: true, ..name };
+    std::fs::write(ring.join("segments").join(next.to_string()), "").expect("a file");
+    for words in [&["sql", "-c", "SELECT count(*) FROM flows"][..], &["coverage"], &["info"]] {
+        let [rows, errors] = said(&desk, words, &ring);
+        let text = format!("{rows}{errors}");
+        assert!(!text.contains("not a capture file") && !text.contains("warning"), "{words:?}: {text}");
+    }
 }
 
 /// Connections that a server answers and closes, one after the other: more than the log of their names has
