@@ -66,7 +66,7 @@ impl Ledger<'_> {
     /// While the address may have been of two pods it is of neither, and a row says so.
     pub(super) fn conflicts(&self, ring: &Path) {
         let sql = format!(
-            "SELECT CAST(valid_from AS BIGINT) AS f, CAST(valid_to AS BIGINT) AS t, array_to_string(claims, ' ') \
+            "SELECT CAST(valid_from AS BIGINT) AS f, CAST(valid_to AS BIGINT) AS t, array_to_string(array_sort(claims), ' ') \
              AS claims FROM identity_conflicts WHERE ip = '{}'",
             ip(OCTET)
         );
