@@ -222,7 +222,6 @@ fn who_lives_for_a_moment_is_read_or_named() {
         made.len(),
         made.len() - late
     );
-    assert!(late < made.len(), "nothing was read: {lost:?}");
 }
 
 /// One that has every right but to look into the processes of others.
