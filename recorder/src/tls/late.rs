@@ -10,7 +10,7 @@ use shark_schema::identity::{EventsLost, Fact, LossCause};
 use crate::log::Log;
 
 const EVERY: Duration = Duration::from_secs(10);
-const MOST_NAMED: usize = 32;
+const MOST_NAMED: usize = 64;
 
 pub struct Late {
     log: Arc<Log>,
