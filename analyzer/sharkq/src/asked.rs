@@ -85,7 +85,7 @@ fn below(plan: &LogicalPlan, above: Stretch) -> Option<Asked> {
     })
 }
 
-/// What Kubernetes calls an end.
+/// Columns with the names and labels that Kubernetes gives to an endpoint.
 const OBJECTS: [&str; 6] = ["namespace", "workload", "workload_kind", "pod", "service", LABELS];
 const LABELS: &str = "labels";
 

@@ -124,7 +124,7 @@ impl Identities {
         }
     }
 
-    /// Whether a person wrote owners down.
+    /// Whether an identity file was given.
     pub fn has_fixed(&self) -> bool {
         !self.fixed.is_empty()
     }

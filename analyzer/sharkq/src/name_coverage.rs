@@ -226,7 +226,7 @@ impl Of<'_> {
         }
     }
 
-    /// What a log says that was not read to its end: it may be of anything.
+    /// Missing names of a log that was not read to its end: the rest may concern any feature.
     fn cut(&self, site: &SiteName, rows: &mut NameCoverageBlock) {
         for file in self.sources.fact_files.iter().filter(|file| file.is_cut && is_about(&file.header, site))
         {

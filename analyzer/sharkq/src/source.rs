@@ -391,7 +391,7 @@ impl Sources {
     }
 }
 
-/// What the facts of all logs together may take. A fact is kept twice: as it was said, and in the history
+/// Memory for the facts of all logs together. A fact is kept twice: as it was read, and in the history
 /// of its object.
 const MOST_FACTS_BYTES: usize = 384 << 20;
 

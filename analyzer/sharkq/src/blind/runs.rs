@@ -41,7 +41,7 @@ struct Step {
     from_ns: i64,
 }
 
-/// A change of the clock between two readings that is told apart from the run's going on.
+/// The clock was set where it changed by more than this between two readings, in nanoseconds.
 const STEP_NS: u64 = 1_000_000_000;
 
 /// An interface that comes this much after the first was not there at the start.
@@ -157,17 +157,13 @@ impl Run {
         workers.filter_map(until).min().or(self.begin_ns())
     }
 
-    /// Begin and end, and between them the clock as it was set: what it jumped over was not recorded, and may be the time of an outage
-    /// of another run.
+    /// The stretches of time in which it recorded: one, and one more for each time that the clock was set. The time
+    /// that the clock jumped over is in none of them, since another run may have had an outage then.
     pub fn windows(&self) -> Vec<Window> {
         let window = |from_ns: i64, to_ns: i64| Window { from_ns, to_ns: to_ns.max(from_ns) };
         if self.steps.is_empty() {
-            return self
-                .begin_ns()
-                .zip(self.end_ns())
-                .map(|(from, to)| window(from, to))
-                .into_iter()
-                .collect();
+            let ends = self.begin_ns().zip(self.end_ns());
+            return ends.map(|(from_ns, to_ns)| window(from_ns, to_ns)).into_iter().collect();
         }
         let Some((mut from_ns, before)) = self.first else { return Vec::new() };
         let mut windows = Vec::new();

@@ -30,7 +30,7 @@ struct Missing {
 const SHOWN: usize = 3;
 
 impl NameCoverage {
-    /// Of what was asked about, by node.
+    /// Coverage of the names that were asked about, one entry a node.
     pub async fn of(session: &Session, asked: Asked) -> Result<Vec<NameCoverage>, QueryError> {
         let chosen = match (asked.objects, asked.labels) {
             (_, true) => "'kube_pods', 'labels'",

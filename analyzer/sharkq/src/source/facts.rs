@@ -8,7 +8,7 @@ use shark_schema::identity::{self, LogError, LogHeader, Record};
 
 use crate::place::{Folder, PlaceError};
 
-/// What a log file of facts says.
+/// The facts of one log file, as they are read.
 pub struct FactLog {
     /// Its first line.
     pub header: LogHeader,

@@ -1,5 +1,5 @@
-//! What a fact takes in memory. In: a fact. Out: bytes, to within what allocators round up. Others chose
-//! what is in it: a short line may be a large fact.
+//! How much memory a fact takes. In: a fact. Out: bytes, without what the allocator adds. A short compressed line of
+//! a hostile log may hold a large fact.
 
 use std::collections::BTreeMap;
 

@@ -337,10 +337,7 @@ fn what_is_blind_is_what_is_missing_while_the_recorder_is_stopped_killed_frozen_
         seconds(1.0);
         assert_eq!(recorder.status().0, 0);
     }
-    let mut take = within(60, built("sharkrec"));
-    take.args(["snapshot", "--since", "10m", "--ring"]).arg(&ring).arg("--to").arg(desk.at("snapshots"));
-    let url = printed(&mut take);
-    let snapshot = PathBuf::from(url.trim().trim_start_matches("file://"));
+    let snapshot = snapshot(&desk, &ring);
     recorder.stop();
     seconds(0.2);
     let sent = wire.sent();
@@ -458,4 +455,12 @@ fn what_is_blind_is_what_is_missing_while_the_disk_is_full_stands_still_and_is_r
         let (from_ns, to_ns) = (ledger.sent[first as usize], ledger.sent[last as usize]);
         assert!(!is_complete(&desk, &ring, from_ns - 1_000_000, to_ns + 1_000_000), "{first} to {last}");
     }
+}
+
+/// Takes a snapshot of the last ten minutes; gives its folder.
+fn snapshot(desk: &Desk, ring: &Path) -> PathBuf {
+    let mut take = within(60, built("sharkrec"));
+    take.args(["snapshot", "--since", "10m", "--ring"]).arg(ring).arg("--to").arg(desk.at("snapshots"));
+    let url = printed(&mut take);
+    PathBuf::from(url.trim().trim_start_matches("file://"))
 }

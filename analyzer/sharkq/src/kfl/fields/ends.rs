@@ -5,7 +5,7 @@ use super::super::types::Fold::{Lower, Upper};
 use super::super::types::Type::{Bool, Double, Int, Ip, List, Map, Micros, Text, Time};
 use super::Field;
 
-/// What Kubernetes calls an end.
+/// The name that Kubernetes gives to an endpoint.
 macro_rules! object {
     ($end:literal) => {
         concat!("coalesce(", $end, "_workload, ", $end, "_pod, ", $end, "_service)")

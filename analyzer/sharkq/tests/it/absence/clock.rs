@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Ledger, Recorder, Wire, seconds, strict_holds};
+use super::{Ledger, Recorder, Wire, seconds, snapshot, strict_holds};
 use crate::desk::Desk;
-use crate::programs::{built, is_permitted, printed, within};
+use crate::programs::is_permitted;
 
 const YEAR_S: u64 = 365 * 86_400;
 
@@ -81,10 +81,7 @@ fn what_is_blind_is_what_is_missing_while_the_clock_is_a_year_ahead() {
     seconds(4.0);
     recorder.signal("CONT");
     seconds(2.0);
-    let mut take = within(60, built("sharkrec"));
-    take.args(["snapshot", "--since", "10m", "--ring"]).arg(&ring).arg("--to").arg(desk.at("snapshots"));
-    let url = printed(&mut take);
-    let snapshot = PathBuf::from(url.trim().trim_start_matches("file://"));
+    let snapshot = snapshot(&desk, &ring);
     recorder.stop();
     seconds(0.2);
     let sent = wire.sent();
