@@ -334,23 +334,26 @@ impl Libraries {
             );
             return self.finish(pid, mapped, Err(why));
         }
-        let result = self.probes.attach(file).map_err(|error| format!("{what}: {error}"));
-        let since_boottime_ns = boottime_ns();
-        let late = result.is_ok().then(|| mapped.clone());
-        self.finish(pid, mapped, result);
-        if let Some(mapped) = late {
-            self.note_if_late(pid, &mapped, told_boottime_ns, since_boottime_ns);
+        let same = mapped.clone();
+        match self.probes.attach(file) {
+            Ok(attached) => {
+                let state = State::Watched { attached, since_boottime_ns: boottime_ns() };
+                self.finish(pid, mapped, Ok(state));
+                // It may have run the library before.
+                self.meet(pid, same, told_boottime_ns);
+            }
+            Err(error) => self.finish(pid, mapped, Err(format!("{what}: {error}"))),
         }
     }
 
     /// Says of a file whether plaintext of those that run it is read.
-    fn finish(&mut self, pid: u32, mapped: Mapped, result: Result<Attached, String>) {
+    fn finish(&mut self, pid: u32, mapped: Mapped, result: Result<State, String>) {
         let name = name_of(&mapped);
         let of = format!("first seen in process {}", self.process(pid));
         let state = match result {
-            Ok(attached) => {
+            Ok(state) => {
                 self.report(&name, None, format!("plaintext is read; {of}"));
-                State::Watched { attached, since_boottime_ns: boottime_ns() }
+                state
             }
             Err(why) => {
                 self.report(&name, Some(OffCause::Unreadable), format!("{why}; {of}"));
@@ -369,8 +372,11 @@ impl Libraries {
         since_boottime_ns: u64,
     ) {
         let early_ns = told_boottime_ns.and_then(|told_ns| since_boottime_ns.checked_sub(told_ns));
-        let talked_ns = self.probes.talked_boottime_ns(pid);
-        if early_ns.is_some() && talked_ns.is_some_and(|talked_ns| talked_ns <= since_boottime_ns) {
+        // Most processes map what is watched already.
+        if early_ns.is_none() {
+            return;
+        }
+        if self.probes.talked_boottime_ns(pid).is_some_and(|talked_ns| talked_ns <= since_boottime_ns) {
             let process = self.process(pid);
             self.late.tell(&process, &mapped.path, early_ns);
         }
@@ -420,7 +426,7 @@ impl Libraries {
             self.files.iter().filter(|(_, of)| now - of.at >= FORGET).map(|(id, _)| id.clone()).collect();
         for id in old {
             let Some(seen) = self.files.remove(&id) else { continue };
-            if matches!(seen.state, State::Watched { .. } | State::Unreadable) {
+            if matches!(seen.state, State::Watched { .. } | State::Unreadable | State::Refused) {
                 self.report(&seen.name, Some(OffCause::Unused), "no process runs it any more".to_owned());
                 self.known.lock().unwrap_or_else(|e| e.into_inner()).retain(|of| of.name != seen.name);
             }
