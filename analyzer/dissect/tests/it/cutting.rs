@@ -147,6 +147,9 @@ fn mixed_statements(batches: &[RecordBatch]) -> Vec<(String, String)> {
 
 fn apply(frames: &mut Vec<Captured>, harm: &Harm) {
     let len = frames.len();
+    if len == 0 {
+        return;
+    }
     match harm {
         Harm::Lose(at) => {
             frames.remove(at % len);

@@ -171,12 +171,13 @@ fn request_line(bytes: &[u8], line: &[u8]) -> Option<(Start, Option<u8>)> {
     Some((Start::Request { method: range(bytes, method), target: range(bytes, target) }, minor))
 }
 
-/// The first fields, and those that say how long the body is.
+/// The first fields, and those that say how long the body is. A line that is cut short gives no field: nobody knows its
+/// whole value.
 fn loose_fields(bytes: &[u8], from: usize) -> Vec<Field> {
     const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"content-encoding"];
     let mut fields: Vec<Field> = Vec::new();
     let mut is_kept = false;
-    for line in bytes[from..].split_inclusive(|byte| *byte == b'\n') {
+    for line in bytes[from..].split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
         let text = line.trim_ascii_end();
         if text.is_empty() {
             break;
@@ -462,6 +463,19 @@ mod tests {
         assert_eq!((head.part(method), head.part(target)), (&b"get"[..], &b"/my file?q=a b"[..]));
         assert_eq!(head.value("a"), Some(&b"x\0y\r\n more"[..]));
         assert_eq!((head.value("b"), head.fields.len(), head.minor), (Some(&b"z"[..]), 2, Some(1)));
+    }
+
+    #[test]
+    fn a_field_that_is_cut_short_is_left_out() {
+        let whole = b"HTTP/1.1 200 OK\r\nA: b\r\nX-Request-Id: load-1-000015\r\n";
+        for len in 23..whole.len() {
+            let head = parse_loosely(&whole[..len]).expect("a response");
+            assert_eq!((head.value("a"), head.fields.len()), (Some(&b"b"[..]), 1));
+        }
+        assert_eq!(
+            parse_loosely(whole).expect("a response").value("x-request-id"),
+            Some(&b"load-1-000015"[..])
+        );
     }
 
     #[test]
