@@ -3,7 +3,7 @@
 //! Edits take effect at once and cost the packets in flight nothing.
 //!
 //! A mark is what a packet filter can know of a local sender: SO_MARK stays on a packet from its socket to the device, whatever
-//! rewrites its addresses on the way. What comes back from the wire has none, so the filter remembers the ends of connections
+//! rewrites its addresses on the way. It counts only for the sockets that were named with it, each by its own port. What comes back from the wire has none, so the filter remembers the ends of connections
 //! that it saw marked packets on, as they are on that wire, and leaves out the other direction too. A mark does not travel to
 //! another network namespace. Whoever else changes marks on the host defeats it, for the whole mark is compared: kube-proxy adds
 //! 0x4000 to what it masquerades, and takes it off again before the packet leaves.
@@ -29,19 +29,23 @@ pub struct AnySocket {
 
 /// The marks whose packets are left out, for whoever gives them out and takes them back.
 pub struct OwnMarks {
-    marks: HashMap<MapData, u32, u32>,
+    sockets: HashMap<MapData, OwnSocket, u32>,
     left_out: Array<MapData, u64>,
 }
 
 impl OwnMarks {
-    /// Keeps packets out that a socket with this SO_MARK sends, and those of the other end of its TCP connection.
-    pub fn ignore(&mut self, mark: u32) -> Result<(), Full> {
-        self.marks.insert(mark, 1, 0).map_err(Full::from)
+    /// Keeps packets out that a socket with this SO_MARK sends from this port, and those of the other end of its connection.
+    pub fn ignore(&mut self, mark: u32, port: u16) -> Result<(), Full> {
+        self.sockets.insert([mark, u32::from(port.to_be())], 1, 0).map_err(Full::from)
     }
 
     /// Lets new connections with this mark in again. One that is not known is fine.
     pub fn forget(&mut self, mark: u32) {
-        let _ = self.marks.remove(&mark);
+        let of_mark = |key: &OwnSocket| key[0] == mark;
+        let keys: Vec<OwnSocket> = self.sockets.keys().flatten().filter(of_mark).collect();
+        for key in keys {
+            let _ = self.sockets.remove(&key);
+        }
     }
 
     /// Packets kept out so far because of a mark.
@@ -49,6 +53,9 @@ impl OwnMarks {
         self.left_out.get(&0, 0).unwrap_or(0)
     }
 }
+
+/// Mark and port: `struct own_socket` of the program.
+type OwnSocket = [u32; 2];
 
 /// Bytes kept of a packet, and whether outgoing ones are left out: `struct listed` of the program.
 type Listed = [u32; 2];
@@ -68,10 +75,10 @@ impl AnySocket {
     pub fn load_object(object: &[u8]) -> Result<AnySocket, Reason> {
         let mut program = Ebpf::load(object).map_err(|error| Reason::of(&error))?;
         let interfaces = HashMap::try_from(map(&mut program, "interfaces")?).map_err(|e| Reason::of(&e))?;
-        let marks = HashMap::try_from(map(&mut program, "own_marks")?).map_err(|e| Reason::of(&e))?;
+        let sockets = HashMap::try_from(map(&mut program, "own_sockets")?).map_err(|e| Reason::of(&e))?;
         let left_out = Array::try_from(map(&mut program, "left_out")?).map_err(|e| Reason::of(&e))?;
         filter(&mut program)?.load().map_err(|error| Reason::of(&error))?;
-        let own_marks = Arc::new(Mutex::new(OwnMarks { marks, left_out }));
+        let own_marks = Arc::new(Mutex::new(OwnMarks { sockets, left_out }));
         Ok(AnySocket { program, interfaces, own_marks })
     }
 
@@ -93,16 +100,6 @@ impl AnySocket {
     /// Lets no more packets of an interface in. One that is not listed is fine.
     pub fn unlist(&mut self, ifindex: u32) {
         let _ = self.interfaces.remove(&ifindex);
-    }
-
-    /// Keeps packets out that a socket with this SO_MARK sends, and those of the other end of its TCP connection.
-    pub fn ignore_mark(&mut self, mark: u32) -> Result<(), Full> {
-        self.own_marks.lock().unwrap_or_else(|e| e.into_inner()).ignore(mark)
-    }
-
-    /// Packets kept out so far because of a mark.
-    pub fn left_out(&self) -> u64 {
-        self.own_marks.lock().unwrap_or_else(|e| e.into_inner()).left_out()
     }
 
     /// The marks, which may be changed while the filter runs.

@@ -62,13 +62,13 @@ fn both_directions_of_a_marked_connection_are_not_seen_ipv6() {
 fn check_connections(wires: &Wires, filter: Result<AnySocket, Reason>, near: &str, far: &str) {
     let mut filter = filter.expect("the program loads");
     filter.list(wires.ifindex("v0"), 4096).expect("there is room");
-    filter.ignore_mark(MARK).expect("there is room");
     filter.attach(&wires.socket).expect("a filter can be attached");
     let echo = wires.echo(near, far);
+    ignore(&filter, 4001);
     wires.drain();
     wires.talk(&echo, Some(MARK), 4001);
     assert_eq!(wires.tcp_ports(), [], "neither what was sent nor what came back");
-    let left_out = filter.left_out();
+    let left_out = left_out_of(&filter);
     assert!(left_out > 6, "{left_out} packets of a whole connection were left out");
     wires.talk(&echo, None, 4002);
     let seen = wires.tcp_ports();
@@ -78,7 +78,7 @@ fn check_connections(wires: &Wires, filter: Result<AnySocket, Reason>, near: &st
     wires.talk(&echo, None, 4001);
     let seen = wires.tcp_ports();
     assert!(seen.contains(&4001) && seen.contains(&echo.port()), "{seen:?}");
-    assert_eq!(filter.left_out(), left_out);
+    assert_eq!(left_out_of(&filter), left_out);
 }
 
 #[test]
@@ -91,27 +91,39 @@ fn check_edits(wires: &Wires, filter: &mut AnySocket) {
     filter.attach(&wires.socket).expect("a filter can be attached");
     wires.drain();
     let (v0, w0) = (wires.ifindex("v0"), wires.ifindex("w0"));
-    assert_eq!(wires.send_and_see(None), [], "nothing is listed yet");
+    assert_eq!(wires.send_and_see(), [], "nothing is listed yet");
     filter.list(v0, 60).expect("there is room");
-    assert_eq!(wires.send_and_see(None), [("v0", 60)], "one interface is listed");
+    assert_eq!(wires.send_and_see(), [("v0", 60)], "one interface is listed");
     filter.list(w0, 4096).expect("there is room");
-    assert_eq!(wires.send_and_see(None), [("v0", 60), ("w0", HEADERS + 500)], "a second one is");
+    assert_eq!(wires.send_and_see(), [("v0", 60), ("w0", HEADERS + 500)], "a second one is");
     filter.list(v0, 100).expect("there is room");
-    assert_eq!(wires.send_and_see(None), [("v0", 100), ("w0", HEADERS + 500)], "its length was changed");
+    assert_eq!(wires.send_and_see(), [("v0", 100), ("w0", HEADERS + 500)], "its length was changed");
     filter.unlist(w0);
     filter.unlist(w0);
-    assert_eq!(wires.send_and_see(None), [("v0", 100)], "the second one is gone");
+    assert_eq!(wires.send_and_see(), [("v0", 100)], "the second one is gone");
 }
 
 fn check_marks(wires: &Wires, filter: &mut AnySocket) {
     filter.list(wires.ifindex("v0"), 4096).expect("there is room");
     wires.drain();
     let seen = [("v0", HEADERS + 500)];
-    assert_eq!(wires.send_and_see(Some(MARK)), seen, "no mark is ignored yet");
-    filter.ignore_mark(MARK).expect("there is room");
-    assert_eq!(wires.send_and_see(Some(MARK)), []);
-    assert_eq!(wires.send_and_see(Some(MARK + 1)), seen, "another mark is nobody's");
-    assert_eq!(wires.send_and_see(None), seen);
+    assert_eq!(wires.send_and_see_from(5001, Some(MARK)), seen, "no mark is ignored yet");
+    ignore(filter, 5002);
+    assert_eq!(wires.send_and_see_from(5003, Some(MARK)), seen, "the mark was given for another port");
+    assert_eq!(wires.send_and_see_from(5002, Some(MARK + 1)), seen, "another mark is nobody's");
+    assert_eq!(wires.send_and_see_from(5002, None), seen);
+    assert_eq!(wires.send_and_see_from(5002, Some(MARK)), []);
+    ignore(filter, 5004);
+    filter.own_marks().lock().expect("nobody panicked").forget(MARK);
+    assert_eq!(wires.send_and_see_from(5004, Some(MARK)), seen, "the mark was taken back");
+}
+
+fn ignore(filter: &AnySocket, port: u16) {
+    filter.own_marks().lock().expect("nobody panicked").ignore(MARK, port).expect("there is room");
+}
+
+fn left_out_of(filter: &AnySocket) -> u64 {
+    filter.own_marks().lock().expect("nobody panicked").left_out()
 }
 
 /// This thread's own network namespace with two veth pairs, and a packet socket bound to nothing. The namespace ends with the thread.
@@ -221,10 +233,14 @@ impl Wires {
         while recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok() {}
     }
 
-    /// Sends a numbered datagram of 500 bytes over each wire; which came to be seen, and how much of it.
-    fn send_and_see(&self, mark: Option<u32>) -> Vec<(&'static str, usize)> {
+    /// Sends a datagram of 500 bytes over each wire; which came to be seen, and how much of it.
+    fn send_and_see(&self) -> Vec<(&'static str, usize)> {
+        self.send_and_see_from(0, None)
+    }
+
+    fn send_and_see_from(&self, port: u16, mark: Option<u32>) -> Vec<(&'static str, usize)> {
         for (net, name) in [("10.99.0", "v0"), ("10.98.0", "w0")] {
-            let sender = UdpSocket::bind((format!("{net}.1"), 0)).expect("an address of this namespace");
+            let sender = UdpSocket::bind((format!("{net}.1"), port)).expect("an address of this namespace");
             if let Some(mark) = mark {
                 setsockopt(&sender, sockopt::Mark, &mark).expect("root sets marks");
             }

@@ -2,6 +2,7 @@
 //! In: `{"cmd":"status"}` or `{"cmd":"seal"}`. Out: a status, or `{"accepted":true}` at once and the sealed names when done.
 //! Whoever may enter the ring's directory may ask; nothing of a packet is ever answered.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -32,8 +33,14 @@ use crate::witness::kube::{KubeStatus, Watching};
 enum Request {
     Status,
     Seal,
-    /// Connections that carry the mark it answers are left out, until the asker hangs up.
+    /// Connections that carry the mark it answers, from the ports that the asker names after it, are left out until it hangs up.
     LeaveOut,
+}
+
+/// The own port of a marked connection; the recorder answers with [`Accepted`].
+#[derive(Debug, Serialize, Deserialize)]
+struct OwnPort {
+    port: u16,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -211,31 +218,45 @@ fn answer(served: &impl Answers, held: UnixStream) -> io::Result<()> {
     }
 }
 
-/// Gives a mark out that nobody else knows, and takes it back when the asker hangs up.
+/// Gives a mark out that nobody else knows, takes the ports of its connections, and takes it back when the asker hangs up.
 fn leave_out(marks: Option<Arc<Mutex<OwnMarks>>>, stream: UnixStream) -> io::Result<()> {
     static OUT: AtomicUsize = AtomicUsize::new(0);
     let marks = marks.filter(|_| OUT.load(Ordering::Relaxed) < MOST_MARKS);
     let Some(marks) = marks else { return send(&stream, &Marked { mark: None }) };
     let mark = random_mark()?;
-    let with = |change: &dyn Fn(&mut OwnMarks)| change(&mut marks.lock().unwrap_or_else(|e| e.into_inner()));
-    with(&|marks| {
-        if let Err(full) = marks.ignore(mark) {
-            tracing::warn!("{full}");
-        }
-    });
-    if let Err(error) = send(&stream, &Marked { mark: Some(mark) }) {
-        with(&|marks| marks.forget(mark));
-        return Err(error);
-    }
+    send(&stream, &Marked { mark: Some(mark) })?;
     OUT.fetch_add(1, Ordering::Relaxed);
-    let wait = move || {
-        let _ = stream.set_read_timeout(None);
-        // It says nothing more: this returns when it is closed, by a kill as well.
-        let _ = (&stream).read(&mut [0]);
+    let serve = move || {
+        if let Err(error) = take_ports(&marks, mark, &stream) {
+            tracing::debug!("control socket: {error}");
+        }
         marks.lock().unwrap_or_else(|e| e.into_inner()).forget(mark);
         OUT.fetch_sub(1, Ordering::Relaxed);
     };
-    thread::Builder::new().name("mark".into()).spawn(wait).map(drop)
+    thread::Builder::new().name("mark".into()).spawn(serve).map(drop)
+}
+
+/// Returns when the asker has hung up, by a kill as well.
+fn take_ports(marks: &Mutex<OwnMarks>, mark: u32, stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(None)?;
+    let mut named = BTreeSet::new();
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if (&mut lines).take(MOST_REQUEST_BYTES).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let OwnPort { port } = serde_json::from_str(&line)?;
+        let accepted = if named.contains(&port) {
+            true
+        } else if named.len() < MOST_PORTS {
+            let ignored = marks.lock().unwrap_or_else(|e| e.into_inner()).ignore(mark, port);
+            ignored.inspect_err(|full| tracing::warn!("{full}")).is_ok_and(|()| named.insert(port))
+        } else {
+            false
+        };
+        send(stream, &Accepted { accepted })?;
+    }
 }
 
 /// Bits of a mark that kube-proxy (0x4000, 0x8000) and Cilium (0x0f00) give a meaning to stay unset.
@@ -247,6 +268,9 @@ fn random_mark() -> io::Result<u32> {
 
 /// Marks that are out at a time.
 const MOST_MARKS: usize = 16;
+
+/// Connections of a mark; the map of the packet filter has room for those of all marks.
+const MOST_PORTS: usize = 1024;
 
 impl Answers for Served {
     fn seal(&self) -> SealedNames {
@@ -393,7 +417,17 @@ pub fn ask_status(ring: &Ring) -> Option<Status> {
 #[derive(Debug)]
 pub struct LeftOut {
     pub mark: u32,
-    _held: UnixStream,
+    stream: Mutex<UnixStream>,
+}
+
+impl LeftOut {
+    /// Marked connections from this port are left out from now on. False where the recorder does not take it.
+    pub fn connection(&self, port: u16) -> bool {
+        let stream = self.stream.lock().unwrap_or_else(|e| e.into_inner());
+        let asked = send(&stream, &OwnPort { port });
+        let answer = || receive::<Accepted>(&mut BufReader::new(&*stream));
+        asked.and_then(|()| answer()).is_ok_and(|answer| answer.accepted)
+    }
 }
 
 /// Asks a running recorder for a mark. None when there is no recorder, or none that can leave anything out.
@@ -401,7 +435,7 @@ pub fn ask_leave_out(ring: &Ring) -> Option<LeftOut> {
     let stream = connect(ring, &Request::LeaveOut).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     let Marked { mark } = receive(&mut BufReader::new(&stream)).ok()?;
-    Some(LeftOut { mark: mark?, _held: stream })
+    Some(LeftOut { mark: mark?, stream: Mutex::new(stream) })
 }
 
 /// Asks a running recorder to seal. None when it does not answer within a second.

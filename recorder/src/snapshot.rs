@@ -17,6 +17,7 @@ pub use target::{Target, TargetError};
 pub use witness::FileList;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -113,9 +114,9 @@ async fn complete(
 }
 
 /// What is uploaded from now on is not recorded, as long as the answer lives.
-fn leave_out(ring: &Ring) -> Option<api::LeftOut> {
-    let left_out = api::ask_leave_out(ring);
-    upload::mark(left_out.as_ref().map_or(0, |of| of.mark));
+fn leave_out(ring: &Ring) -> Option<Arc<api::LeftOut>> {
+    let left_out = api::ask_leave_out(ring).map(Arc::new);
+    upload::leave_out(left_out.as_ref());
     left_out
 }
 

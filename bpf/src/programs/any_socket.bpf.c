@@ -31,6 +31,7 @@ struct __sk_buff {
 #define BPF_HDR_START_NET 1
 #define PACKET_OUTGOING 4
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 #define ETH_P_IP __builtin_bswap16(0x0800)
 #define ETH_P_IPV6 __builtin_bswap16(0x86dd)
 // RFC 9293 3.1: the flags of a TCP header.
@@ -60,15 +61,22 @@ struct {
     struct listed *value;
 } interfaces SEC(".maps");
 
-// Marks (SO_MARK) of sockets whose packets are not to be recorded -> anything.
+// A socket that its owner named. Its destination could not be compared: a packet socket gets a clone of the packet, which has no
+// socket any more (skb_clone in net/core/skbuff.c), and in the packet the address of a service was replaced by a pod's.
+struct own_socket {
+    __u32 mark; // SO_MARK
+    __u32 port; // its own, in network order
+};
+
+// Sockets whose packets are not to be recorded -> anything.
 struct {
     UINT(type, BPF_MAP_TYPE_HASH);
-    UINT(max_entries, 64);
-    __u32 *key;
+    UINT(max_entries, 16384);
+    struct own_socket *key;
     __u32 *value;
-} own_marks SEC(".maps");
+} own_sockets SEC(".maps");
 
-// Both ends of a TCP connection, the smaller first, so that both directions give the same.
+// Both ends of a connection, the smaller first, so that both directions give the same.
 struct ends {
     __u32 low[4];
     __u32 high[4];
@@ -108,22 +116,23 @@ static __attribute__((always_inline)) void set(__u32 *to, const __u32 *from)
         to[i] = from[i];
 }
 
-// The ends of the connection of a TCP packet and its flags; negative for any other packet.
-static __attribute__((always_inline)) int ends_of(struct __sk_buff *skb, struct ends *ends)
+// The ends of a TCP or UDP packet, the port it comes from, and the flags of TCP; negative for any other packet.
+static __attribute__((always_inline)) int ends_of(struct __sk_buff *skb, struct ends *ends, __u32 *source_port)
 {
     __u32 source[4] = {}, target[4] = {};
     __u32 header;
+    __u8 protocol;
     if (skb->protocol == ETH_P_IP) {
         __u8 fixed[20] __attribute__((aligned(8)));
-        if (bpf_skb_load_bytes_relative(skb, 0, fixed, sizeof(fixed), BPF_HDR_START_NET) || fixed[9] != IPPROTO_TCP)
+        if (bpf_skb_load_bytes_relative(skb, 0, fixed, sizeof(fixed), BPF_HDR_START_NET))
             return -1;
+        protocol = fixed[9];
         header = (fixed[0] & 15) * 4;
         source[0] = *(__u32 *)(fixed + 12);
         target[0] = *(__u32 *)(fixed + 16);
     } else if (skb->protocol == ETH_P_IPV6) {
-        __u8 next;
         // Behind an extension header is no upload of ours: the kernel puts none there by itself.
-        if (bpf_skb_load_bytes_relative(skb, 6, &next, 1, BPF_HDR_START_NET) || next != IPPROTO_TCP ||
+        if (bpf_skb_load_bytes_relative(skb, 6, &protocol, 1, BPF_HDR_START_NET) ||
             bpf_skb_load_bytes_relative(skb, 8, source, 16, BPF_HDR_START_NET) ||
             bpf_skb_load_bytes_relative(skb, 24, target, 16, BPF_HDR_START_NET))
             return -1;
@@ -131,47 +140,51 @@ static __attribute__((always_inline)) int ends_of(struct __sk_buff *skb, struct 
     } else {
         return -1;
     }
+    if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+        return -1;
     __u16 ports[2];
-    __u8 flags;
+    __u8 flags = 0;
     if (bpf_skb_load_bytes_relative(skb, header, ports, sizeof(ports), BPF_HDR_START_NET) ||
-        bpf_skb_load_bytes_relative(skb, header + 13, &flags, 1, BPF_HDR_START_NET))
+        (protocol == IPPROTO_TCP && bpf_skb_load_bytes_relative(skb, header + 13, &flags, 1, BPF_HDR_START_NET)))
         return -1;
     int swap = is_greater(source, ports[0], target, ports[1]);
     set(ends->low, swap ? target : source);
     set(ends->high, swap ? source : target);
     ends->low_port = swap ? ports[1] : ports[0];
     ends->high_port = swap ? ports[0] : ports[1];
+    *source_port = ports[0];
     return flags;
 }
 
-// A marked packet is ours. So is one without a mark on a connection that carried marked ones: what comes back from the wire.
+// A packet of a named socket is ours. So is any other of a connection that carried such ones: what comes back from the wire.
 // A new connection between the same ends is somebody else's.
 static __attribute__((always_inline)) int is_own(struct __sk_buff *skb)
 {
     __u32 zero = 0, one = 1;
-    __u32 mark = skb->mark;
-    int marked = mark && bpf_map_lookup_elem(&own_marks, &mark) != 0;
     __u64 *count = bpf_map_lookup_elem(&left_out, &zero);
-    if (!count)
-        return marked;
     // Before the first marked packet there is nothing to look for in any other.
-    if (!marked && !*count)
+    if (!count || (!skb->mark && !*count))
         return 0;
-    struct ends ends;
-    int flags = ends_of(skb, &ends);
-    if (flags >= 0 && marked) {
+    struct ends ends = {};
+    struct own_socket from = { skb->mark, 0 };
+    int flags = ends_of(skb, &ends, &from.port);
+    if (flags < 0)
+        return 0;
+    int is_own;
+    if (from.mark && bpf_map_lookup_elem(&own_sockets, &from)) {
+        is_own = 1;
         if (!bpf_map_lookup_elem(&own_connections, &ends))
             bpf_map_update_elem(&own_connections, &ends, &one, 0);
-    } else if (flags >= 0) {
-        marked = bpf_map_lookup_elem(&own_connections, &ends) != 0;
-        if (marked && (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+    } else {
+        is_own = bpf_map_lookup_elem(&own_connections, &ends) != 0;
+        if (is_own && (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
             bpf_map_delete_elem(&own_connections, &ends);
-            marked = 0;
+            is_own = 0;
         }
     }
-    if (marked)
+    if (is_own)
         __sync_fetch_and_add(count, 1);
-    return marked;
+    return is_own;
 }
 
 SEC("socket")

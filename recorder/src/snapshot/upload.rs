@@ -4,10 +4,9 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Once, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,7 +23,10 @@ use object_store::client::{
 use object_store::{ClientConfigKey, ClientOptions};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+
+use crate::api::LeftOut;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -114,12 +116,12 @@ fn error(error: hyper_util::client::legacy::Error) -> HttpError {
     HttpError::new(kind, error)
 }
 
-/// The mark of this process's connections, given out by the recorder; 0 for none.
-static MARK: AtomicU32 = AtomicU32::new(0);
+/// What the recorder gave for this process's connections, as long as the snapshot holds it.
+static LEFT_OUT: Mutex<Weak<LeftOut>> = Mutex::new(Weak::new());
 
 /// Marks the connections that are opened from now on.
-pub fn mark(mark: u32) {
-    MARK.store(mark, Ordering::Relaxed);
+pub fn leave_out(left_out: Option<&Arc<LeftOut>>) {
+    *LEFT_OUT.lock().unwrap_or_else(|e| e.into_inner()) = left_out.map_or_else(Weak::new, Arc::downgrade);
 }
 
 /// Opens connections with the mark.
@@ -156,17 +158,28 @@ impl tower_service::Service<Uri> for Marked {
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    let mark = MARK.load(Ordering::Relaxed);
-    if mark != 0
-        && let Err(error) = SockRef::from(&socket).set_mark(mark)
+    let left_out = LEFT_OUT.lock().unwrap_or_else(|e| e.into_inner()).upgrade();
+    if let Some(left_out) = left_out
+        && let Err(reason) = mark(&socket, address, left_out).await
     {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            tracing::warn!(
-                "the upload cannot be marked ({error}), and is recorded where it passes; give CAP_NET_ADMIN"
-            );
+            tracing::warn!("the upload cannot be marked, and is recorded where it passes: {reason}")
         });
     }
     socket.set_nodelay(true)?;
     socket.connect(address).await
+}
+
+/// Names the connection to the recorder by its own port, which it is given here, and marks the socket.
+async fn mark(socket: &TcpSocket, to: SocketAddr, left_out: Arc<LeftOut>) -> Result<(), String> {
+    let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let bound = socket.bind((any, 0).into()).and_then(|()| socket.local_addr());
+    let port = bound.map_err(|error| error.to_string())?.port();
+    let mark = left_out.mark;
+    let named = spawn_blocking(move || left_out.connection(port)).await;
+    if !named.is_ok_and(|is_named| is_named) {
+        return Err("the recorder takes no more connections of this snapshot".to_owned());
+    }
+    SockRef::from(socket).set_mark(mark).map_err(|error| format!("{error}; give CAP_NET_ADMIN"))
 }

@@ -46,10 +46,12 @@ fn a_mark_that_no_snapshot_was_given_leaves_nothing_out() {
     thread::sleep(Duration::from_millis(200));
     let given = sharkrec::api::ask_leave_out(&Ring::open(&ring).unwrap()).expect("a mark");
     assert_ne!(given.mark, taken_back);
-    let marks = [0x5ec0_71d3, taken_back, given.mark];
+    assert!(given.connection(4000));
+    // A mark that nobody gave out, one that was taken back, the right one from another port, and the right one.
+    let sockets = [(0x5ec0_71d3, 4001), (taken_back, 4002), (given.mark, 4003), (given.mark, 4000)];
     net.in_sender(move || {
-        for (first, mark) in (0..).step_by(100).zip(marks) {
-            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        for (first, (mark, port)) in (0..).step_by(100).zip(sockets) {
+            let socket = std::net::UdpSocket::bind(("0.0.0.0", port)).unwrap();
             socket2::SockRef::from(&socket).set_mark(mark).unwrap();
             for number in first..first + 100u64 {
                 let mut payload = MARKER.to_vec();
@@ -63,7 +65,11 @@ fn a_mark_that_no_snapshot_was_given_leaves_nothing_out() {
     thread::sleep(Duration::from_millis(300));
     recorder.stop();
     let seen: Vec<u64> = numbers(&packets(&ring.join("segments"))).into_keys().collect();
-    assert_eq!(seen, (0..200).collect::<Vec<_>>(), "only what has the mark of now is left out");
+    assert_eq!(
+        seen,
+        (0..300).collect::<Vec<_>>(),
+        "only what has the mark of now, from the port that was named"
+    );
     let counters = totals(&ring.join("segments"));
     assert_eq!((counters.filtered, counters.lost()), (Some(100), 0), "{counters:?}");
 }

@@ -121,6 +121,31 @@ fn an_upload_over_a_recorded_interface_is_not_recorded() {
     assert_eq!(feature(&ring, "any_socket").map(|of| of.on), Some(true));
 }
 
+/// As kube-proxy does it: the client connects to the address of a service, and what is on the wire has that of a pod.
+#[test]
+fn an_upload_to_the_address_of_a_service_is_not_recorded() {
+    let Some(net) = Net::new() else { return };
+    if !Path::new("/usr/sbin/nft").exists() {
+        println!("skipped: nft is not installed");
+        return;
+    }
+    let Some(mut server) = upload_over_the_wire(&net) else { return };
+    crate::net::ip(&format!("-n {} route add 10.96.0.0/16 via 10.99.0.1", net.receiver));
+    let rules = "add table ip services; add chain ip services output { type nat hook output priority -100; };
+        add rule ip services output ip daddr 10.96.0.10 dnat to 10.99.0.1";
+    let nft = format!("--net=/run/netns/{}", net.receiver);
+    crate::net::run("nsenter", &[&nft, "nft", rules]);
+    server.host = "10.96.0.10";
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let arguments = ["--iface", "v1", "--compression", "none"];
+    let (uploaded, recorded) = server.upload(Recorder::start_bare(&net, &ring, &arguments), &net, &ring);
+    assert!(uploaded > 100 << 20, "{uploaded} bytes were uploaded");
+    assert_eq!(recorded, 0, "packets of the upload");
+    let left_out = totals(&ring.join("segments")).filtered;
+    assert!(left_out > Some(uploaded >> 16), "{left_out:?} packets of it were left out, and counted");
+}
+
 #[test]
 fn where_bpf_is_refused_an_upload_is_recorded_and_the_log_says_so() {
     let Some(net) = Net::new() else { return };
