@@ -3,6 +3,7 @@
 mod compare;
 mod generate;
 mod memory;
+mod rows;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ enum Command {
     Generate(generate::Arguments),
     Compare(compare::Arguments),
     Memory(memory::Arguments),
+    Rows(rows::Arguments),
     /// Run one job and print its cost
     #[command(hide = true)]
     Run {
@@ -35,6 +37,7 @@ pub fn run() -> Result<()> {
         Command::Generate(arguments) => arguments.run(),
         Command::Compare(arguments) => arguments.run(),
         Command::Memory(arguments) => arguments.run(),
+        Command::Rows(arguments) => arguments.run(),
         Command::Run { job } => {
             let job: Job = serde_json::from_str(&job).context("not a job")?;
             println!("{}", serde_json::to_string(&run_here(&job)?)?);
