@@ -120,6 +120,97 @@ pub enum Role {
     Response,
 }
 
+/// What joins a response to its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// First in, first out.
+    InOrder,
+    /// First in, first out, where a server may leave requests unanswered: an answer has its request's number, and the requests
+    /// before that one have none.
+    Numbered(u64),
+    /// First in, first out among those of this key.
+    InOrderOf(u64),
+    /// A key that no two requests under way share: behind a gap it still tells what is answered. `mask` says which bits of the key
+    /// an answer has.
+    Keyed {
+        /// The key.
+        key: u64,
+        /// Bits of it that must be equal.
+        mask: u64,
+    },
+    /// Nothing answers it: it is a call of its own, and no failure.
+    Alone,
+}
+
+impl Pairing {
+    /// A key of which an answer has all bits.
+    pub fn keyed(key: u64) -> Pairing {
+        Pairing::Keyed { key, mask: u64::MAX }
+    }
+
+    /// Place in order, where it has one.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Pairing::Numbered(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// A response with this answers a request with that, as far as keys tell.
+    pub fn answers(self, request: Pairing) -> bool {
+        match (self, request) {
+            (Pairing::Keyed { key, mask }, Pairing::Keyed { key: asked, .. }) => key & mask == asked & mask,
+            (response, request) => response == request,
+        }
+    }
+}
+
+/// What a message says of its place in the conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    /// Which half of a call it is.
+    pub role: Role,
+    /// The end that connected sends it.
+    pub from_client: bool,
+    /// What joins it to the other half.
+    pub pairing: Pairing,
+    /// What joins the pieces of it that came as [`Parsed::PartOf`].
+    pub parts: Option<u64>,
+    /// Bytes at the start of a request after which it may be answered: all of it, unless the protocol says less.
+    pub answerable: Option<u64>,
+    /// Memory it holds.
+    pub memory: usize,
+}
+
+impl Meta {
+    /// Of a message that is paired in order. Who asks is the client.
+    pub fn new(role: Role, memory: usize) -> Meta {
+        Meta {
+            role,
+            from_client: role == Role::Request,
+            pairing: Pairing::InOrder,
+            parts: None,
+            answerable: None,
+            memory,
+        }
+    }
+
+    /// The same with another way of pairing.
+    pub fn pairing(self, pairing: Pairing) -> Meta {
+        Meta { pairing, ..self }
+    }
+
+    /// Nothing answers it.
+    pub fn is_alone(&self) -> bool {
+        self.pairing == Pairing::Alone
+    }
+
+    /// The same of a message that nothing answers, if so.
+    pub fn alone_if(self, is_alone: bool) -> Meta {
+        if is_alone { self.pairing(Pairing::Alone) } else { self }
+    }
+}
+
 /// What a protocol says about a finished call beside its own columns.
 #[derive(Debug, Default)]
 pub struct Written {
@@ -186,8 +277,6 @@ pub trait Dissector: Send + 'static {
     /// Clients wait for an answer before they ask again: a capture that begins with a request, while nothing else is under way, has
     /// its place.
     const TAKES_TURNS: bool = false;
-    /// No two requests that are under way on a connection have the same key: behind a gap it still tells what is answered.
-    const IS_KEY_UNIQUE: bool = true;
     /// A message, owning what its row needs.
     type Message: Send;
     /// The columns of its table.
@@ -227,39 +316,8 @@ pub trait Dissector: Send + 'static {
     }
     /// The direction is over: the message being built, if it has one to give.
     fn end(&mut self, direction: Direction, end: End) -> Option<Self::Message>;
-    /// Request or response.
-    fn role(message: &Self::Message) -> Role;
-    /// What joins a response to its request; 0 for first in, first out.
-    fn key(_message: &Self::Message) -> u64 {
-        0
-    }
-    /// A response answers a request: it has its key.
-    fn is_answer(response: &Self::Message, request: &Self::Message) -> bool {
-        Self::key(response) == Self::key(request)
-    }
-    /// A datagram asks what an earlier one asked that is not answered yet: it has its key.
-    fn is_repeat(request: &Self::Message, earlier: &Self::Message) -> bool {
-        Self::key(request) == Self::key(earlier)
-    }
-    /// Number of a message among those paired in order, where a server may leave requests unanswered: an answer has its
-    /// request's number, and the requests before that one are written without an answer.
-    fn number(_message: &Self::Message) -> Option<u64> {
-        None
-    }
-    /// Bytes at the start of a request after which it may be answered: all of it, unless the protocol says less.
-    fn answerable_after(_message: &Self::Message) -> Option<u64> {
-        None
-    }
-    /// Nothing answers it: it is a call of its own, and no failure.
-    fn is_one_way(_message: &Self::Message) -> bool {
-        false
-    }
-    /// The end that connected sends it. Who asks is the client, unless the protocol has servers that ask.
-    fn is_from_client(message: &Self::Message) -> bool {
-        Self::role(message) == Role::Request
-    }
-    /// Memory a message holds.
-    fn memory(message: &Self::Message) -> usize;
+    /// What a message says of its place in the conversation.
+    fn meta(message: &Self::Message) -> Meta;
     /// Nothing more is read of this conversation, whatever it says.
     fn is_done(&self) -> bool {
         false

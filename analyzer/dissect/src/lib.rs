@@ -5,12 +5,14 @@
 
 mod ages;
 pub mod body;
+mod buffer;
 mod copies;
 pub mod dissector;
 pub mod driver;
 pub mod flow;
 pub mod frame;
 pub mod limits;
+mod pairing;
 pub mod pipeline;
 pub mod protocols;
 pub mod reassemble;

@@ -11,7 +11,7 @@ use shark_schema::table::Table;
 use shark_schema::tables::amqp::{AmqpBlock, TABLE};
 
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 pub use method::Message;
 use method::{Arguments, Part, Side};
@@ -156,38 +156,20 @@ impl Dissector for Amqp {
         half.contents.into_iter().next().map(|content| content.message)
     }
 
-    fn role(message: &Message) -> Role {
-        match message.method.part {
+    fn meta(message: &Message) -> Meta {
+        let role = match message.method.part {
             Part::Answers(_) | Part::AnswersWith(_) => Role::Response,
             // What the broker sends and nobody answers stands where answers do.
             _ if is_alone(message) && !message.from_client => Role::Response,
             _ => Role::Request,
-        }
-    }
-
-    /// The channel, as of its last opening, and the method that is answered: a channel that was closed for an error left
-    /// something unanswered, and its number is used again.
-    const IS_KEY_UNIQUE: bool = false;
-
-    fn key(message: &Message) -> u64 {
-        let id = match message.method.part {
-            Part::Answers(id) | Part::AnswersWith(id) => id,
-            _ => message.method.id,
         };
-        let method = u64::from(message.method.class) << 8 | u64::from(id);
-        1 << 63 | u64::from(message.opened) << 32 | u64::from(message.channel) << 16 | method
-    }
-
-    fn is_one_way(message: &Message) -> bool {
-        is_alone(message)
-    }
-
-    fn is_from_client(message: &Message) -> bool {
-        message.from_client
-    }
-
-    fn memory(message: &Message) -> usize {
-        size_of::<Message>() + message.arguments.memory()
+        let key = key(message);
+        Meta {
+            from_client: message.from_client,
+            parts: Some(key),
+            pairing: if is_alone(message) { Pairing::Alone } else { Pairing::InOrderOf(key) },
+            ..Meta::new(role, size_of::<Message>() + message.arguments.memory())
+        }
     }
 
     fn write(
@@ -297,8 +279,19 @@ impl Half {
 
     fn key(&self, channel: u16) -> Option<u64> {
         let content = self.contents.iter().find(|content| content.message.channel == channel)?;
-        Some(Amqp::key(&content.message))
+        Some(key(&content.message))
     }
+}
+
+/// The channel, as of its last opening, and the method that is answered: a channel that was closed for an error left something
+/// unanswered, and its number is used again.
+fn key(message: &Message) -> u64 {
+    let id = match message.method.part {
+        Part::Answers(id) | Part::AnswersWith(id) => id,
+        _ => message.method.id,
+    };
+    let method = u64::from(message.method.class) << 8 | u64::from(id);
+    u64::from(message.opened) << 32 | u64::from(message.channel) << 16 | method
 }
 
 /// Nothing answers it.
@@ -394,7 +387,7 @@ mod tests {
         let start = frame(1, 0, b"\0\x0a\0\x0a\0\x09\0\0\0\0\0\0\0\0\0\0\0\0");
         for (bytes, from_client) in [(&start, false), (&close, false)] {
             let Parsed::Message(_, message) = amqp.parse(SERVER, bytes, None) else { panic!("a message") };
-            assert_eq!((message.from_client, Amqp::role(&message)), (from_client, Role::Request));
+            assert_eq!((message.from_client, Amqp::meta(&message).role), (from_client, Role::Request));
         }
         let Parsed::Message(_, message) = amqp.parse(CLIENT, &close, None) else { panic!("a message") };
         assert!(message.from_client);
@@ -404,7 +397,7 @@ mod tests {
     fn a_channel_that_is_opened_again_is_another() {
         let mut amqp = Amqp::default();
         let mut key = |payload: &[u8]| match amqp.parse(CLIENT, &frame(1, 3, payload), None) {
-            Parsed::Message(_, message) => Amqp::key(&message),
+            Parsed::Message(_, message) => key(&message),
             _ => panic!("a message"),
         };
         const OPEN: &[u8] = b"\0\x14\0\x0a\0";

@@ -5,7 +5,7 @@ use shark_schema::tables::diameter::{DiameterBlock, DiameterRow, TABLE};
 
 use super::rest::Rest;
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 use crate::limits;
 
@@ -109,18 +109,12 @@ impl Dissector for Diameter {
         Rest::end(&mut self.rests[direction as usize])
     }
 
-    fn role(message: &Message) -> Role {
-        if message.is_request { Role::Request } else { Role::Response }
-    }
-
-    /// The hop-by-hop identifier; never 0, which would mean order instead.
-    fn key(message: &Message) -> u64 {
-        1 << 32 | u64::from(message.hop_by_hop)
-    }
-
-    fn memory(message: &Message) -> usize {
+    /// The hop-by-hop identifier joins both.
+    fn meta(message: &Message) -> Meta {
+        let role = if message.is_request { Role::Request } else { Role::Response };
         let texts = [&message.session, &message.origin_host, &message.dest_realm, &message.username];
-        size_of::<Message>() + texts.into_iter().flatten().map(String::capacity).sum::<usize>()
+        let texts = texts.into_iter().flatten().map(String::capacity).sum::<usize>();
+        Meta::new(role, size_of::<Message>() + texts).pairing(Pairing::keyed(message.hop_by_hop.into()))
     }
 
     fn write(

@@ -10,7 +10,7 @@ use shark_schema::tables::dns::{DnsBlock, TABLE};
 
 use super::rest::Rest;
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 pub use record::{Answer, Header, Message, Question};
 
@@ -118,24 +118,14 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
     /// Nothing but messages that miss bytes is remembered.
     fn recover(&mut self, _: &Options) {}
 
-    fn role(message: &Message) -> Role {
-        if message.header.response { Role::Response } else { Role::Request }
-    }
-
-    /// The transaction id and the question, since an id may be used for two questions at a time; never 0, which would mean order
-    /// instead.
-    fn key(message: &Message) -> u64 {
-        1 << 48 | u64::from(message.header.id) << 32 | u64::from(message.question_hash)
-    }
-
-    /// Servers that understood nothing of a question repeat none.
-    fn is_answer(response: &Message, request: &Message) -> bool {
-        let is_same = Self::key(response) == Self::key(request);
-        is_same || response.questions.is_empty() && response.header.id == request.header.id
-    }
-
-    fn memory(message: &Message) -> usize {
-        message.memory()
+    /// The transaction id and the question join both, since an id may be used for two questions at a time. Servers that understood
+    /// nothing of a question repeat none.
+    fn meta(message: &Message) -> Meta {
+        let role = if message.header.response { Role::Response } else { Role::Request };
+        let mask =
+            if message.questions.is_empty() && message.header.response { !0xffff_ffff } else { u64::MAX };
+        let key = u64::from(message.header.id) << 32 | u64::from(message.question_hash);
+        Meta::new(role, message.memory()).pairing(Pairing::Keyed { key, mask })
     }
 
     fn write(

@@ -8,7 +8,7 @@ use shark_schema::tables::http::{HttpBlock, TABLE};
 
 use crate::body::Body;
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
 };
 use crate::limits;
 use head::{Field, Head};
@@ -126,20 +126,13 @@ impl Dissector for Http {
         Some(message)
     }
 
-    fn role(message: &Message) -> Role {
-        if message.head.status().is_some() { Role::Response } else { Role::Request }
-    }
-
     /// A server may answer as soon as it has the head (RFC 9110 section 7.5).
-    fn answerable_after(message: &Message) -> Option<u64> {
-        Some(message.head.bytes.len() as u64)
-    }
-
-    fn memory(message: &Message) -> usize {
-        size_of::<Message>()
-            + message.head.bytes.len()
-            + message.head.fields.len() * size_of::<Field>()
-            + message.body.memory()
+    fn meta(message: &Message) -> Meta {
+        let role = if message.head.status().is_some() { Role::Response } else { Role::Request };
+        let head = message.head.bytes.len();
+        let fields = message.head.fields.len() * size_of::<Field>();
+        let memory = size_of::<Message>() + head + fields + message.body.memory();
+        Meta { answerable: Some(head as u64), ..Meta::new(role, memory) }
     }
 
     fn write(

@@ -16,7 +16,7 @@ use shark_schema::tables::kafka::{KafkaBlock, TABLE};
 
 use super::rest::Rest;
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 use crate::limits;
 use header::{Header, Place, Read, SIZE, number};
@@ -188,21 +188,13 @@ impl Dissector for Kafka {
         self.halves[direction as usize].take().map(Half::finish)
     }
 
-    fn role(message: &Message) -> Role {
-        if message.is_request { Role::Request } else { Role::Response }
-    }
-
-    /// The correlation id; never 0, which would mean order instead.
-    fn key(message: &Message) -> u64 {
-        1 << 32 | u64::from(message.correlation as u32)
-    }
-
-    fn is_one_way(message: &Message) -> bool {
-        is_unanswered(message)
-    }
-
-    fn memory(message: &Message) -> usize {
-        size_of::<Message>() + message.client_id.as_ref().map_or(0, |text| text.len()) + message.body.memory()
+    /// The correlation id joins both.
+    fn meta(message: &Message) -> Meta {
+        let role = if message.is_request { Role::Request } else { Role::Response };
+        let client_id = message.client_id.as_ref().map_or(0, |text| text.len());
+        Meta::new(role, size_of::<Message>() + client_id + message.body.memory())
+            .pairing(Pairing::keyed(u64::from(message.correlation as u32)))
+            .alone_if(is_unanswered(message))
     }
 
     fn write(
@@ -340,7 +332,7 @@ mod tests {
         assert_eq!((asked.client_id.as_deref(), asked.body.group.as_deref()), (Some("me"), Some("grp")));
         let told = said(&mut kafka, SERVER, b"\0\0\0\x07\0\0\0\x05\0\x1b");
         assert_eq!((told.api, told.body.throttle_ms, told.body.error), (Some((12, 1)), Some(5), Some(27)));
-        assert_eq!(Kafka::key(&asked), Kafka::key(&told));
+        assert_eq!(Kafka::meta(&asked).pairing, Kafka::meta(&told).pairing);
         // Of a request that was lost there is an answer with an id near by, and none with a far one.
         assert_eq!(said(&mut kafka, SERVER, b"\0\0\0\x08\0\0\0\x05\0\x1b").api, None);
         let far = framed(b"\0\x01\0\x07\0\0\0\x05\0\x1b");
@@ -368,7 +360,7 @@ mod tests {
     fn nothing_answers_a_produce_without_acknowledgement() {
         let mut kafka = Kafka::default();
         let produce = said(&mut kafka, CLIENT, b"\0\0\0\x03\0\0\0\x01\0\x02me\xff\xff\0\0\0\0\0\x01\0\0\0\0");
-        assert!(Kafka::is_one_way(&produce));
+        assert!(Kafka::meta(&produce).is_alone());
         // Some brokers answer all the same.
         let answer = framed(b"\0\0\0\x01\0\0\0\0\0\0\0\0");
         assert!(matches!(kafka.parse(SERVER, &answer, None), Parsed::Skip(16)));

@@ -9,7 +9,7 @@ use shark_schema::table::{Block, Table};
 use shark_schema::tables::ldap::{LdapBlock, LdapRow, TABLE};
 
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 use crate::limits;
 use message::{Head, Message, Op, result_name};
@@ -82,7 +82,7 @@ impl<const TCP: bool> Dissector for Ldap<TCP> {
         };
         let side = &mut self.sides[from as usize];
         if head.op.is_piece() {
-            (side.left, side.key) = (head.len, key(head.id));
+            (side.left, side.key) = (head.len, u64::from(head.id));
             self.count(&head);
             return self.pass(from, bytes.len());
         }
@@ -138,22 +138,14 @@ impl<const TCP: bool> Dissector for Ldap<TCP> {
         std::mem::take(&mut self.sides[from as usize]).passing
     }
 
-    fn role(message: &Message) -> Role {
-        if message.op.is_request() { Role::Request } else { Role::Response }
-    }
-
-    fn key(message: &Message) -> u64 {
-        key(message.id)
-    }
-
-    /// Unbind and abandon are not answered (RFC 4511 sections 4.3 and 4.11), and the message id 0 is a server's notice that
-    /// answers nothing (section 4.4).
-    fn is_one_way(message: &Message) -> bool {
-        matches!(message.op, Op::UNBIND | Op::ABANDON) || message.id == 0
-    }
-
-    fn memory(message: &Message) -> usize {
-        message.memory()
+    /// The message id joins both. Unbind and abandon are not answered (RFC 4511 sections 4.3 and 4.11), and the message id 0 is a
+    /// server's notice that answers nothing (section 4.4).
+    fn meta(message: &Message) -> Meta {
+        let role = if message.op.is_request() { Role::Request } else { Role::Response };
+        let is_alone = matches!(message.op, Op::UNBIND | Op::ABANDON) || message.id == 0;
+        let key = u64::from(message.id);
+        let meta = Meta { parts: Some(key), ..Meta::new(role, message.memory()) };
+        meta.pairing(Pairing::keyed(key)).alone_if(is_alone)
     }
 
     fn write(
@@ -187,11 +179,6 @@ impl<const TCP: bool> Dissector for Ldap<TCP> {
             ..Written::default()
         }
     }
-}
-
-/// Never 0, which would mean order instead.
-fn key(id: u32) -> u64 {
-    1 << 32 | u64::from(id)
 }
 
 impl<const TCP: bool> Ldap<TCP> {

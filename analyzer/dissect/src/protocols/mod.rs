@@ -19,7 +19,7 @@ pub mod tls;
 use shark_schema::table::Table;
 
 use crate::dissector::{Dissector, Options, Over, Probe};
-use crate::driver::{Conversation, Talk};
+use crate::driver::{Conversation, Driver};
 use crate::rows::{CallRows, Rows};
 
 /// All protocols.
@@ -71,7 +71,7 @@ const fn protocol<D: Dissector>() -> Protocol {
         probe: D::probe,
         probe_elsewhere: D::probe_elsewhere,
         resync: D::resync,
-        talk: |table, options, aligned| Box::new(Talk::<D>::new(table, options, aligned)),
+        talk: |table, options, aligned| Box::new(Driver::<D>::new(table, options, aligned)),
         rows: || Box::new(CallRows::<D::Columns>::default()),
     }
 }

@@ -19,7 +19,7 @@ use self::bson::Walker;
 use self::facts::Facts;
 use super::rest::Rest;
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 
 /// The dissector.
@@ -203,40 +203,24 @@ impl Dissector for Mongodb {
         None
     }
 
-    fn role(message: &Message) -> Role {
-        match message {
-            Message::Request(_) => Role::Request,
-            Message::Response(_) => Role::Response,
-        }
-    }
-
-    /// The request's id; never 0, which would mean order instead.
-    fn key(message: &Message) -> u64 {
-        1 << 32
-            | u64::from(match message {
-                Message::Request(request) => request.id,
-                Message::Response(response) => response.answers,
-            })
-    }
-
-    fn is_one_way(message: &Message) -> bool {
-        match message {
-            Message::Request(request) => request.one_way,
-            Message::Response(response) => response.is_further,
-        }
-    }
-
-    fn memory(message: &Message) -> usize {
-        size_of::<Message>()
-            + match message {
-                Message::Request(request) => size_of::<Asked>() + request.asked.facts.memory(),
-                Message::Response(response) => size_of::<Response>() + response.facts.memory(),
-            }
-    }
-
     fn held(&self) -> usize {
         let built = |building: &Building| size_of::<Building>() + building.facts.memory();
         self.building.iter().flatten().map(|building| built(building)).sum()
+    }
+
+    /// The request's id joins both.
+    fn meta(message: &Message) -> Meta {
+        let (role, id, is_alone, memory) = match message {
+            Message::Request(request) => {
+                let memory = size_of::<Asked>() + request.asked.facts.memory();
+                (Role::Request, request.id, request.one_way, memory)
+            }
+            Message::Response(response) => {
+                let memory = size_of::<Response>() + response.facts.memory();
+                (Role::Response, response.answers, response.is_further, memory)
+            }
+        };
+        Meta::new(role, size_of::<Message>() + memory).pairing(Pairing::keyed(id.into())).alone_if(is_alone)
     }
 
     fn write(

@@ -17,7 +17,7 @@ use shark_schema::tables::db::{DbBlock, TABLE};
 use self::answers::Answers;
 use self::asks::{Asks, Command};
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
 };
 use crate::limits;
 
@@ -195,30 +195,22 @@ impl Dissector for Mysql {
         }
     }
 
-    fn role(message: &Message) -> Role {
-        match message {
-            Message::Request(_) => Role::Request,
-            Message::Response(_) => Role::Response,
-        }
-    }
-
-    fn is_one_way(message: &Message) -> bool {
-        match message {
-            Message::Request(request) => request.command.is_one_way(),
-            Message::Response(response) => response.unasked,
-        }
-    }
-
-    fn memory(message: &Message) -> usize {
-        size_of::<Message>()
-            + match message {
-                Message::Request(request) => request.statement.as_ref().map_or(0, |text| text.len()),
-                Message::Response(response) => response.error.as_ref().map_or(0, |error| error.message.len()),
-            }
-    }
-
     fn held(&self) -> usize {
         self.asks.memory()
+    }
+
+    fn meta(message: &Message) -> Meta {
+        let (role, is_alone, memory) = match message {
+            Message::Request(request) => {
+                let memory = request.statement.as_ref().map_or(0, |text| text.len());
+                (Role::Request, request.command.is_one_way(), memory)
+            }
+            Message::Response(response) => {
+                let memory = response.error.as_ref().map_or(0, |error| error.message.len());
+                (Role::Response, response.unasked, memory)
+            }
+        };
+        Meta::new(role, size_of::<Message>() + memory).alone_if(is_alone)
     }
 
     fn write(

@@ -18,7 +18,7 @@ use shark_schema::tables::db::{DbBlock, TABLE};
 use self::answers::Answers;
 use self::asks::Asks;
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 use crate::limits;
 
@@ -200,49 +200,28 @@ impl Dissector for Postgresql {
         }
     }
 
-    fn role(message: &Message) -> Role {
-        match message {
-            Message::Request(_) => Role::Request,
-            Message::Response(_) => Role::Response,
-        }
-    }
-
-    fn number(message: &Message) -> Option<u64> {
-        match message {
-            Message::Request(request) => request.number,
-            Message::Response(response) => response.number,
-        }
+    fn held(&self) -> usize {
+        self.asks.memory() + self.answers.memory()
     }
 
     /// A client may have Parse and Describe answered (Flush) before it sends the Execute.
-    fn answerable_after(message: &Message) -> Option<u64> {
-        match message {
-            Message::Request(request) => Some(request.first_len as u64),
-            Message::Response(_) => None,
-        }
-    }
-
-    fn is_one_way(message: &Message) -> bool {
-        match message {
-            Message::Request(request) => request.one_way,
-            Message::Response(response) => response.unasked,
-        }
-    }
-
-    fn memory(message: &Message) -> usize {
+    fn meta(message: &Message) -> Meta {
+        let (role, number, is_alone) = match message {
+            Message::Request(request) => (Role::Request, request.number, request.one_way),
+            Message::Response(response) => (Role::Response, response.number, response.unasked),
+        };
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        size_of::<Message>()
-            + match message {
-                Message::Request(request) => request.statement.as_ref().map_or(0, |text| text.len()),
-                Message::Response(response) => {
-                    let error = response.error.as_ref();
-                    error.map_or(0, |error| text(&error.code) + text(&error.message))
-                }
+        let (answerable, memory) = match message {
+            Message::Request(request) => {
+                (Some(request.first_len as u64), request.statement.as_ref().map_or(0, |text| text.len()))
             }
-    }
-
-    fn held(&self) -> usize {
-        self.asks.memory() + self.answers.memory()
+            Message::Response(response) => {
+                let error = response.error.as_ref();
+                (None, error.map_or(0, |error| text(&error.code) + text(&error.message)))
+            }
+        };
+        let meta = Meta { answerable, ..Meta::new(role, size_of::<Message>() + memory) };
+        meta.pairing(number.map_or(Pairing::InOrder, Pairing::Numbered)).alone_if(is_alone)
     }
 
     fn write(

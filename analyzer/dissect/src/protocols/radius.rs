@@ -7,7 +7,7 @@ use shark_schema::table::{Block, Table};
 use shark_schema::tables::radius::{RadiusBlock, RadiusRow, TABLE};
 
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
 };
 
 /// Bytes of the header (RFC 2865 section 3).
@@ -70,25 +70,16 @@ impl Dissector for Radius {
         None
     }
 
-    fn role(message: &Message) -> Role {
-        if matches!(message.code, 1 | 4 | 12 | 40 | 43) { Role::Request } else { Role::Response }
-    }
-
-    /// The identifier; never 0, which would mean order instead.
-    fn key(message: &Message) -> u64 {
-        1 << 8 | u64::from(message.identifier)
-    }
-
-    /// An identifier is soon used again, with another authenticator (RFC 2865 section 3).
-    fn is_repeat(request: &Message, earlier: &Message) -> bool {
-        let of = |message: &Message| (message.code, message.identifier, message.authenticator);
-        of(request) == of(earlier)
-    }
-
-    fn memory(message: &Message) -> usize {
+    /// The identifier joins both. It is soon used again, with another authenticator (RFC 2865 section 3), which an answer does not
+    /// repeat.
+    fn meta(message: &Message) -> Meta {
+        let role = if matches!(message.code, 1 | 4 | 12 | 40 | 43) { Role::Request } else { Role::Response };
         let texts = [&message.username, &message.nas_ip, &message.calling, &message.called, &message.reply];
         let texts = texts.into_iter().chain([&message.session]).flatten();
-        size_of::<Message>() + texts.map(String::capacity).sum::<usize>()
+        let memory = size_of::<Message>() + texts.map(String::capacity).sum::<usize>();
+        let [a, b, c, d, e, f, ..] = message.authenticator;
+        let key = u64::from_be_bytes([a, b, c, d, e, f, message.code, message.identifier]);
+        Meta::new(role, memory).pairing(Pairing::Keyed { key, mask: 0xff })
     }
 
     fn write(

@@ -10,7 +10,7 @@ use shark_schema::table::Table;
 use shark_schema::tables::redis::{RedisBlock, TABLE};
 
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
 };
 use row::{Command, Reply};
 use value::{Skipped, Step, Value};
@@ -138,26 +138,12 @@ impl Dissector for Redis {
         None
     }
 
-    fn role(message: &Message) -> Role {
-        match message {
-            Message::Command(_) => Role::Request,
-            Message::Reply(_) => Role::Response,
-        }
-    }
-
-    fn is_one_way(message: &Message) -> bool {
-        match message {
-            Message::Command(command) => command.is_unanswered,
-            Message::Reply(reply) => reply.push.is_some(),
-        }
-    }
-
-    fn memory(message: &Message) -> usize {
-        size_of::<Message>()
-            + match message {
-                Message::Command(command) => command.memory(),
-                Message::Reply(reply) => reply.memory(),
-            }
+    fn meta(message: &Message) -> Meta {
+        let (role, is_alone, memory) = match message {
+            Message::Command(command) => (Role::Request, command.is_unanswered, command.memory()),
+            Message::Reply(reply) => (Role::Response, reply.push.is_some(), reply.memory()),
+        };
+        Meta::new(role, size_of::<Message>() + memory).alone_if(is_alone)
     }
 
     fn write(
@@ -325,15 +311,15 @@ mod tests {
         let mut redis = Redis::default();
         let get = said(&mut redis, CLIENT, b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", None);
         let push = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n";
-        assert!(Redis::is_one_way(&said(&mut redis, SERVER, push, Some(&get))));
+        assert!(Redis::meta(&said(&mut redis, SERVER, push, Some(&get))).is_alone());
         // An array of the same words is the reply where nothing was subscribed to.
         let array = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n";
-        assert!(!Redis::is_one_way(&said(&mut redis, SERVER, array, Some(&get))));
+        assert!(!Redis::meta(&said(&mut redis, SERVER, array, Some(&get))).is_alone());
         let subscribe = said(&mut redis, CLIENT, b"*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n", None);
         let confirmation = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
-        assert!(!Redis::is_one_way(&said(&mut redis, SERVER, confirmation, Some(&subscribe))));
-        assert!(Redis::is_one_way(&said(&mut redis, SERVER, confirmation, Some(&subscribe))));
-        assert!(Redis::is_one_way(&said(&mut redis, SERVER, array, Some(&get))));
+        assert!(!Redis::meta(&said(&mut redis, SERVER, confirmation, Some(&subscribe))).is_alone());
+        assert!(Redis::meta(&said(&mut redis, SERVER, confirmation, Some(&subscribe))).is_alone());
+        assert!(Redis::meta(&said(&mut redis, SERVER, array, Some(&get))).is_alone());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use shark_schema::table::Table;
 use shark_schema::tables::tls::{TABLE, TlsBlock};
 
 use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed, Probe, Role, Written,
+    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
 };
 use crate::limits;
 use certificate::Certificate;
@@ -211,17 +211,10 @@ impl Dissector for Tls {
         self.is_over
     }
 
-    fn role(message: &Message) -> Role {
+    fn meta(message: &Message) -> Meta {
         match message {
-            Message::Asks(_) => Role::Request,
-            Message::Answers(_) => Role::Response,
-        }
-    }
-
-    fn memory(message: &Message) -> usize {
-        match message {
-            Message::Asks(hello) => size_of_val(&**hello) + hello.memory(),
-            Message::Answers(answer) => size_of_val(&**answer) + answer.memory(),
+            Message::Asks(hello) => Meta::new(Role::Request, size_of_val(&**hello) + hello.memory()),
+            Message::Answers(answer) => Meta::new(Role::Response, size_of_val(&**answer) + answer.memory()),
         }
     }
 

@@ -58,7 +58,7 @@ fn heard_by(mongodb: &mut Mongodb, said: &[(Direction, Vec<u8>)]) -> Vec<Message
     for (direction, bytes) in said {
         let mut at = 0;
         while at < bytes.len() {
-            let open = heard.iter().find(|message| Mongodb::role(message) == Role::Request);
+            let open = heard.iter().find(|message| Mongodb::meta(message).role == Role::Request);
             at += match mongodb.parse(*direction, &bytes[at..], open) {
                 Parsed::Message(len, message) => {
                     heard.push(message);
@@ -113,7 +113,7 @@ fn a_command_and_its_batch() {
     assert_eq!(shown(&heard[0], render::Show::Shape), r#"{"find":"users","filter":{"age":?},"$db":"mydb"}"#);
     let answer = response(&heard[1]);
     assert_eq!((answer.facts.counted, answer.facts.ok), (Some(2), Some(true)));
-    assert_eq!(Mongodb::key(&heard[0]), Mongodb::key(&heard[1]));
+    assert_eq!(Mongodb::meta(&heard[0]).pairing, Mongodb::meta(&heard[1]).pairing);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn documents_beside_the_command() {
     ] {
         let bytes = msg(1, 0, CHECKSUM | MORE_TO_COME, &[&sections[0], &sections[1], &[1, 2, 3, 4]]);
         let heard = heard(&[(C, bytes)]);
-        assert!(Mongodb::is_one_way(&heard[0]));
+        assert!(Mongodb::meta(&heard[0]).is_alone());
         let all = r#"{"insert":"users","$db":"mydb","documents":[{"a":"b"},{"c":null}]}"#;
         assert_eq!(shown(&heard[0], render::Show::Values), all);
         assert_eq!(
@@ -195,7 +195,7 @@ fn an_answer_that_goes_on() {
         (S, msg(22, 21, 0, &[&ok])),
         (S, msg(23, 22, 0, &[&ok])),
     ]);
-    let further: Vec<bool> = heard.iter().map(Mongodb::is_one_way).collect();
+    let further: Vec<bool> = heard.iter().map(|message| Mongodb::meta(message).is_alone()).collect();
     assert_eq!(further, [false, false, true, true, false]);
     let asked = response(&heard[3]).asked.as_ref().and_then(|asked| asked.facts.operation.clone());
     assert_eq!(asked.as_deref(), Some("find"));
@@ -224,7 +224,7 @@ fn what_came_before_op_msg() {
         [0, 1, 3].iter().map(|&at| request(&heard[at]).asked.facts.operation.as_deref()).collect();
     assert_eq!(asked, [Some("ismaster"), Some("find"), Some("insert")]);
     assert_eq!(response(&heard[2]).returned, Some(2));
-    assert!(Mongodb::is_one_way(&heard[3]));
+    assert!(Mongodb::meta(&heard[3]).is_alone());
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn heard_by(mysql: &mut Mysql, said: &[(Direction, Vec<u8>)]) -> Vec<String> {
                 Parsed::Message(len, message) => {
                     heard.push(short(&message));
                     match message {
-                        Message::Request(_) if Mysql::is_one_way(&message) => {}
+                        Message::Request(_) if Mysql::meta(&message).is_alone() => {}
                         Message::Request(_) => open.push_back(message),
                         Message::Response(_) => drop(open.pop_front()),
                     }
