@@ -4,7 +4,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use shark_benches::memory_file::MemoryFile;
 use shark_benches::mix::{Counts, Shares};
-use shark_dissect::dissector::Options;
+use shark_dissect::layer::Options;
 use shark_dissect::pipeline::{Analysis, Chunk};
 use shark_dissect::rows::SegmentInfo;
 

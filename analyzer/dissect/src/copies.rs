@@ -7,8 +7,8 @@ use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
-use crate::dissector::Direction;
 use crate::frame::{Packet, Transport};
+use crate::layer::Direction;
 use crate::limits;
 
 /// The last datagrams of a conversation.

@@ -1,11 +1,11 @@
-//! The driver of a layer: bytes and gaps of both directions in, rows of calls out, for any [`Dissector`]. It joins the three parts
+//! The driver of a layer: bytes and gaps of both directions in, rows of calls out, for any [`Layer`]. It joins the three parts
 //! that each do one thing: [`Buffer`] holds bytes and their time stamps, the layer finds messages in them, [`Pairs`] makes calls.
 
 use crate::buffer::Buffer;
-use crate::dissector::{CallTimes, Direction, Dissector, End, Gap, Options, Over, Parsed};
+use crate::layer::{Begin, Call, CallTimes, Carrier, Direction, End, Gap, Layer, Options, Parsed, Successor};
 use crate::limits;
 use crate::pairing::{Half, Paired, Pairs};
-use crate::rows::{Call, Context};
+use crate::rows::{CallFacts, Context, RowSink};
 use crate::stream::Mark;
 
 /// A conversation of some protocol, erased.
@@ -28,7 +28,9 @@ pub trait Conversation: Send {
     fn end(&mut self, cx: &mut Context<'_>, direction: Direction, end: End);
     /// The conversation is over: writes what still waits.
     fn finish(&mut self, cx: &mut Context<'_>, end: End);
-    /// The bytes that belong to the protocol that follows.
+    /// The protocol that follows.
+    fn take_successor(&mut self) -> Successor;
+    /// The bytes that belong to it.
     fn take_rest(&mut self, direction: Direction) -> (Vec<u8>, Mark);
     /// Bytes held.
     fn memory(&self) -> usize;
@@ -53,14 +55,14 @@ pub enum Status {
     Done,
 }
 
-/// A conversation of protocol `D`.
-pub struct Driver<D: Dissector> {
+/// A conversation of protocol `L`.
+pub struct Driver<L: Layer> {
     options: Options,
-    /// Place of the protocol's table in the list of protocols.
-    table: usize,
-    dissector: D,
+    /// Places of its tables among those of calls.
+    tables: &'static [usize],
+    layer: L,
     sides: [Buffer; 2],
-    messages: Messages<D::Message>,
+    messages: Messages<L::Message>,
     pairs: Pairs,
     client: Option<Direction>,
     count: u64,
@@ -70,28 +72,30 @@ pub struct Driver<D: Dissector> {
     streams: bool,
     last: Option<(Direction, i64)>,
     status: Status,
+    successor: Successor,
     /// Nothing was said before what it gets first.
     opens: bool,
 }
 
-impl<D: Dissector> Driver<D> {
+impl<L: Layer> Driver<L> {
     /// A conversation whose first bytes come next; `aligned` is false where the capture began in its middle.
-    pub fn new(table: usize, options: Options, aligned: bool) -> Self {
+    pub fn new(tables: &'static [usize], begin: &Begin<'_>, aligned: bool) -> Self {
         let mut sides = [Buffer::default(), Buffer::default()];
         sides.iter_mut().for_each(|side| side.resync = !aligned);
         Driver {
-            options,
-            table,
-            dissector: D::new(&options),
+            options: *begin.options,
+            tables,
+            layer: L::new(begin),
             sides,
             messages: Messages::default(),
-            pairs: Pairs::new(D::OVER == Over::Udp, D::LOSSY_START && !aligned),
+            pairs: Pairs::new(L::OVER == Carrier::Datagram, L::LOSSY_START && !aligned),
             client: None,
             count: 0,
             lost: false,
             streams: false,
             last: None,
             status: Status::Open,
+            successor: Successor::default(),
             opens: false,
         }
     }
@@ -120,7 +124,7 @@ impl<D: Dissector> Driver<D> {
             let rest = &bytes[used..];
             let side = &mut self.sides[direction as usize];
             let taken = match side.resync {
-                true => side.look_for_start(D::resync(rest), rest.len()),
+                true => side.look_for_start(L::resync(rest), rest.len()),
                 false => self.parse_one(cx, direction, rest),
             };
             let Some(taken) = taken else { break };
@@ -132,7 +136,7 @@ impl<D: Dissector> Driver<D> {
 
     fn parse_one(&mut self, cx: &mut Context<'_>, direction: Direction, rest: &[u8]) -> Option<usize> {
         let open = self.pairs.oldest().and_then(|at| self.messages.get(at));
-        let parsed = self.dissector.parse(direction, rest, open);
+        let parsed = self.layer.parse(direction, rest, open);
         let side = &mut self.sides[direction as usize];
         let began = (side.start, side.mark_at(side.start));
         match parsed {
@@ -140,10 +144,11 @@ impl<D: Dissector> Driver<D> {
                 self.complete(cx, direction, len, message);
                 Some(len)
             }
-            Parsed::Become(len, message) if len <= rest.len() => {
+            Parsed::Become(len, message, successor) if len <= rest.len() => {
                 if let Some(message) = message {
                     self.complete(cx, direction, len, message);
                 }
+                self.successor = successor;
                 self.status = Status::Became;
                 Some(len)
             }
@@ -187,7 +192,7 @@ impl<D: Dissector> Driver<D> {
     }
 
     fn lose_place(&mut self, cx: &mut Context<'_>, direction: Direction) {
-        if let Some(message) = self.dissector.end(direction, End::Gap) {
+        if let Some(message) = self.layer.end(direction, End::Gap) {
             self.sides[direction as usize].damaged = true;
             self.complete(cx, direction, 0, message);
         }
@@ -198,7 +203,7 @@ impl<D: Dissector> Driver<D> {
     }
 
     /// A message ends `len` bytes after the side's `start`.
-    fn complete(&mut self, cx: &mut Context<'_>, direction: Direction, len: usize, message: D::Message) {
+    fn complete(&mut self, cx: &mut Context<'_>, direction: Direction, len: usize, message: L::Message) {
         let side = &self.sides[direction as usize];
         let end = side.start + len as u64;
         let start = side.began.map_or(side.start, |(start, _)| start);
@@ -213,9 +218,9 @@ impl<D: Dissector> Driver<D> {
         direction: Direction,
         end: u64,
         ended: Mark,
-        message: D::Message,
+        message: L::Message,
     ) {
-        let meta = D::meta(&message);
+        let meta = L::meta(&message);
         let side = &mut self.sides[direction as usize];
         let (start, began) = side.began.take().unwrap_or((side.start, side.mark_at(side.start)));
         let mut half = Half {
@@ -268,7 +273,7 @@ impl<D: Dissector> Driver<D> {
                 // Stamps that contradict the order of the bytes.
                 .filter(|ns| *ns >= 0),
         };
-        let call = Call {
+        let facts = CallFacts {
             began: first.began,
             ended: ended.expect("a call has at least one half"),
             end_ns: response.map(|response| response.ended.ts_ns),
@@ -283,9 +288,8 @@ impl<D: Dissector> Driver<D> {
         };
         let [asked, answered] =
             [request, response].map(|half| half.and_then(|half| self.messages.remove(half.message)));
-        cx.write_call::<D>(self.table, &call, |columns| {
-            D::write(asked.as_ref(), answered.as_ref(), &times, columns)
-        });
+        let call = Call { request: asked.as_ref(), response: answered.as_ref(), times };
+        L::write(&call, &mut RowSink::new(cx, self.tables, L::OVER, &facts));
     }
 
     /// At a quiet point nothing is under way, so what follows pairs again. Where keys tell what is answered, all that is kept
@@ -302,7 +306,7 @@ impl<D: Dissector> Driver<D> {
         let has_keys = self.pairs.start_afresh();
         self.write_calls(cx);
         self.lost = false;
-        self.dissector.recover(&self.options);
+        self.layer.recover(&self.options);
         let lost = self.sides.iter_mut().filter(|side| !has_keys || side.resync);
         lost.for_each(Buffer::start_afresh);
     }
@@ -352,7 +356,7 @@ impl<M> Messages<M> {
     }
 }
 
-impl<D: Dissector> Conversation for Driver<D> {
+impl<L: Layer> Conversation for Driver<L> {
     fn begin(&mut self, starts: [u64; 2], opens: bool) {
         self.opens = opens;
         for (side, start) in self.sides.iter_mut().zip(starts) {
@@ -374,11 +378,11 @@ impl<D: Dissector> Conversation for Driver<D> {
         if self.pairs.is_lossy() && quiet {
             self.start_afresh(cx, direction, mark.ts_ns);
         }
-        if D::OVER == Over::Udp {
+        if L::OVER == Carrier::Datagram {
             self.pairs.expire(mark.ts_ns);
             self.write_calls(cx);
         }
-        if D::TAKES_TURNS && quiet && self.last.is_none() && D::resync(bytes) == Some(0) {
+        if L::TAKES_TURNS && quiet && self.last.is_none() && L::resync(bytes) == Some(0) {
             self.pairs.set_lossy(false);
             self.sides.iter_mut().for_each(|side| side.resync = false);
         }
@@ -389,12 +393,12 @@ impl<D: Dissector> Conversation for Driver<D> {
         self.last = Some((direction, mark.ts_ns));
         self.pump(cx, direction, bytes, mark);
         self.sides[direction as usize].forget_marks();
-        if D::OVER == Over::Udp {
+        if L::OVER == Carrier::Datagram {
             self.pairs.shrink();
             self.messages.shrink();
             self.sides.iter_mut().for_each(Buffer::shrink);
         }
-        if self.status == Status::Open && self.dissector.is_done() {
+        if self.status == Status::Open && self.layer.is_done() {
             self.status = Status::Done;
         }
         self.status
@@ -409,7 +413,7 @@ impl<D: Dissector> Conversation for Driver<D> {
         let open = self.pairs.oldest().and_then(|at| self.messages.get(at));
         let taken = match side.resync || len == 0 {
             true => Gap::Lost(None),
-            false => self.dissector.gap(direction, &held, len, open),
+            false => self.layer.gap(direction, &held, len, open),
         };
         let begun = (!held.is_empty()).then(|| (side.start, side.mark_at(side.start)));
         let held_end = side.start + held.len() as u64;
@@ -457,7 +461,7 @@ impl<D: Dissector> Conversation for Driver<D> {
             return;
         }
         side.start += std::mem::take(&mut side.bytes).len() as u64;
-        if let Some(message) = self.dissector.end(direction, end) {
+        if let Some(message) = self.layer.end(direction, end) {
             self.complete(cx, direction, 0, message);
         }
     }
@@ -471,6 +475,10 @@ impl<D: Dissector> Conversation for Driver<D> {
         self.write_calls(cx);
     }
 
+    fn take_successor(&mut self) -> Successor {
+        std::mem::take(&mut self.successor)
+    }
+
     fn take_rest(&mut self, direction: Direction) -> (Vec<u8>, Mark) {
         let side = &mut self.sides[direction as usize];
         (std::mem::take(&mut side.bytes), side.last)
@@ -478,7 +486,7 @@ impl<D: Dissector> Conversation for Driver<D> {
 
     fn memory(&self) -> usize {
         let buffers: usize = self.sides.iter().map(Buffer::memory).sum();
-        size_of::<Self>() + buffers + self.pairs.memory() + self.messages.memory() + self.dissector.held()
+        size_of::<Self>() + buffers + self.pairs.memory() + self.messages.memory() + self.layer.held()
     }
 
     fn is_answered(&self) -> bool {
@@ -486,7 +494,7 @@ impl<D: Dissector> Conversation for Driver<D> {
     }
 
     fn name(&self) -> &'static str {
-        D::NAME
+        L::NAME
     }
 
     fn client(&self) -> Option<Direction> {

@@ -18,8 +18,8 @@ use self::name::flow_id;
 use self::resets::Reset;
 use self::waiting::{Segment, Waiting};
 use crate::copies::{Copies, Recent};
-use crate::dissector::{Direction, End, Options};
 use crate::frame::{ACK, FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Told, Transport};
+use crate::layer::{Direction, End, Options};
 use crate::limits;
 use crate::protocols::PROTOCOLS;
 use crate::rows::{Catalog, Context, FlowFacts, Tables};
@@ -83,8 +83,6 @@ pub struct Scope<'a> {
     pub catalog: &'a Catalog,
     /// What to keep.
     pub options: &'a Options,
-    /// Table number of each protocol.
-    pub table_numbers: &'a [usize],
 }
 
 impl Flow {

@@ -1,16 +1,16 @@
 //! Bytes to rows: frames, flows, streams, protocols. Pure: no I/O, no async, no query engine.
 //!
-//! [`pipeline::Analysis`] is the way in: frames in rounds, record batches out. [`dissector::Dissector`] is what a protocol
+//! [`pipeline::Analysis`] is the way in: frames in rounds, record batches out. [`layer::Layer`] is what a protocol
 //! implements; everything between the two is written once.
 
 mod ages;
 pub mod body;
 mod buffer;
 mod copies;
-pub mod dissector;
 pub mod driver;
 pub mod flow;
 pub mod frame;
+pub mod layer;
 pub mod limits;
 mod pairing;
 pub mod pipeline;

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::dissector::{Direction, End, Meta, Pairing, Role};
+use crate::layer::{Direction, End, Meta, Pairing, Role};
 use crate::limits;
 use crate::stream::Mark;
 

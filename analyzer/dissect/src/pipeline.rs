@@ -6,8 +6,8 @@ use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 use shark_schema::table::Table;
 
-use crate::dissector::Options;
 use crate::frame::{Datagram, Decoded, Fragment, Frame, Packet, decode};
+use crate::layer::Options;
 use crate::limits;
 use crate::protocols::call_tables;
 use crate::reassemble::Fragments;

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use shark_schema::call::{CallBlock, CallRow, OriginBlock, OriginRow};
 use shark_schema::table::{Block, Table};
 
-use crate::dissector::{Direction, Dissector, End, Over, Resolved, Written};
+use crate::layer::{Carrier, Direction, End, Resolved, Written};
 use crate::stream::Mark;
 
 /// A recorded file or segment that frames come from.
@@ -70,8 +70,8 @@ pub struct Context<'a> {
     pub is_inside: bool,
 }
 
-/// A finished call, as the driver knows it.
-pub struct Call {
+/// What the driver knows of a finished call.
+pub struct CallFacts {
     /// First byte.
     pub began: Mark,
     /// Last byte.
@@ -96,7 +96,7 @@ pub struct Call {
     pub end: Option<End>,
 }
 
-impl Call {
+impl CallFacts {
     fn pairing(&self) -> &'static str {
         match (self.lossy, self.request_bytes, self.response_bytes) {
             (true, ..) => "lossy",
@@ -123,28 +123,54 @@ impl Context<'_> {
     pub fn orient(&mut self, client: Direction) {
         self.flow.client.get_or_insert((client, "protocol"));
     }
+}
 
-    /// Writes a call of protocol `D`, whose table has number `table`.
-    pub fn write_call<D: Dissector>(
+/// Where a layer writes the rows of a call.
+pub struct RowSink<'a, 'b> {
+    cx: &'a mut Context<'b>,
+    tables: &'a [usize],
+    carrier: Carrier,
+    facts: &'a CallFacts,
+}
+
+impl<'a, 'b> RowSink<'a, 'b> {
+    /// To `tables`, by their places among those of calls.
+    pub fn new(cx: &'a mut Context<'b>, tables: &'a [usize], carrier: Carrier, facts: &'a CallFacts) -> Self {
+        RowSink { cx, tables, carrier, facts }
+    }
+
+    /// Writes a row to the table with these columns, which must be one of the layer's.
+    pub fn call<B: Block + 'static>(&mut self, write: impl FnOnce(&mut B) -> Written) {
+        let RowSink { ref mut cx, tables, carrier, facts: call } = *self;
+        let is_its = |table: &&usize| cx.tables.calls[**table].as_any().is::<CallRows<B>>();
+        let table = *tables.iter().find(is_its).expect("a layer writes to its own tables");
+        cx.write_call(table, carrier, call, write);
+    }
+}
+
+impl Context<'_> {
+    fn write_call<B: Block + 'static>(
         &mut self,
         table: usize,
-        call: &Call,
-        write: impl FnOnce(&mut D::Columns) -> Written,
+        carrier: Carrier,
+        call: &CallFacts,
+        write: impl FnOnce(&mut B) -> Written,
     ) {
-        let rows = self.tables.calls[table].as_any().downcast_mut::<CallRows<D::Columns>>();
-        let rows = rows.expect("a protocol's rows have its columns");
+        let rows = self.tables.calls[table].as_any().downcast_mut::<CallRows<B>>();
+        let rows = rows.expect("it was found by its columns");
         let written = write(rows.own.get_or_insert_default());
         let number = self.flow.calls;
         self.flow.calls += 1;
         let flow = &*self.flow;
-        let src = match D::OVER {
-            Over::Udp => call.asked_by,
-            Over::Tcp => flow.client.map_or(Direction::Forward, |(client, _)| client),
+        let src = match carrier {
+            Carrier::Datagram | Carrier::Icmp => call.asked_by,
+            Carrier::Stream => flow.client.map_or(Direction::Forward, |(client, _)| client),
         };
         let dst = src.opposite();
         let segment = &self.catalog.segments[call.began.segment as usize];
         // What is asked of a group is answered from other addresses, by those that have something to say, or by nobody.
-        let failure = call.failure().filter(|_| D::OVER == Over::Tcp || !is_group(&flow.ips[dst as usize]));
+        let failure =
+            call.failure().filter(|_| carrier == Carrier::Stream || !is_group(&flow.ips[dst as usize]));
         rows.text.clear();
         let _ = std::fmt::Write::write_fmt(&mut rows.text, format_args!("{}-{number}", flow.id));
         let row = CallRow {
@@ -264,6 +290,19 @@ pub struct CallRows<B: Block> {
     flow_starts_ns: Vec<i64>,
     bytes: usize,
     text: String,
+}
+
+/// A call table and its builders.
+pub struct CallTable {
+    /// The table.
+    pub table: &'static Table,
+    /// Empty builders.
+    pub rows: fn() -> Box<dyn Rows>,
+}
+
+/// The call table with these columns.
+pub const fn call_table<B: Block + 'static>(table: &'static Table) -> CallTable {
+    CallTable { table, rows: || Box::new(CallRows::<B>::default()) }
 }
 
 impl<B: Block + 'static> Rows for CallRows<B> {

@@ -7,11 +7,11 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use crate::ages::{Age, Ages, Clock};
-use crate::dissector::{End, Options};
 use crate::flow::{Flow, Scope};
 use crate::frame::{FlowKey, Packet};
+use crate::layer::{End, Options};
 use crate::limits;
-use crate::protocols::{PROTOCOLS, call_tables, table_number};
+use crate::protocols::CALL_TABLES;
 use crate::rows::{Answer, Batch, Catalog, Tables};
 use crate::write::{flow_row, packet_row};
 
@@ -34,18 +34,12 @@ pub struct Shard {
     clock: Clock,
     tables: Tables,
     options: Options,
-    table_numbers: Vec<usize>,
 }
 
 impl Shard {
     /// Empty.
     pub fn new(options: Options) -> Shard {
-        let tables = call_tables();
-        let calls = tables
-            .iter()
-            .filter_map(|table| PROTOCOLS.iter().find(|protocol| protocol.table.name == table.name))
-            .map(|protocol| (protocol.rows)())
-            .collect();
+        let calls = CALL_TABLES.iter().map(|table| (table.rows)()).collect();
         Shard {
             flows: Vec::new(),
             free: Vec::new(),
@@ -55,7 +49,6 @@ impl Shard {
             clock: Clock::default(),
             tables: Tables::new(calls),
             options,
-            table_numbers: PROTOCOLS.iter().map(table_number).collect(),
         }
     }
 
@@ -173,12 +166,7 @@ impl Shard {
     fn with_flow(&mut self, catalog: &Catalog, at: u32, work: impl FnOnce(&mut Flow, &mut Scope<'_>)) {
         let flow = self.flows[at as usize].as_mut().expect("listed flows exist");
         let before = flow.memory();
-        let mut scope = Scope {
-            tables: &mut self.tables,
-            catalog,
-            options: &self.options,
-            table_numbers: &self.table_numbers,
-        };
+        let mut scope = Scope { tables: &mut self.tables, catalog, options: &self.options };
         work(flow, &mut scope);
         self.memory = self.memory - before + flow.memory();
     }

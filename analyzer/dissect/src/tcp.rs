@@ -1,8 +1,8 @@
 //! The life of a TCP connection as its flags tell it: Zeek's `conn_state` and `history`, Wireshark's completeness, who
 //! reset it and when. In: flags and lengths of the packets of one observation. Out: columns of `flows`.
 
-use crate::dissector::Direction;
 use crate::frame::{ACK, FIN, RST, SYN, Tcp};
+use crate::layer::Direction;
 
 /// What the flags said so far.
 #[derive(Default)]

@@ -4,9 +4,9 @@ use shark_schema::call::OriginRow;
 use shark_schema::tables::flows::FlowRow;
 use shark_schema::tables::packets::{PacketBlock, PacketRow};
 
-use crate::dissector::Direction;
 use crate::flow::{Flow, Inside, Observation, Scope, community_id, from, has_ports, ip_text};
 use crate::frame::{Frame, Packet, Transport};
+use crate::layer::Direction;
 use crate::rows::{Catalog, FlowFacts, INSIDE, PlainRows, origin};
 use crate::stream::Mark;
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel, sync_channel};
 use anyhow::Context;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use shark_dissect::dissector::Options;
+use shark_dissect::layer::Options;
 use shark_dissect::pipeline::{Analysis, Chunk, Counts, FINISH_GROUPS};
 use shark_dissect::rows::Batch;
 use shark_schema::table::{SCHEMA_VERSION, Table};

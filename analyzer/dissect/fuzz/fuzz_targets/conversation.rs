@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shark_dissect::dissector::Options;
+use shark_dissect::layer::Options;
 use shark_dissect::frame::Frame;
 use shark_dissect::pipeline::Analysis;
 use shark_dissect::rows::SegmentInfo;

@@ -2,12 +2,12 @@
 //! through the protocol's driver. Once nothing we know begins like these bytes, nothing more of them is held.
 
 use super::proxy::{self, Prefix};
-use crate::dissector::{Direction, End, Over, Probe};
 use crate::driver::{Conversation, Status};
 use crate::flow::{Flow, Scope};
 use crate::frame::FlowKey;
+use crate::layer::{Begin, Carrier, Direction, End, Probe, Successor};
 use crate::limits;
-use crate::protocols::{PROTOCOLS, RECOGNISED};
+use crate::protocols::{PROTOCOLS, RECOGNISED, table_numbers};
 use crate::stream::{Event, Mark};
 
 /// What is known of the protocol.
@@ -105,16 +105,45 @@ impl Flow {
             }
             Status::Became => {
                 talk.finish(&mut cx, End::Fin);
-                self.app = App::Undecided(None);
                 self.aligned = true;
-                for direction in [Direction::Forward, Direction::Backward] {
-                    let (rest, mark) = talk.take_rest(direction);
+                let directions = [Direction::Forward, Direction::Backward];
+                let rests = directions.map(|direction| talk.take_rest(direction));
+                let Successor { name, carried } = talk.take_successor();
+                let named = PROTOCOLS.iter().position(|protocol| Some(protocol.name) == name);
+                self.app = match named {
+                    Some(number) => {
+                        let mut starts = self.handed;
+                        starts
+                            .iter_mut()
+                            .zip(&rests)
+                            .for_each(|(start, (rest, _))| *start -= rest.len() as u64);
+                        App::Talk(self.start(scope, number, true, &carried, starts))
+                    }
+                    None => App::Undecided(None),
+                };
+                for (direction, (rest, mark)) in directions.into_iter().zip(rests) {
                     if !rest.is_empty() {
                         self.hand(scope, direction, Event::Data(&rest, mark), false);
                     }
                 }
             }
         }
+    }
+
+    /// A conversation of a protocol, by its number, whose first bytes lie at `starts`.
+    fn start(
+        &mut self,
+        scope: &Scope<'_>,
+        number: usize,
+        aligned: bool,
+        carried: &[(Box<str>, Box<str>)],
+        starts: [u64; 2],
+    ) -> Box<dyn Conversation> {
+        let begin = Begin { options: scope.options, carried };
+        let mut talk = (PROTOCOLS[number].begin)(table_numbers(number), &begin, aligned);
+        talk.begin(starts, starts == self.proxied);
+        self.recognise(talk.name());
+        talk
     }
 
     /// Finds the protocol that begins like these bytes.
@@ -157,7 +186,7 @@ impl Flow {
                 }
             }
         }
-        let over = if self.key.protocol == 6 { Over::Tcp } else { Over::Udp };
+        let over = if self.key.protocol == 6 { Carrier::Stream } else { Carrier::Datagram };
         let mut wait = RECOGNISED.iter().any(|(_, begins)| begins(bytes) == Probe::More);
         let mut found = None;
         for (number, protocol, is_own_port) in by_port(&self.key, over) {
@@ -179,14 +208,11 @@ impl Flow {
             }
         }
         if let Some((number, aligned)) = found {
-            let table = scope.table_numbers[number];
-            let mut talk = (PROTOCOLS[number].talk)(table, *scope.options, aligned);
             let gapped = self.gapped;
             let mut starts = self.handed;
             starts[direction as usize] -= bytes.len() as u64;
             starts[direction.opposite() as usize] -= held.sides[direction.opposite() as usize].0.len() as u64;
-            talk.begin(starts, starts == self.proxied);
-            self.recognise(talk.name());
+            let mut talk = self.start(scope, number, aligned, &[], starts);
             let mut cx = self.context(scope);
             if gapped {
                 // Whether what is missing asked or answered, nobody knows.
@@ -232,7 +258,7 @@ impl Flow {
 /// Protocols over a transport, those whose usual port fits first; true for these.
 fn by_port(
     key: &FlowKey,
-    over: Over,
+    over: Carrier,
 ) -> impl Iterator<Item = (usize, &'static crate::protocols::Protocol, bool)> + use<> {
     let ports = key.ends.map(|end| end.port);
     let fits =

@@ -4,9 +4,9 @@
 
 use std::mem::{replace, swap};
 
-use crate::dissector::End;
 use crate::flow::{Flow, Scope, Spot, from, teller};
 use crate::frame::{ACK, Packet, SYN, Transport};
+use crate::layer::End;
 
 /// A conversation within a conversation.
 pub struct Inside {

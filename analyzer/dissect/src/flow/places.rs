@@ -1,9 +1,9 @@
 //! Where the packets of a conversation were seen. In: packets, each with its interface and VLAN tags. Out: one observation for each place
 //! that shows both directions, with its counters. The directions may have tags of their own, or, at a tap, an interface each.
 
-use crate::dissector::Direction;
 use crate::flow::{Flow, from, mark, teller};
 use crate::frame::{ACK, Packet, SYN, Transport};
+use crate::layer::Direction;
 use crate::stream::Mark;
 
 /// An interface and the VLAN tags that packets have there.

@@ -1,10 +1,10 @@
 //! Resets, and what is captured behind them. In: a RST and the streams so far. Out: whether its receiver accepts it (RFC 9293 section
 //! 3.10.7, RFC 5961 section 3.2). A reset that nobody accepts ends nothing, and none undoes what was sent before it.
 
-use crate::dissector::Direction;
 use crate::flow::Flow;
 use crate::flow::waiting::Segment;
 use crate::frame::Tcp;
+use crate::layer::Direction;
 
 /// A reset that its receiver accepts.
 #[derive(Clone, Copy)]

@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
-use crate::dissector::Direction;
 use crate::frame::Told;
+use crate::layer::Direction;
 use crate::limits;
 use crate::stream::Mark;
 

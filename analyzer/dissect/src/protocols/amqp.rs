@@ -7,16 +7,14 @@ mod row;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use shark_schema::table::Table;
 use shark_schema::tables::amqp::{AmqpBlock, TABLE};
 
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
-};
+use crate::layer::{Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Pairing, Parsed, Probe, Role};
+use crate::rows::{CallTable, RowSink, call_table};
 pub use method::Message;
 use method::{Arguments, Part, Side};
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Amqp {
     halves: [Half; 2],
@@ -62,15 +60,14 @@ const CHANNELS: usize = 2048;
 /// Contents under way in one direction.
 const CONTENTS: usize = 64;
 
-impl Dissector for Amqp {
+impl Layer for Amqp {
     const NAME: &'static str = "amqp";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     const PORTS: &'static [u16] = &[5672, 5671];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<AmqpBlock>(&TABLE)];
     type Message = Message;
-    type Columns = AmqpBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Amqp::default()
     }
 
@@ -172,13 +169,8 @@ impl Dissector for Amqp {
         }
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _times: &CallTimes,
-        columns: &mut AmqpBlock,
-    ) -> Written {
-        row::write(request, response, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut AmqpBlock| row::write(call.request, call.response, columns));
     }
 }
 

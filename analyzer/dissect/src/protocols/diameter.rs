@@ -1,13 +1,14 @@
 //! Diameter over TCP (RFC 6733). In: messages of either end, both of which may ask. Out: their commands and the AVPs a row has.
 
-use shark_schema::table::{Block, Table};
+use shark_schema::table::Block;
 use shark_schema::tables::diameter::{DiameterBlock, DiameterRow, TABLE};
 
 use super::rest::Rest;
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role, Written,
 };
 use crate::limits;
+use crate::rows::{CallTable, RowSink, call_table};
 
 /// Bytes of the header (RFC 6733 section 3).
 const HEADER: usize = 20;
@@ -26,7 +27,7 @@ mod avp {
     pub const EXPERIMENTAL_RESULT_CODE: u32 = 298;
 }
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Diameter {
     /// Of each direction, the message that misses bytes.
@@ -48,15 +49,14 @@ pub struct Message {
     result: Option<u32>,
 }
 
-impl Dissector for Diameter {
+impl Layer for Diameter {
     const NAME: &'static str = "diameter";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     const PORTS: &'static [u16] = &[3868];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<DiameterBlock>(&TABLE)];
     type Message = Message;
-    type Columns = DiameterBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Diameter::default()
     }
 
@@ -117,42 +117,42 @@ impl Dissector for Diameter {
         Meta::new(role, size_of::<Message>() + texts).pairing(Pairing::keyed(message.hop_by_hop.into()))
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _: &CallTimes,
-        columns: &mut DiameterBlock,
-    ) -> Written {
-        let Some(first) = request.or(response) else { return Written::default() };
-        let (abbreviation, name) = command(first.command);
-        let command = match abbreviation {
-            "" => first.command.to_string(),
-            short => format!("{short}{}", if first.is_request { 'R' } else { 'A' }),
-        };
-        let result = response.and_then(|answer| answer.result);
-        let row = DiameterRow {
-            command: Some(&command),
-            command_code: i32::try_from(first.command).ok(),
-            app_id: Some(first.app_id.into()),
-            session_id: first.session.as_deref(),
-            origin_host: request.and_then(|asked| asked.origin_host.as_deref()),
-            dest_realm: request.and_then(|asked| asked.dest_realm.as_deref()),
-            result_code: result.and_then(|code| i32::try_from(code).ok()),
-            hop_by_hop: Some(first.hop_by_hop.into()),
-            end_to_end: Some(first.end_to_end.into()),
-            command_name: (!name.is_empty()).then_some(name),
-            answering_host: response.and_then(|answer| answer.origin_host.as_deref()),
-            username: first.username.as_deref(),
-            ..DiameterRow::default()
-        };
-        // 1xxx asks for more, 2xxx is success, all others failed (RFC 6733 section 7.1).
-        let failed = result.filter(|code| !(1000..3000).contains(code));
-        Written {
-            bytes: columns.append(&row),
-            is_error: response.map(|_| failed.is_some()),
-            error_type: failed.map(|code| code.to_string().into()),
-            ..Written::default()
-        }
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut DiameterBlock| row(call.request, call.response, columns));
+    }
+}
+
+/// Appends the row; at least one half is there.
+fn row(request: Option<&Message>, response: Option<&Message>, columns: &mut DiameterBlock) -> Written {
+    let Some(first) = request.or(response) else { return Written::default() };
+    let (abbreviation, name) = command(first.command);
+    let command = match abbreviation {
+        "" => first.command.to_string(),
+        short => format!("{short}{}", if first.is_request { 'R' } else { 'A' }),
+    };
+    let result = response.and_then(|answer| answer.result);
+    let row = DiameterRow {
+        command: Some(&command),
+        command_code: i32::try_from(first.command).ok(),
+        app_id: Some(first.app_id.into()),
+        session_id: first.session.as_deref(),
+        origin_host: request.and_then(|asked| asked.origin_host.as_deref()),
+        dest_realm: request.and_then(|asked| asked.dest_realm.as_deref()),
+        result_code: result.and_then(|code| i32::try_from(code).ok()),
+        hop_by_hop: Some(first.hop_by_hop.into()),
+        end_to_end: Some(first.end_to_end.into()),
+        command_name: (!name.is_empty()).then_some(name),
+        answering_host: response.and_then(|answer| answer.origin_host.as_deref()),
+        username: first.username.as_deref(),
+        ..DiameterRow::default()
+    };
+    // 1xxx asks for more, 2xxx is success, all others failed (RFC 6733 section 7.1).
+    let failed = result.filter(|code| !(1000..3000).contains(code));
+    Written {
+        bytes: columns.append(&row),
+        is_error: response.map(|_| failed.is_some()),
+        error_type: failed.map(|code| code.to_string().into()),
+        ..Written::default()
     }
 }
 

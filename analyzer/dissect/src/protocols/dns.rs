@@ -5,13 +5,13 @@ mod names;
 mod record;
 mod row;
 
-use shark_schema::table::Table;
 use shark_schema::tables::dns::{DnsBlock, TABLE};
 
 use super::rest::Rest;
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role,
 };
+use crate::rows::{CallTable, RowSink, call_table};
 pub use record::{Answer, Header, Message, Question};
 
 /// DNS in datagrams.
@@ -19,7 +19,7 @@ pub type DnsUdp = Dns<false>;
 /// DNS with a length before each message (RFC 1035 section 4.2.2).
 pub type DnsTcp = Dns<true>;
 
-/// The dissector.
+/// The layer.
 pub struct Dns<const TCP: bool> {
     /// Of each direction, the message that misses bytes.
     rests: [Option<Rest<Message>>; 2],
@@ -28,16 +28,15 @@ pub struct Dns<const TCP: bool> {
 /// Bytes of the header.
 const HEADER: usize = 12;
 
-impl<const TCP: bool> Dissector for Dns<TCP> {
+impl<const TCP: bool> Layer for Dns<TCP> {
     const NAME: &'static str = "dns";
-    const OVER: Over = if TCP { Over::Tcp } else { Over::Udp };
+    const OVER: Carrier = if TCP { Carrier::Stream } else { Carrier::Datagram };
     /// DNS, mDNS, LLMNR.
     const PORTS: &'static [u16] = &[53, 5353, 5355];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<DnsBlock>(&TABLE)];
     type Message = Message;
-    type Columns = DnsBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Dns { rests: [None, None] }
     }
 
@@ -128,13 +127,8 @@ impl<const TCP: bool> Dissector for Dns<TCP> {
         Meta::new(role, message.memory()).pairing(Pairing::Keyed { key, mask })
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        times: &CallTimes,
-        columns: &mut DnsBlock,
-    ) -> Written {
-        row::write(request, response, times, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut DnsBlock| row::write(call.request, call.response, &call.times, columns));
     }
 }
 

@@ -3,17 +3,15 @@
 mod head;
 mod row;
 
-use shark_schema::table::Table;
 use shark_schema::tables::http::{HttpBlock, TABLE};
 
 use crate::body::Body;
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
-};
+use crate::layer::{Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Parsed, Probe, Role, Successor};
 use crate::limits;
+use crate::rows::{CallTable, RowSink, call_table};
 use head::{Field, Head};
 
-/// The dissector.
+/// The layer.
 pub struct Http {
     body_bytes: usize,
     halves: [Half; 2],
@@ -60,16 +58,15 @@ enum Place {
     Trailers,
 }
 
-impl Dissector for Http {
+impl Layer for Http {
     const NAME: &'static str = "http";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     const PORTS: &'static [u16] = &[80, 8080, 8000, 8008, 8081, 3000, 3128, 5000, 9090];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<HttpBlock>(&TABLE)];
     type Message = Message;
-    type Columns = HttpBlock;
 
-    fn new(options: &Options) -> Self {
-        Http { body_bytes: options.body_bytes.min(limits::BODY_BYTES), halves: Default::default() }
+    fn new(begin: &Begin<'_>) -> Self {
+        Http { body_bytes: begin.options.body_bytes.min(limits::BODY_BYTES), halves: Default::default() }
     }
 
     fn probe(bytes: &[u8]) -> Probe {
@@ -135,13 +132,8 @@ impl Dissector for Http {
         Meta { answerable: Some(head as u64), ..Meta::new(role, memory) }
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        times: &CallTimes,
-        columns: &mut HttpBlock,
-    ) -> Written {
-        row::write(request, response, times, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut HttpBlock| row::write(call.request, call.response, &call.times, columns));
     }
 }
 
@@ -179,6 +171,8 @@ impl Half {
         let place = if tunnel { Place::Head } else { framing(&head, asked) };
         self.doubtful = asked.is_none() && head.status().is_some();
         let encoded = head.value("content-encoding").is_some();
+        let successor =
+            if tunnel { successor(&head, open.map(|request| &request.head)) } else { Successor::default() };
         let mut message = Message {
             head,
             body: Body::new(body_bytes, encoded),
@@ -188,7 +182,7 @@ impl Half {
             body_bytes,
         };
         if tunnel {
-            return Parsed::Become(len, Some(message));
+            return Parsed::Become(len, Some(message), successor);
         }
         if matches!(place, Place::Head | Place::Body(0)) {
             return Parsed::Message(len, message);
@@ -289,6 +283,22 @@ fn cut_head(held: &[u8], body_bytes: usize) -> Option<Message> {
     let mut body = Body::new(body_bytes, false);
     body.hole = true;
     Some(Message { head, body, trailers: None, interim: Vec::new(), cut: Some(End::Gap), body_bytes })
+}
+
+/// What follows a tunnel or an upgrade (RFC 9110 section 7.8): WebSocket is told its fields of the response (RFC 6455 section 11.3)
+/// and the request target; of anything else the first bytes decide.
+fn successor(head: &Head, asked: Option<&Head>) -> Successor {
+    if head.status() != Some(101)
+        || !head.value("upgrade").is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
+    {
+        return Successor::default();
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
+    let name = |field: &Field| text(head.part(&field.name).to_ascii_lowercase().as_slice());
+    let fields = head.fields.iter().map(|field| (name(field), text(head.part(&field.value))));
+    let fields = fields.filter(|(name, _)| name.starts_with("sec-websocket-"));
+    let target = asked.and_then(Head::target).map(|target| ("target".into(), text(target)));
+    Successor { name: Some("ws"), carried: target.into_iter().chain(fields).collect() }
 }
 
 /// How long the body is (RFC 9112 section 6.3). `asked` is the method of the request that is answered.

@@ -11,18 +11,18 @@ mod walk;
 
 use std::collections::VecDeque;
 
-use shark_schema::table::Table;
 use shark_schema::tables::kafka::{KafkaBlock, TABLE};
 
 use super::rest::Rest;
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role,
 };
 use crate::limits;
+use crate::rows::{CallTable, RowSink, call_table};
 use header::{Header, Place, Read, SIZE, number};
 use walk::{Body, Walk};
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Kafka {
     halves: [Option<Half>; 2],
@@ -73,15 +73,14 @@ const APART: i32 = 1024;
 /// Longest message that is passed over whole: a token of a login, an answer that was not asked for.
 const PASSED: usize = 64 * 1024;
 
-impl Dissector for Kafka {
+impl Layer for Kafka {
     const NAME: &'static str = "kafka";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     const PORTS: &'static [u16] = &[9092, 9093, 9094, 19092, 29092];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<KafkaBlock>(&TABLE)];
     type Message = Message;
-    type Columns = KafkaBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Kafka::default()
     }
 
@@ -197,13 +196,8 @@ impl Dissector for Kafka {
             .alone_if(is_unanswered(message))
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _times: &CallTimes,
-        columns: &mut KafkaBlock,
-    ) -> Written {
-        row::write(request, response, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut KafkaBlock| row::write(call.request, call.response, columns));
     }
 }
 

@@ -5,13 +5,15 @@
 mod filter;
 mod message;
 
-use shark_schema::table::{Block, Table};
+use shark_schema::table::Block;
 use shark_schema::tables::ldap::{LdapBlock, LdapRow, TABLE};
 
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role, Successor,
+    Written,
 };
 use crate::limits;
+use crate::rows::{CallTable, RowSink, call_table};
 use message::{Head, Message, Op, result_name};
 
 /// LDAP in streams.
@@ -22,7 +24,7 @@ pub type LdapUdp = Ldap<false>;
 /// Longer messages are passed over, and only their heads told.
 const WHOLE: usize = 64 * 1024;
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Ldap<const TCP: bool> {
     sides: [Side; 2],
@@ -43,16 +45,15 @@ struct Side {
     key: u64,
 }
 
-impl<const TCP: bool> Dissector for Ldap<TCP> {
+impl<const TCP: bool> Layer for Ldap<TCP> {
     const NAME: &'static str = "ldap";
-    const OVER: Over = if TCP { Over::Tcp } else { Over::Udp };
+    const OVER: Carrier = if TCP { Carrier::Stream } else { Carrier::Datagram };
     /// LDAP and the global catalogue of Active Directory.
     const PORTS: &'static [u16] = &[389, 3268];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<LdapBlock>(&TABLE)];
     type Message = Message;
-    type Columns = LdapBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Ldap::default()
     }
 
@@ -148,36 +149,36 @@ impl<const TCP: bool> Dissector for Ldap<TCP> {
         meta.pairing(Pairing::keyed(key)).alone_if(is_alone)
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _: &CallTimes,
-        columns: &mut LdapBlock,
-    ) -> Written {
-        let Some(first) = request.or(response) else { return Written::default() };
-        let code = response.and_then(|answer| answer.result);
-        let result = code.map(result_name);
-        let row = LdapRow {
-            message_id: i32::try_from(first.id).ok(),
-            operation: Some(first.op.name()),
-            base_dn: request.and_then(|asked| asked.object.as_deref()),
-            filter: request.and_then(|asked| asked.filter.as_deref()),
-            scope: request.and_then(|asked| asked.scope),
-            result: result.as_deref(),
-            result_code: code.and_then(|code| i32::try_from(code).ok()),
-            entries: response.filter(|answer| answer.op == Op::SEARCH_DONE).map(|answer| answer.entries),
-            authentication: request.and_then(|asked| asked.authentication.as_deref()),
-            extended: [request, response].into_iter().flatten().find_map(|half| half.extended.as_deref()),
-            diagnostic: response.and_then(|answer| answer.diagnostic.as_deref()),
-            ..LdapRow::default()
-        };
-        let failed = code.is_some_and(message::is_failure);
-        Written {
-            bytes: columns.append(&row),
-            is_error: code.map(|_| failed),
-            error_type: result.filter(|_| failed),
-            ..Written::default()
-        }
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut LdapBlock| row(call.request, call.response, columns));
+    }
+}
+
+/// Appends the row; at least one half is there.
+fn row(request: Option<&Message>, response: Option<&Message>, columns: &mut LdapBlock) -> Written {
+    let Some(first) = request.or(response) else { return Written::default() };
+    let code = response.and_then(|answer| answer.result);
+    let result = code.map(result_name);
+    let row = LdapRow {
+        message_id: i32::try_from(first.id).ok(),
+        operation: Some(first.op.name()),
+        base_dn: request.and_then(|asked| asked.object.as_deref()),
+        filter: request.and_then(|asked| asked.filter.as_deref()),
+        scope: request.and_then(|asked| asked.scope),
+        result: result.as_deref(),
+        result_code: code.and_then(|code| i32::try_from(code).ok()),
+        entries: response.filter(|answer| answer.op == Op::SEARCH_DONE).map(|answer| answer.entries),
+        authentication: request.and_then(|asked| asked.authentication.as_deref()),
+        extended: [request, response].into_iter().flatten().find_map(|half| half.extended.as_deref()),
+        diagnostic: response.and_then(|answer| answer.diagnostic.as_deref()),
+        ..LdapRow::default()
+    };
+    let failed = code.is_some_and(message::is_failure);
+    Written {
+        bytes: columns.append(&row),
+        is_error: code.map(|_| failed),
+        error_type: result.filter(|_| failed),
+        ..Written::default()
     }
 }
 
@@ -228,7 +229,7 @@ impl<const TCP: bool> Ldap<TCP> {
                 self.starttls = Some(message.id)
             }
             Op::EXTENDED_RESPONSE if is_success && self.starttls == Some(message.id) => {
-                return Parsed::Become(head.len, Some(message));
+                return Parsed::Become(head.len, Some(message), Successor::tls());
             }
             Op::BIND => self.has_sasl = message.authentication.as_deref().is_some_and(|how| how != "simple"),
             _ => {}

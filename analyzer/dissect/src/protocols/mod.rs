@@ -16,11 +16,13 @@ mod sql;
 mod statements;
 pub mod tls;
 
+use std::sync::LazyLock;
+
 use shark_schema::table::Table;
 
-use crate::dissector::{Dissector, Options, Over, Probe};
 use crate::driver::{Conversation, Driver};
-use crate::rows::{CallRows, Rows};
+use crate::layer::{Begin, Carrier, Layer, Probe};
+use crate::rows::CallTable;
 
 /// All protocols.
 pub static PROTOCOLS: &[Protocol] = &[
@@ -44,55 +46,61 @@ pub static PROTOCOLS: &[Protocol] = &[
 pub struct Protocol {
     /// Name.
     pub name: &'static str,
-    /// Transport.
-    pub over: Over,
+    /// What carries it.
+    pub over: Carrier,
     /// Usual ports.
     pub ports: &'static [u16],
-    /// Its table.
-    pub table: &'static Table,
-    /// See [`Dissector::probe`].
+    /// Its tables.
+    pub tables: &'static [CallTable],
+    /// See [`Layer::probe`].
     pub probe: fn(&[u8]) -> Probe,
-    /// See [`Dissector::probe_elsewhere`].
+    /// See [`Layer::probe_elsewhere`].
     pub probe_elsewhere: fn(&[u8]) -> Probe,
-    /// See [`Dissector::resync`].
+    /// See [`Layer::resync`].
     pub resync: fn(&[u8]) -> Option<usize>,
-    /// Starts a conversation: the table's number, options, and whether the capture has its start.
-    pub talk: fn(usize, Options, bool) -> Box<dyn Conversation>,
-    /// Empty builders of its table.
-    pub rows: fn() -> Box<dyn Rows>,
+    /// Starts a conversation: the places of its tables, what it begins with, and whether the capture has its start.
+    pub begin: fn(&'static [usize], &Begin<'_>, bool) -> Box<dyn Conversation>,
 }
 
-const fn protocol<D: Dissector>() -> Protocol {
+const fn protocol<L: Layer>() -> Protocol {
     Protocol {
-        name: D::NAME,
-        over: D::OVER,
-        ports: D::PORTS,
-        table: D::TABLE,
-        probe: D::probe,
-        probe_elsewhere: D::probe_elsewhere,
-        resync: D::resync,
-        talk: |table, options, aligned| Box::new(Driver::<D>::new(table, options, aligned)),
-        rows: || Box::new(CallRows::<D::Columns>::default()),
+        name: L::NAME,
+        over: L::OVER,
+        ports: L::PORTS,
+        tables: L::TABLES,
+        probe: L::probe,
+        probe_elsewhere: L::probe_elsewhere,
+        resync: L::resync,
+        begin: |tables, begin, aligned| Box::new(Driver::<L>::new(tables, begin, aligned)),
     }
 }
 
 /// The distinct tables of [`PROTOCOLS`], in order.
-pub fn call_tables() -> Vec<&'static Table> {
-    let mut tables: Vec<&'static Table> = Vec::new();
-    for protocol in PROTOCOLS {
-        if !tables.iter().any(|table| table.name == protocol.table.name) {
-            tables.push(protocol.table);
+pub(crate) static CALL_TABLES: LazyLock<Vec<&'static CallTable>> = LazyLock::new(|| {
+    let mut tables: Vec<&'static CallTable> = Vec::new();
+    for table in PROTOCOLS.iter().flat_map(|protocol| protocol.tables) {
+        if !tables.iter().any(|known| known.table.name == table.table.name) {
+            tables.push(table);
         }
     }
     tables
+});
+
+/// The distinct tables of [`PROTOCOLS`], in order.
+pub fn call_tables() -> Vec<&'static Table> {
+    CALL_TABLES.iter().map(|table| table.table).collect()
 }
 
-/// Number of a protocol's table in [`call_tables`].
-pub fn table_number(protocol: &Protocol) -> usize {
-    call_tables()
-        .iter()
-        .position(|table| table.name == protocol.table.name)
-        .expect("its table is in the list")
+/// The places in [`call_tables`] of the tables of the protocol with this number in [`PROTOCOLS`].
+pub(crate) fn table_numbers(protocol: usize) -> &'static [usize] {
+    static NUMBERS: LazyLock<Vec<Vec<usize>>> = LazyLock::new(|| {
+        let number = |table: &CallTable| {
+            let mut tables = CALL_TABLES.iter();
+            tables.position(|known| known.table.name == table.table.name).expect("its table is in the list")
+        };
+        PROTOCOLS.iter().map(|protocol| protocol.tables.iter().map(number).collect()).collect()
+    });
+    &NUMBERS[protocol]
 }
 
 /// Does a direction that begins with these bytes speak the protocol?

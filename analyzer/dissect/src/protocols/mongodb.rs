@@ -12,17 +12,17 @@ mod shape;
 
 use std::sync::Arc;
 
-use shark_schema::table::Table;
 use shark_schema::tables::db::{DbBlock, TABLE};
 
 use self::bson::Walker;
 use self::facts::Facts;
 use super::rest::Rest;
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role,
 };
+use crate::rows::{CallTable, RowSink, call_table};
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Mongodb {
     building: [Option<Box<Building>>; 2],
@@ -125,15 +125,14 @@ const OP_MSG: u32 = 2013;
 const CHECKSUM: u32 = 1;
 const MORE_TO_COME: u32 = 1 << 1;
 
-impl Dissector for Mongodb {
+impl Layer for Mongodb {
     const NAME: &'static str = "mongodb";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     const PORTS: &'static [u16] = &[27017, 27018, 27019];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<DbBlock>(&TABLE)];
     type Message = Message;
-    type Columns = DbBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Mongodb::default()
     }
 
@@ -223,13 +222,8 @@ impl Dissector for Mongodb {
         Meta::new(role, size_of::<Message>() + memory).pairing(Pairing::keyed(id.into())).alone_if(is_alone)
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _: &CallTimes,
-        columns: &mut DbBlock,
-    ) -> Written {
-        row::write(request, response, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut DbBlock| row::write(call.request, call.response, columns));
     }
 }
 

@@ -11,17 +11,17 @@ mod wire;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use shark_schema::table::Table;
 use shark_schema::tables::db::{DbBlock, TABLE};
 
 use self::answers::Answers;
 use self::asks::{Asks, Command};
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Parsed, Probe, Role, Successor,
 };
 use crate::limits;
+use crate::rows::{CallTable, RowSink, call_table};
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Mysql {
     client: Option<Direction>,
@@ -105,17 +105,16 @@ const NEEDED: usize = limits::STATEMENT_BYTES + 512;
 /// What is needed of an answer's packet.
 const NEEDED_OF_ANSWER: usize = limits::NAME_BYTES;
 
-impl Dissector for Mysql {
+impl Layer for Mysql {
     const NAME: &'static str = "mysql";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     const PORTS: &'static [u16] = &[3306, 3307, 6033];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<DbBlock>(&TABLE)];
     const LOSSY_START: bool = true;
     const TAKES_TURNS: bool = true;
     type Message = Message;
-    type Columns = DbBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Mysql::default()
     }
 
@@ -213,13 +212,8 @@ impl Dissector for Mysql {
         Meta::new(role, size_of::<Message>() + memory).alone_if(is_alone)
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _: &CallTimes,
-        columns: &mut DbBlock,
-    ) -> Written {
-        row::write(request, response, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut DbBlock| row::write(call.request, call.response, columns));
     }
 }
 
@@ -277,7 +271,7 @@ impl Mysql {
             Step::Part => Parsed::Part(len),
             Step::Skip => Parsed::Skip(len),
             Step::Done(message) => Parsed::Message(len, message),
-            Step::Become => Parsed::Become(len, None),
+            Step::Become => Parsed::Become(len, None, Successor::tls()),
             Step::Malformed => Parsed::Malformed,
         }
     }

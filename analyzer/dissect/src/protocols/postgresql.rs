@@ -12,17 +12,15 @@ mod shape;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use shark_schema::table::Table;
 use shark_schema::tables::db::{DbBlock, TABLE};
 
 use self::answers::Answers;
 use self::asks::Asks;
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
-};
+use crate::layer::{Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Pairing, Parsed, Probe, Role};
 use crate::limits;
+use crate::rows::{CallTable, RowSink, call_table};
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Postgresql {
     client: Option<Direction>,
@@ -112,17 +110,16 @@ const LONGEST_STARTUP: usize = 10_000;
 /// What is needed of a message whose text is kept: names before and after it too.
 const NEEDED: usize = limits::STATEMENT_BYTES + 512;
 
-impl Dissector for Postgresql {
+impl Layer for Postgresql {
     const NAME: &'static str = "postgresql";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     /// The server, and PgBouncer.
     const PORTS: &'static [u16] = &[5432, 6432, 5433];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<DbBlock>(&TABLE)];
     const LOSSY_START: bool = true;
     type Message = Message;
-    type Columns = DbBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Postgresql::default()
     }
 
@@ -224,13 +221,8 @@ impl Dissector for Postgresql {
         meta.pairing(number.map_or(Pairing::InOrder, Pairing::Numbered)).alone_if(is_alone)
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _: &CallTimes,
-        columns: &mut DbBlock,
-    ) -> Written {
-        row::write(request, response, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut DbBlock| row::write(call.request, call.response, columns));
     }
 }
 

@@ -3,19 +3,20 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use shark_schema::table::{Block, Table};
+use shark_schema::table::Block;
 use shark_schema::tables::radius::{RadiusBlock, RadiusRow, TABLE};
 
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Pairing, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Pairing, Parsed, Probe, Role, Written,
 };
+use crate::rows::{CallTable, RowSink, call_table};
 
 /// Bytes of the header (RFC 2865 section 3).
 const HEADER: usize = 20;
 /// Longest packet (RFC 2865 section 3).
 const LONGEST: usize = 4096;
 
-/// The dissector.
+/// The layer.
 pub struct Radius;
 
 /// A packet.
@@ -33,15 +34,14 @@ pub struct Message {
     acct_status: Option<u32>,
 }
 
-impl Dissector for Radius {
+impl Layer for Radius {
     const NAME: &'static str = "radius";
-    const OVER: Over = Over::Udp;
+    const OVER: Carrier = Carrier::Datagram;
     const PORTS: &'static [u16] = &[1812, 1813, 1645, 1646, 3799, 1700];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<RadiusBlock>(&TABLE)];
     type Message = Message;
-    type Columns = RadiusBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Radius
     }
 
@@ -82,41 +82,41 @@ impl Dissector for Radius {
         Meta::new(role, memory).pairing(Pairing::Keyed { key, mask: 0xff })
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _: &CallTimes,
-        columns: &mut RadiusBlock,
-    ) -> Written {
-        let Some(first) = request.or(response) else { return Written::default() };
-        let of = |field: fn(&Message) -> &Option<String>| {
-            [request, response].into_iter().flatten().find_map(|half| field(half).as_deref())
-        };
-        let authenticator = request.map(|asked| hex(&asked.authenticator));
-        let result = response.map_or("unknown", |answer| result(answer.code));
-        let row = RadiusRow {
-            code: Some(code_name(first.code)),
-            identifier: Some(first.identifier.into()),
-            username: of(|half| &half.username),
-            nas_ip: of(|half| &half.nas_ip),
-            calling_station: of(|half| &half.calling),
-            result: Some(result),
-            reply_msg: response.and_then(|answer| answer.reply.as_deref()),
-            code_num: Some(first.code.into()),
-            response_code: response.map(|answer| code_name(answer.code)),
-            authenticator: authenticator.as_deref(),
-            called_station: of(|half| &half.called),
-            acct_status: first.acct_status.and_then(acct_status),
-            session_id: of(|half| &half.session),
-            ..RadiusRow::default()
-        };
-        let failed = response.filter(|_| result == "failed");
-        Written {
-            bytes: columns.append(&row),
-            is_error: response.map(|_| failed.is_some()),
-            error_type: failed.map(|answer| code_name(answer.code).into()),
-            ..Written::default()
-        }
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut RadiusBlock| row(call.request, call.response, columns));
+    }
+}
+
+/// Appends the row; at least one half is there.
+fn row(request: Option<&Message>, response: Option<&Message>, columns: &mut RadiusBlock) -> Written {
+    let Some(first) = request.or(response) else { return Written::default() };
+    let of = |field: fn(&Message) -> &Option<String>| {
+        [request, response].into_iter().flatten().find_map(|half| field(half).as_deref())
+    };
+    let authenticator = request.map(|asked| hex(&asked.authenticator));
+    let result = response.map_or("unknown", |answer| result(answer.code));
+    let row = RadiusRow {
+        code: Some(code_name(first.code)),
+        identifier: Some(first.identifier.into()),
+        username: of(|half| &half.username),
+        nas_ip: of(|half| &half.nas_ip),
+        calling_station: of(|half| &half.calling),
+        result: Some(result),
+        reply_msg: response.and_then(|answer| answer.reply.as_deref()),
+        code_num: Some(first.code.into()),
+        response_code: response.map(|answer| code_name(answer.code)),
+        authenticator: authenticator.as_deref(),
+        called_station: of(|half| &half.called),
+        acct_status: first.acct_status.and_then(acct_status),
+        session_id: of(|half| &half.session),
+        ..RadiusRow::default()
+    };
+    let failed = response.filter(|_| result == "failed");
+    Written {
+        bytes: columns.append(&row),
+        is_error: response.map(|_| failed.is_some()),
+        error_type: failed.map(|answer| code_name(answer.code).into()),
+        ..Written::default()
     }
 }
 

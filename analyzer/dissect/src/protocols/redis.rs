@@ -6,16 +6,14 @@ mod resp;
 mod row;
 mod value;
 
-use shark_schema::table::Table;
 use shark_schema::tables::redis::{RedisBlock, TABLE};
 
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
-};
+use crate::layer::{Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Parsed, Probe, Role};
+use crate::rows::{CallTable, RowSink, call_table};
 use row::{Command, Reply};
 use value::{Skipped, Step, Value};
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Redis {
     halves: [Value; 2],
@@ -54,17 +52,16 @@ pub enum Message {
     Reply(Reply),
 }
 
-impl Dissector for Redis {
+impl Layer for Redis {
     const NAME: &'static str = "redis";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     /// Redis, the same with TLS inside, Sentinel, and further nodes on one host.
     const PORTS: &'static [u16] = &[6379, 6380, 26379, 7000, 7001];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<RedisBlock>(&TABLE)];
     const LOSSY_START: bool = true;
     type Message = Message;
-    type Columns = RedisBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Redis::default()
     }
 
@@ -146,13 +143,8 @@ impl Dissector for Redis {
         Meta::new(role, size_of::<Message>() + memory).alone_if(is_alone)
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        _times: &CallTimes,
-        columns: &mut RedisBlock,
-    ) -> Written {
-        row::write(request, response, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut RedisBlock| row::write(call.request, call.response, columns));
     }
 }
 

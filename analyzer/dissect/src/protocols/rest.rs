@@ -1,6 +1,6 @@
 //! The rest of a message that misses bytes and whose length is known: what comes of it passes, and what is still missing is counted.
 
-use crate::dissector::{Gap, Parsed};
+use crate::layer::{Gap, Parsed};
 
 /// Bytes still to come, and the message as far as its beginning tells it.
 pub(super) struct Rest<M> {

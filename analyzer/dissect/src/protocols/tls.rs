@@ -8,13 +8,14 @@ mod row;
 
 use std::borrow::Cow;
 
-use shark_schema::table::Table;
 use shark_schema::tables::tls::{TABLE, TlsBlock};
 
-use crate::dissector::{
-    CallTimes, Direction, Dissector, End, Gap, Meta, Options, Over, Parsed, Probe, Role, Written,
+use crate::layer::{
+    Begin, Call, CallTimes, Carrier, Direction, End, Gap, Layer, Meta, Parsed, Probe, Role, Successor,
+    Written,
 };
 use crate::limits;
+use crate::rows::{CallTable, RowSink, call_table};
 use certificate::Certificate;
 use hello::{ClientHello, ServerHello};
 
@@ -41,7 +42,7 @@ mod message {
     pub const SERVER_KEY_EXCHANGE: u8 = 12;
 }
 
-/// The dissector.
+/// The layer.
 #[derive(Default)]
 pub struct Tls {
     sides: [Side; 2],
@@ -99,15 +100,14 @@ enum By {
     Server,
 }
 
-impl Dissector for Tls {
+impl Layer for Tls {
     const NAME: &'static str = "tls";
-    const OVER: Over = Over::Tcp;
+    const OVER: Carrier = Carrier::Stream;
     const PORTS: &'static [u16] = &[443, 6443, 8443];
-    const TABLE: &'static Table = &TABLE;
+    const TABLES: &'static [CallTable] = &[call_table::<TlsBlock>(&TABLE)];
     type Message = Message;
-    type Columns = TlsBlock;
 
-    fn new(_options: &Options) -> Self {
+    fn new(_: &Begin<'_>) -> Self {
         Tls::default()
     }
 
@@ -218,22 +218,27 @@ impl Dissector for Tls {
         }
     }
 
-    fn write(
-        request: Option<&Message>,
-        response: Option<&Message>,
-        times: &CallTimes,
-        columns: &mut TlsBlock,
-    ) -> Written {
-        let asked = match request {
-            Some(Message::Asks(hello)) => Some(&**hello),
-            _ => None,
-        };
-        let answered = match response {
-            Some(Message::Answers(answer)) => Some(&**answer),
-            _ => None,
-        };
-        row::write(asked, answered, times, columns)
+    fn write(call: &Call<'_, Message>, rows: &mut RowSink<'_, '_>) {
+        rows.call(|columns: &mut TlsBlock| row(call.request, call.response, &call.times, columns));
     }
+}
+
+/// Appends the row; at least one half is there.
+fn row(
+    request: Option<&Message>,
+    response: Option<&Message>,
+    times: &CallTimes,
+    columns: &mut TlsBlock,
+) -> Written {
+    let asked = match request {
+        Some(Message::Asks(hello)) => Some(&**hello),
+        _ => None,
+    };
+    let answered = match response {
+        Some(Message::Answers(answer)) => Some(&**answer),
+        _ => None,
+    };
+    row::write(asked, answered, times, columns)
 }
 
 impl Tls {
@@ -396,7 +401,7 @@ impl Tls {
     fn refused(&mut self) -> Parsed<Message> {
         self.is_over = true;
         self.answer.get_or_insert_default().is_refused = true;
-        Parsed::Become(0, self.answered(None))
+        Parsed::Become(0, self.answered(None), Successor::default())
     }
 
     /// The server's part as it is now; `end` where nothing more of it comes.

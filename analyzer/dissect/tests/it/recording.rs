@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use shark_dissect::dissector::Options;
 use shark_dissect::frame::{Frame, Site, Told};
+use shark_dissect::layer::Options;
 use shark_dissect::pipeline::{Analysis, Chunk};
 use shark_dissect::rows::SegmentInfo;
 use shark_schema::segment::{Block, Blocks};

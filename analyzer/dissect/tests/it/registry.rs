@@ -15,7 +15,7 @@ const OTHERS: &[&str] = &["incidents", "kfl", "make", "shop", "src", "tests"];
 fn tables_dissectors_and_fixtures_belong_together() {
     let tables: BTreeSet<&str> =
         TABLES.iter().filter(|table| table.call.is_some()).map(|table| table.name).collect();
-    let dissected: BTreeSet<&str> = PROTOCOLS.iter().map(|protocol| protocol.table.name).collect();
+    let dissected: BTreeSet<&str> = call_tables().iter().map(|table| table.name).collect();
     assert_eq!(tables, dissected, "call tables and dissectors");
     let folders: BTreeSet<String> = fs::read_dir(FIXTURES)
         .expect("the fixtures are there")
@@ -45,7 +45,7 @@ fn tables_dissectors_and_fixtures_belong_together() {
 fn protocols_are_told_apart() {
     let names: BTreeSet<(&str, bool)> = PROTOCOLS
         .iter()
-        .map(|protocol| (protocol.name, protocol.over == shark_dissect::dissector::Over::Tcp))
+        .map(|protocol| (protocol.name, protocol.over == shark_dissect::layer::Carrier::Stream))
         .collect();
     assert_eq!(names.len(), PROTOCOLS.len(), "one name, one transport, one dissector");
     assert!(call_tables().iter().all(|table| table.column("first_frame").is_some()), "rows lead to packets");

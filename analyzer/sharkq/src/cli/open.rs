@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use jiff::tz::TimeZone;
-use shark_dissect::dissector::Options;
+use shark_dissect::layer::Options;
 use shark_schema::identity::Fact;
 use tokio::runtime::Runtime;
 

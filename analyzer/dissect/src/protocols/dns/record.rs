@@ -6,9 +6,9 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use super::names;
-use crate::dissector::Probe;
 use crate::flow::ip_text;
 use crate::frame::mapped;
+use crate::layer::Probe;
 
 /// Most questions and answers kept of one message.
 const RECORDS: usize = 512;

@@ -6,7 +6,7 @@ use shark_schema::table::Block;
 use shark_schema::tables::dns::{DnsBlock, DnsRow};
 
 use super::record::{Answer, Message, Question};
-use crate::dissector::{CallTimes, Resolved, Written};
+use crate::layer::{CallTimes, Resolved, Written};
 
 const NXDOMAIN: u16 = 3;
 const AAAA: u16 = 28;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use httparse::{EMPTY_HEADER, ParserConfig, Status};
 
-use crate::dissector::Probe;
+use crate::layer::Probe;
 use crate::limits;
 
 /// A head and where its parts lie.
@@ -80,6 +80,14 @@ impl Head {
     pub fn method(&self) -> Option<&[u8]> {
         match &self.start {
             Start::Request { method, .. } => Some(self.part(method)),
+            Start::Response { .. } => None,
+        }
+    }
+
+    /// The target of a request, as sent.
+    pub fn target(&self) -> Option<&[u8]> {
+        match &self.start {
+            Start::Request { target, .. } => Some(self.part(target)),
             Start::Response { .. } => None,
         }
     }

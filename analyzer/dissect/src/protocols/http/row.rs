@@ -8,7 +8,7 @@ use shark_schema::tables::http::{HttpBlock, HttpRow};
 use super::Message;
 use super::head::{Field, Head, Part, Start};
 use crate::body::Decoded;
-use crate::dissector::{CallTimes, End, Written};
+use crate::layer::{CallTimes, End, Written};
 
 /// Appends the row; at least one half is there.
 pub fn write(

@@ -1,7 +1,7 @@
 //! Headers of requests: what stands in the first bytes, and whether bytes are likely to be one.
 
 use super::api::{self, Api};
-use crate::dissector::Probe;
+use crate::layer::Probe;
 
 /// Bytes of the size before a message.
 pub const SIZE: usize = 4;

@@ -6,7 +6,7 @@ use shark_schema::table::Block;
 use shark_schema::tables::kafka::{KafkaBlock, KafkaRow};
 
 use super::{Message, api, errors};
-use crate::dissector::Written;
+use crate::layer::Written;
 
 /// Appends the row; at least one half is there.
 pub fn write(request: Option<&Message>, response: Option<&Message>, columns: &mut KafkaBlock) -> Written {

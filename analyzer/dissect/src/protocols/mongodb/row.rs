@@ -9,7 +9,7 @@ use super::{
     Message, OP_COMPRESSED, OP_DELETE, OP_GET_MORE, OP_INSERT, OP_KILL_CURSORS, OP_MSG, OP_QUERY, OP_REPLY,
     OP_UPDATE, Response,
 };
-use crate::dissector::Written;
+use crate::layer::Written;
 
 /// Appends the row; at least one half is there.
 pub(super) fn write(request: Option<&Message>, response: Option<&Message>, columns: &mut DbBlock) -> Written {

@@ -5,7 +5,7 @@ use super::{
     HEAD, Head, LONGEST, OP_COMPRESSED, OP_DELETE, OP_GET_MORE, OP_INSERT, OP_KILL_CURSORS, OP_MSG, OP_QUERY,
     OP_REPLY, OP_UPDATE,
 };
-use crate::dissector::Probe;
+use crate::layer::Probe;
 
 /// A length, a code, and what must follow it.
 pub(super) fn probe(bytes: &[u8]) -> Probe {

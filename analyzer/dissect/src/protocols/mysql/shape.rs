@@ -4,7 +4,7 @@
 use super::asks::{EXECUTE, PREPARE, QUERY};
 use super::head;
 use super::wire::Reader;
-use crate::dissector::Probe;
+use crate::layer::Probe;
 
 /// Does a conversation begin like this?
 pub(super) fn probe(bytes: &[u8]) -> Probe {

@@ -26,7 +26,7 @@ fn heard_by(mysql: &mut Mysql, said: &[(Direction, Vec<u8>)]) -> Vec<String> {
                     len
                 }
                 Parsed::Part(len) | Parsed::Skip(len) => len,
-                Parsed::Become(len, _) => {
+                Parsed::Become(len, ..) => {
                     heard.push("becomes".into());
                     len
                 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::asks::Asks;
 use super::{Failure, Message, Response, Step, cstring};
-use crate::dissector::Parsed;
+use crate::layer::{Parsed, Successor};
 use crate::limits;
 use crate::protocols::statements::excerpt;
 
@@ -58,7 +58,8 @@ impl Answers {
     /// One byte (section 55.2.10); nothing where a server that knows no encryption answers with an error.
     pub(super) fn encryption(&mut self, byte: u8) -> Option<Parsed<Message>> {
         match (std::mem::take(&mut self.encryption), byte) {
-            (true, b'S' | b'G') => Some(Parsed::Become(1, None)),
+            (true, b'S') => Some(Parsed::Become(1, None, Successor::tls())),
+            (true, b'G') => Some(Parsed::Become(1, None, Successor::default())),
             (true, b'N') => Some(Parsed::Skip(1)),
             _ => None,
         }

@@ -4,7 +4,7 @@ use shark_schema::table::Block;
 use shark_schema::tables::db::{DbBlock, DbRow};
 
 use super::{Message, Request, Response};
-use crate::dissector::Written;
+use crate::layer::Written;
 use crate::protocols::sql::{self, Dialect};
 
 /// Appends the row; at least one half is there.

@@ -2,7 +2,7 @@
 //! which end sends it. Strict, since every conversation on any port is asked.
 
 use super::{LONGEST_STARTUP, cstring};
-use crate::dissector::{Direction, Probe};
+use crate::layer::{Direction, Probe};
 
 /// The text of these is looked at.
 pub(super) fn is_text(kind: u8, from_client: bool) -> bool {

@@ -22,7 +22,7 @@ fn heard_by(postgresql: &mut Postgresql, said: &[(Direction, Vec<u8>)]) -> Vec<S
                     len
                 }
                 Parsed::Part(len) | Parsed::Skip(len) => len,
-                Parsed::Become(len, _) => {
+                Parsed::Become(len, ..) => {
                     heard.push("becomes".into());
                     len
                 }

@@ -1,7 +1,7 @@
 //! The elements of RESP2 and RESP3 (github.com/redis/redis-specifications, protocol/RESP3.md): bytes in, the next header or line
 //! out. A bulk string's content is the caller's, since it may be as long as a file. Streamed types, which no server sends, are refused.
 
-use crate::dissector::Probe;
+use crate::layer::Probe;
 
 /// What stands at the start of the bytes.
 pub enum Read<'a> {

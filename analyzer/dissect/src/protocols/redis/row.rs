@@ -8,7 +8,7 @@ use shark_schema::tables::redis::{RedisBlock, RedisRow};
 use super::Message;
 use super::commands;
 use super::value::{Shape, Texts};
-use crate::dissector::Written;
+use crate::layer::Written;
 
 /// Bytes kept of a key.
 const KEY: usize = 256;

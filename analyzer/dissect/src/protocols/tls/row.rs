@@ -7,7 +7,7 @@ use shark_schema::tables::tls::{TlsBlock, TlsRow};
 
 use super::hello::ClientHello;
 use super::{Answer, By, TLS_1_3, names};
-use crate::dissector::{CallTimes, Written};
+use crate::layer::{CallTimes, Written};
 
 pub fn write(
     asked: Option<&ClientHello>,

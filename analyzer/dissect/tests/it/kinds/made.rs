@@ -3,8 +3,8 @@
 
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::array_value_to_string;
-use shark_dissect::dissector::Options;
 use shark_dissect::frame::{Frame, Site};
+use shark_dissect::layer::Options;
 use shark_dissect::pipeline::Analysis;
 use shark_dissect::rows::SegmentInfo;
 

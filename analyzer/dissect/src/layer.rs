@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use shark_schema::table::{Block, Table};
+use crate::rows::{CallTable, RowSink};
 
 /// Which end of a conversation sent something: the index into [`crate::frame::FlowKey::ends`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +24,15 @@ impl Direction {
     }
 }
 
-/// Which transport a protocol runs on.
+/// What carries a protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// A byte stream.
-    Tcp,
-    /// One message a datagram.
-    Udp,
+pub enum Carrier {
+    /// A byte stream: TCP.
+    Stream,
+    /// One message a datagram: UDP.
+    Datagram,
+    /// One message a packet: ICMP and ICMPv6.
+    Icmp,
 }
 
 /// Does this begin like the protocol?
@@ -68,7 +70,7 @@ pub enum Parsed<M> {
     /// Not this protocol, or broken.
     Malformed,
     /// After these bytes the conversation is another protocol's; the message, if any, ends with them.
-    Become(usize, Option<M>),
+    Become(usize, Option<M>, Successor),
 }
 
 impl<M> Parsed<M> {
@@ -82,6 +84,34 @@ impl<M> Parsed<M> {
             _ => Gap::Lost(None),
         }
     }
+}
+
+/// The protocol that follows on the same connection.
+#[derive(Debug, Default)]
+pub struct Successor {
+    /// Its name in the list of protocols; none where its first bytes decide.
+    pub name: Option<&'static str>,
+    /// What it is told.
+    pub carried: Carried,
+}
+
+impl Successor {
+    /// TLS, which is told nothing.
+    pub fn tls() -> Successor {
+        Successor { name: Some("tls"), carried: Vec::new() }
+    }
+}
+
+/// Names and values that a protocol hands over to its successor, such as the header fields of an upgrade.
+pub type Carried = Vec<(Box<str>, Box<str>)>;
+
+/// What a conversation begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin<'a> {
+    /// What is kept of it.
+    pub options: &'a Options,
+    /// What the protocol before it on the same connection handed over.
+    pub carried: &'a [(Box<str>, Box<str>)],
 }
 
 /// What `gap` makes of missing bytes, and of those before them that `parse` left waiting.
@@ -252,7 +282,18 @@ impl Default for Options {
     }
 }
 
-/// What the driver knows of a call and a dissector may write.
+/// A call that is to be written: at least one half is there.
+#[derive(Debug)]
+pub struct Call<'a, M> {
+    /// Asks.
+    pub request: Option<&'a M>,
+    /// Answers.
+    pub response: Option<&'a M>,
+    /// How long it took.
+    pub times: CallTimes,
+}
+
+/// How long a call took, as the driver knows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallTimes {
     /// Last byte of the request to first byte of the response.
@@ -262,15 +303,15 @@ pub struct CallTimes {
 }
 
 /// A protocol.
-pub trait Dissector: Send + 'static {
+pub trait Layer: Send + 'static {
     /// Name, as in `flows.l7` and `api_calls.protocol`.
     const NAME: &'static str;
     /// Transport.
-    const OVER: Over;
+    const OVER: Carrier;
     /// Usual ports: protocols are tried in the order in which their ports fit, nothing more.
     const PORTS: &'static [u16];
-    /// Its table.
-    const TABLE: &'static Table;
+    /// The tables it writes to.
+    const TABLES: &'static [CallTable];
     /// In the middle of a conversation it is not known which request an answer is for, as after a gap: clients do not wait for
     /// answers before they ask again, or not every answer can be found there.
     const LOSSY_START: bool = false;
@@ -279,11 +320,9 @@ pub trait Dissector: Send + 'static {
     const TAKES_TURNS: bool = false;
     /// A message, owning what its row needs.
     type Message: Send;
-    /// The columns of its table.
-    type Columns: Block + 'static;
 
     /// Ready for a conversation's first byte.
-    fn new(options: &Options) -> Self;
+    fn new(begin: &Begin<'_>) -> Self;
     /// Does a direction that begins with these bytes speak the protocol?
     fn probe(bytes: &[u8]) -> Probe;
     /// The same where none of its ports is used: more must fit where other protocols begin alike.
@@ -312,7 +351,7 @@ pub trait Dissector: Send + 'static {
     where
         Self: Sized,
     {
-        *self = Self::new(options);
+        *self = Self::new(&Begin { options, carried: &[] });
     }
     /// The direction is over: the message being built, if it has one to give.
     fn end(&mut self, direction: Direction, end: End) -> Option<Self::Message>;
@@ -326,11 +365,6 @@ pub trait Dissector: Send + 'static {
     fn held(&self) -> usize {
         0
     }
-    /// Appends the row of a call; at least one half is there.
-    fn write(
-        request: Option<&Self::Message>,
-        response: Option<&Self::Message>,
-        times: &CallTimes,
-        columns: &mut Self::Columns,
-    ) -> Written;
+    /// Appends the rows of a call.
+    fn write(call: &Call<'_, Self::Message>, rows: &mut RowSink<'_, '_>);
 }
