@@ -7,7 +7,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, Schema};
 
 /// Version of the tables; written into every Parquet file. Changes within a major version only add tables and columns.
-pub const SCHEMA_VERSION: &str = "1.3";
+pub const SCHEMA_VERSION: &str = "1.4";
 
 /// One column: where its name, meaning and foreign names are defined, once.
 #[derive(Debug)]

@@ -27,6 +27,7 @@ pub mod snapshots;
 pub mod sockets;
 pub mod tls;
 pub mod tls_coverage;
+pub mod ws;
 
 use crate::table::Table;
 
@@ -42,6 +43,7 @@ pub static TABLES: &[&Table] = &[
     &kafka::TABLE,
     &amqp::TABLE,
     &tls::TABLE,
+    &ws::TABLE,
     &ldap::TABLE,
     &radius::TABLE,
     &diameter::TABLE,

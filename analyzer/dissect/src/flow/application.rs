@@ -104,10 +104,11 @@ impl Flow {
                 self.app = App::Opaque;
             }
             Status::Became => {
-                talk.finish(&mut cx, End::Fin);
-                self.aligned = true;
+                // Before the conversation ends: what it holds is its successor's.
                 let directions = [Direction::Forward, Direction::Backward];
                 let rests = directions.map(|direction| talk.take_rest(direction));
+                talk.finish(&mut cx, End::Fin);
+                self.aligned = true;
                 let Successor { name, carried } = talk.take_successor();
                 let named = PROTOCOLS.iter().position(|protocol| Some(protocol.name) == name);
                 self.app = match named {

@@ -288,9 +288,7 @@ fn cut_head(held: &[u8], body_bytes: usize) -> Option<Message> {
 /// What follows a tunnel or an upgrade (RFC 9110 section 7.8): WebSocket is told its fields of the response (RFC 6455 section 11.3)
 /// and the request target; of anything else the first bytes decide.
 fn successor(head: &Head, asked: Option<&Head>) -> Successor {
-    if head.status() != Some(101)
-        || !head.value("upgrade").is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
-    {
+    if !is_websocket(head) {
         return Successor::default();
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
@@ -299,6 +297,12 @@ fn successor(head: &Head, asked: Option<&Head>) -> Successor {
     let fields = fields.filter(|(name, _)| name.starts_with("sec-websocket-"));
     let target = asked.and_then(Head::target).map(|target| ("target".into(), text(target)));
     Successor { name: Some("ws"), carried: target.into_iter().chain(fields).collect() }
+}
+
+/// The response with which a server begins WebSocket (RFC 6455 section 4.2.2).
+fn is_websocket(head: &Head) -> bool {
+    let is_named = |name: &[u8]| name.eq_ignore_ascii_case(b"websocket");
+    head.status() == Some(101) && head.value("upgrade").is_some_and(is_named)
 }
 
 /// How long the body is (RFC 9112 section 6.3). `asked` is the method of the request that is answered.

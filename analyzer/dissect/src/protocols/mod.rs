@@ -15,6 +15,7 @@ mod rest;
 mod sql;
 mod statements;
 pub mod tls;
+pub mod ws;
 
 use std::sync::LazyLock;
 
@@ -36,6 +37,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<kafka::Kafka>(),
     protocol::<amqp::Amqp>(),
     protocol::<tls::Tls>(),
+    protocol::<ws::Ws>(),
     protocol::<ldap::LdapTcp>(),
     protocol::<ldap::LdapUdp>(),
     protocol::<radius::Radius>(),

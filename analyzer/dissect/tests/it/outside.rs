@@ -10,6 +10,7 @@ mod postgresql;
 mod radius;
 mod redis;
 mod tls;
+mod ws;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

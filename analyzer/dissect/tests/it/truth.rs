@@ -9,6 +9,7 @@ mod radius;
 mod redis;
 mod strangers;
 mod tls;
+mod ws;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

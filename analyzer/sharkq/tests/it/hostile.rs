@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use shark_dissect::layer::Options;
 use shark_dissect::frame::Frame;
+use shark_dissect::layer::Options;
 use shark_dissect::pipeline::{Analysis, Chunk};
 use shark_dissect::rows::SegmentInfo;
 use sharkq::capture::{Damage, FrameReader};

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use shark_schema::table::Block;
 use shark_schema::tables::http::{HttpBlock, HttpRow};
 
-use super::Message;
 use super::head::{Field, Head, Part, Start};
+use super::{Message, is_websocket};
 use crate::body::Decoded;
 use crate::layer::{CallTimes, End, Written};
 
@@ -62,6 +62,7 @@ pub fn write(
         x_request_id: request_id.as_deref(),
         attempt: attempt.and_then(|attempt| attempt.parse().ok()),
         response_flags: flags.as_deref(),
+        inner: response.filter(|response| is_websocket(&response.head)).map(|_| "ws"),
         request_header_list: request_fields.as_deref(),
         response_header_list: response_fields.as_deref(),
         request_trailers: request_trailers.as_deref(),
