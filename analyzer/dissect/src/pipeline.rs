@@ -91,7 +91,7 @@ impl Analysis {
         let mut dealt: Vec<Dealt<'_>> = chunks.par_iter().map(|chunk| deal(chunk, keep_strays)).collect();
         let whole = self.reassemble(&dealt);
         for (chunk, fragment, payload) in &whole {
-            let packet = reassembled(fragment, payload);
+            let Some(packet) = reassembled(fragment, payload) else { continue };
             // The piece that completes a datagram stands for it.
             dealt[*chunk].strays.retain(|(frame, _)| frame.number != packet.frame.number);
             let packets = &mut dealt[*chunk].shards[shard_of(&packet.key)];
@@ -189,19 +189,23 @@ where
     as_is.into_iter().flatten().chain(sorted)
 }
 
-/// The packet of a datagram whose last piece was `fragment`.
-pub fn reassembled<'a>(fragment: &Fragment<'a>, payload: &'a [u8]) -> Packet<'a> {
+/// The packet of a datagram whose last piece was `fragment`; none where a tunnel in it carries a piece of another one.
+pub fn reassembled<'a>(fragment: &Fragment<'a>, payload: &'a [u8]) -> Option<Packet<'a>> {
     let datagram = Datagram {
         frame: fragment.frame,
         src: fragment.src,
         dst: fragment.dst,
         protocol: fragment.protocol,
         vlans: fragment.vlans,
+        tunnel: fragment.tunnel,
         ip_len: fragment.ip_len,
         ttl: fragment.ttl,
         ip_id: fragment.id as u16,
     };
-    datagram.packet(payload, payload.len())
+    match datagram.decode(payload, payload.len()) {
+        Decoded::Packet(packet) => Some(packet),
+        _ => None,
+    }
 }
 
 fn deal<'a>(chunk: &Chunk<'a>, keep_strays: bool) -> Dealt<'a> {

@@ -153,6 +153,7 @@ mod tests {
             offset,
             more,
             vlans: [0; 2],
+            tunnel: None,
             ip_len: 0,
             ttl: 0,
             payload,

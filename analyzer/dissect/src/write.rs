@@ -98,6 +98,8 @@ impl Rows<'_, '_> {
             orig_wire_bytes: on_wire(orig.wire_bytes),
             resp_wire_bytes: on_wire(resp.wire_bytes),
             iface: catalog.interfaces[seen.iface as usize].as_deref(),
+            tunnel: seen.tunnel.map(|tunnel| tunnel.kind),
+            tunnel_id: seen.tunnel.and_then(|tunnel| tunnel.id).map(i64::from),
             ..*row
         };
         let tables = &mut *self.scope.tables;
@@ -217,6 +219,7 @@ impl PacketText<'_> {
         let row = PacketRow {
             flow_id: Some(self.flow_id),
             flow_dir: Some(if self.forward { "fwd" } else { "rev" }),
+            tunnel: packet.tunnel.map(|tunnel| tunnel.kind),
             vlan: (packet.key.vlans[0] != 0).then_some(packet.key.vlans[0].into()),
             src_ip: Some(&self.ips[0]),
             dst_ip: Some(&self.ips[1]),

@@ -300,7 +300,9 @@ fn choose(sources: &Sources, wanted: &Wanted) -> anyhow::Result<Chosen> {
                 pieces.entry(datagram).or_default().push((frame.segment, frame.number));
                 if let Some(payload) = fragments.add(&fragment) {
                     let frames = pieces.remove(&datagram).unwrap_or_default();
-                    if elsewhere.takes(wanted, &reassembled(&fragment, &payload), &frames) {
+                    if reassembled(&fragment, &payload)
+                        .is_some_and(|packet| elsewhere.takes(wanted, &packet, &frames))
+                    {
                         frames.iter().for_each(|(file, number)| chosen.set(*file, *number));
                     }
                 }

@@ -137,8 +137,10 @@ table! {
         community_pair: Text,
         /// VLAN ids around the packets, outermost first.
         vlans: Int64List [wireshark = "vlan.id"],
-        /// Tunnel the packets came through (vxlan, geneve, gre, ipip); NULL for none.
+        /// Innermost tunnel the packets came through: vxlan, geneve, gre, erspan, gtpu or ipip; NULL for none.
         tunnel: Text,
+        /// Virtual network identifier of VXLAN or Geneve, key of GRE, session of ERSPAN, or tunnel endpoint identifier of GTP-U.
+        tunnel_id: Int64 [wireshark = "vxlan.vni"],
         /// Interface of the observation that was counted.
         iface: Text [pcapng = "if_name"],
         /// Observations (interfaces) this conversation was seen at.

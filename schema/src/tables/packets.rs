@@ -41,7 +41,7 @@ table! {
         dst_mac: Text [hubble = "ethernet.destination"],
         /// Outer VLAN id incl. stripped tag.
         vlan: Int32 [wireshark = "vlan.id"],
-        /// Vxlan, geneve, ipip, gre, wireguard, none.
+        /// Innermost tunnel it came through: vxlan, geneve, gre, erspan, gtpu or ipip; NULL for none.
         tunnel: Text [wireshark = "frame.protocols"],
         /// Innermost source (packet direction).
         src_ip: Text [wireshark = "ip.src"],

@@ -2,21 +2,22 @@
 //! that shows both directions, with its counters. The directions may have tags of their own, or, at a tap, an interface each.
 
 use crate::flow::{Flow, from, mark, teller};
-use crate::frame::{ACK, Packet, SYN, Transport};
+use crate::frame::{ACK, Packet, SYN, Transport, Tunnel};
 use crate::layer::Direction;
 use crate::stream::Mark;
 
-/// An interface and the VLAN tags that packets have there.
+/// An interface, and the VLAN tags and the tunnel that packets have there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spot {
     iface: u32,
     vlans: [u16; 2],
+    tunnel: Option<Tunnel>,
 }
 
 impl Spot {
     /// Of a packet.
     pub fn of(packet: &Packet<'_>) -> Spot {
-        Spot { iface: packet.frame.iface, vlans: packet.key.vlans }
+        Spot { iface: packet.frame.iface, vlans: packet.key.vlans, tunnel: packet.tunnel }
     }
 }
 
@@ -25,6 +26,8 @@ impl Spot {
 pub struct Observation {
     /// Interface of its first packet.
     pub iface: u32,
+    /// Tunnel of its first packet.
+    pub tunnel: Option<Tunnel>,
     /// The end whose program told it; none for packets of a wire.
     pub teller: Option<Direction>,
     /// What each end sent.
@@ -83,7 +86,7 @@ impl Observation {
         if teller.is_some() {
             spots = [Some(spot); 2];
         }
-        Observation { iface: spot.iface, teller, spots, ..Observation::default() }
+        Observation { iface: spot.iface, tunnel: spot.tunnel, teller, spots, ..Observation::default() }
     }
 
     /// A direction is seen at this place.

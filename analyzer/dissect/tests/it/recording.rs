@@ -52,9 +52,14 @@ pub fn read(path: &Path) -> Vec<Captured> {
     frames
 }
 
-/// The rows of every table, by its name.
+/// The rows of every table but `packets`, by its name.
 pub fn analysed(frames: &[Captured]) -> BTreeMap<&'static str, Vec<RecordBatch>> {
-    let mut analysis = Analysis::new(Options::default());
+    analysed_with(frames, Options::default())
+}
+
+/// The rows of every table that is wanted.
+pub fn analysed_with(frames: &[Captured], options: Options) -> BTreeMap<&'static str, Vec<RecordBatch>> {
+    let mut analysis = Analysis::new(options);
     let name = "fixture.pcapng".to_owned();
     analysis.catalog.segments = vec![SegmentInfo { name, snapshot_id: None, cluster: None, node: None }];
     analysis.catalog.interfaces = vec![None; 4];

@@ -3,6 +3,7 @@
 
 mod amqp;
 mod diameter;
+mod encap;
 mod kafka;
 mod ldap;
 mod radius;
@@ -18,8 +19,9 @@ use std::path::{Path, PathBuf};
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use pcap_file::pcap::PcapReader;
+use shark_dissect::layer::Options;
 
-use crate::recording::{Captured, analysed, read};
+use crate::recording::{Captured, analysed_with, read};
 
 /// A message or a row: its cells by the names of their columns, empty where there is nothing.
 pub type Line = BTreeMap<String, String>;
@@ -42,7 +44,8 @@ pub fn told(folder: &str, table: &str, kind: &str) -> Vec<Told> {
     assert!(!paths.is_empty(), "{folder} holds captures");
     let of = |path: PathBuf| {
         let file = path.strip_prefix(&corpus).expect("below the corpus").to_string_lossy().into_owned();
-        let rows = analysed(&frames(&path))[table].iter().flat_map(cells).collect();
+        let options = Options { packets: table == "packets", ..Options::default() };
+        let rows = analysed_with(&frames(&path), options)[table].iter().flat_map(cells).collect();
         Told { rows, truth: golden(&corpus, &file, kind), file }
     };
     paths.into_iter().map(of).collect()
