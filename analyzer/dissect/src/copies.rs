@@ -76,7 +76,7 @@ impl Recent {
                 hasher.write_u32(tcp.payload_len);
             }
             Transport::Udp { payload, .. } => hasher.write_u64(fingerprint(direction, payload)),
-            Transport::Other => return false,
+            Transport::Icmp { .. } | Transport::Other => return false,
         }
         let (hash, ts_ns) = (hasher.finish(), packet.frame.ts_ns);
         let is_same = |&&(of, at_ns): &&(u64, i64)| of == hash && (ts_ns - at_ns).abs() <= limits::TWICE_NS;

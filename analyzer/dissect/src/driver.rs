@@ -88,7 +88,7 @@ impl<L: Layer> Driver<L> {
             layer: L::new(begin),
             sides,
             messages: Messages::default(),
-            pairs: Pairs::new(L::OVER == Carrier::Datagram, L::LOSSY_START && !aligned),
+            pairs: Pairs::new(L::OVER != Carrier::Stream, L::LOSSY_START && !aligned),
             client: None,
             count: 0,
             lost: false,
@@ -378,7 +378,7 @@ impl<L: Layer> Conversation for Driver<L> {
         if self.pairs.is_lossy() && quiet {
             self.start_afresh(cx, direction, mark.ts_ns);
         }
-        if L::OVER == Carrier::Datagram {
+        if L::OVER != Carrier::Stream {
             self.pairs.expire(mark.ts_ns);
             self.write_calls(cx);
         }
@@ -393,7 +393,7 @@ impl<L: Layer> Conversation for Driver<L> {
         self.last = Some((direction, mark.ts_ns));
         self.pump(cx, direction, bytes, mark);
         self.sides[direction as usize].forget_marks();
-        if L::OVER == Carrier::Datagram {
+        if L::OVER != Carrier::Stream {
             self.pairs.shrink();
             self.messages.shrink();
             self.sides.iter_mut().for_each(Buffer::shrink);

@@ -175,6 +175,12 @@ impl Flow {
                     self.application(scope, direction, event, false);
                 }
             }
+            Transport::Icmp { message, .. } => {
+                if !self.copies.is_copy(direction, message, packet.frame.ts_ns, place) {
+                    let event = Event::Data(message, mark(&packet.frame, None));
+                    self.application(scope, direction, event, false);
+                }
+            }
             Transport::Udp { .. } | Transport::Other => {}
         }
     }
@@ -321,9 +327,9 @@ impl Flow {
         size_of::<Flow>() + self.app.memory() + facts + streams + others + inside + self.copies.memory()
     }
 
-    /// Nothing that was asked waits for its answer.
+    /// Datagrams of a protocol that answers: nothing that was asked waits for its answer.
     pub fn is_answered(&self) -> bool {
-        matches!(&self.app, App::Talk(talk) if talk.is_answered())
+        self.key.protocol == 17 && matches!(&self.app, App::Talk(talk) if talk.is_answered())
     }
 
     /// Who asks, and how that is known; without proof the end with the well-known port answers.

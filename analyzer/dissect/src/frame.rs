@@ -131,6 +131,13 @@ pub enum Transport<'a> {
         /// Payload length by the UDP header.
         payload_len: u32,
     },
+    /// ICMP or ICMPv6.
+    Icmp {
+        /// Captured message.
+        message: &'a [u8],
+        /// Its length by the IP header.
+        len: u32,
+    },
     /// Anything else that belongs to a flow by its addresses.
     Other,
 }

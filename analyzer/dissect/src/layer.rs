@@ -31,8 +31,22 @@ pub enum Carrier {
     Stream,
     /// One message a datagram: UDP.
     Datagram,
-    /// One message a packet: ICMP and ICMPv6.
+    /// One message a packet of ICMP.
     Icmp,
+    /// One message a packet of ICMPv6.
+    Icmp6,
+}
+
+impl Carrier {
+    /// By the protocol number of IP.
+    pub fn of(protocol: u8) -> Carrier {
+        match protocol {
+            1 => Carrier::Icmp,
+            6 => Carrier::Stream,
+            58 => Carrier::Icmp6,
+            _ => Carrier::Datagram,
+        }
+    }
 }
 
 /// Does this begin like the protocol?

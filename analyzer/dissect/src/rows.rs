@@ -163,7 +163,7 @@ impl Context<'_> {
         self.flow.calls += 1;
         let flow = &*self.flow;
         let src = match carrier {
-            Carrier::Datagram | Carrier::Icmp => call.asked_by,
+            Carrier::Datagram | Carrier::Icmp | Carrier::Icmp6 => call.asked_by,
             Carrier::Stream => flow.client.map_or(Direction::Forward, |(client, _)| client),
         };
         let dst = src.opposite();

@@ -156,7 +156,8 @@ fn close_reason(flow: &Flow, src: Direction) -> &'static str {
     }
 }
 
-fn protocol_name(protocol: u8, other: &mut String) -> &str {
+/// Name of a protocol above IP, or its number as text.
+pub fn protocol_name(protocol: u8, other: &mut String) -> &str {
     match protocol {
         1 => "icmp",
         6 => "tcp",
@@ -214,7 +215,7 @@ impl PacketText<'_> {
         let payload_len = match &packet.transport {
             Transport::Tcp(tcp) => Some(tcp.payload_len as i32),
             Transport::Udp { payload_len, .. } => Some(*payload_len as i32),
-            Transport::Other => None,
+            Transport::Icmp { .. } | Transport::Other => None,
         };
         let row = PacketRow {
             flow_id: Some(self.flow_id),

@@ -199,6 +199,7 @@ fn print_of(packet: &Packet<'_>) -> Print {
     match &packet.transport {
         Transport::Tcp(tcp) => (tcp.seq, tcp.ack, tcp.flags, tcp.payload_len, tcp.window).hash(&mut hash),
         Transport::Udp { payload, payload_len } => (payload, payload_len).hash(&mut hash),
+        Transport::Icmp { message, len } => (message, len).hash(&mut hash),
         Transport::Other => (packet.ip_id, packet.ip_len).hash(&mut hash),
     }
     hash.finish()

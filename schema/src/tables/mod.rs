@@ -8,6 +8,7 @@ pub mod dns;
 pub mod flow_copies;
 pub mod flows;
 pub mod http;
+pub mod icmp;
 pub mod identity_conflicts;
 pub mod k8s_events;
 pub mod kafka;
@@ -47,6 +48,7 @@ pub static TABLES: &[&Table] = &[
     &ldap::TABLE,
     &radius::TABLE,
     &diameter::TABLE,
+    &icmp::TABLE,
     &pods::TABLE,
     &services::TABLE,
     &nodes::TABLE,

@@ -187,7 +187,7 @@ impl Flow {
                 }
             }
         }
-        let over = if self.key.protocol == 6 { Carrier::Stream } else { Carrier::Datagram };
+        let over = Carrier::of(self.key.protocol);
         let mut wait = RECOGNISED.iter().any(|(_, begins)| begins(bytes) == Probe::More);
         let mut found = None;
         for (number, protocol, is_own_port) in by_port(&self.key, over) {

@@ -67,6 +67,8 @@ impl Counters {
         self.payload_bytes += match &packet.transport {
             Transport::Tcp(tcp) => tcp.payload_len.into(),
             Transport::Udp { payload_len, .. } => (*payload_len).into(),
+            // Behind the header that all messages have, as Zeek counts it.
+            Transport::Icmp { len, .. } => len.saturating_sub(8).into(),
             Transport::Other => 0,
         };
     }
@@ -169,7 +171,7 @@ impl Flow {
                 let is_known = stream.started() || tcp.ack.is_some() && other.started();
                 is_known && is_answer && stream.is_near(tcp.seq.wrapping_add((tcp.flags & SYN != 0).into()))
             }
-            Transport::Udp { payload, .. } => {
+            Transport::Udp { payload, .. } | Transport::Icmp { message: payload, .. } => {
                 is_first || self.copies.is_known(direction, payload, packet.frame.ts_ns)
             }
             Transport::Other => is_first,

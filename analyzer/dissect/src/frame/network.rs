@@ -168,7 +168,8 @@ fn transport(protocol: u8, payload: &[u8], true_len: usize) -> (u16, u16, Transp
         ip_number::ICMP | ip_number::IPV6_ICMP => {
             let (kind, code) = (payload.first().copied().unwrap_or(0), payload.get(1).copied().unwrap_or(0));
             let (kind, code) = icmp_ports(protocol, kind, code);
-            (kind, code, Transport::Other)
+            let message = &payload[..payload.len().min(true_len)];
+            (kind, code, Transport::Icmp { message, len: true_len as u32 })
         }
         _ => (0, 0, Transport::Other),
     }

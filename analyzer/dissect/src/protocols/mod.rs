@@ -4,6 +4,7 @@ pub mod amqp;
 pub mod diameter;
 pub mod dns;
 pub mod http;
+pub mod icmp;
 pub mod kafka;
 pub mod ldap;
 pub mod mongodb;
@@ -42,6 +43,8 @@ pub static PROTOCOLS: &[Protocol] = &[
     protocol::<ldap::LdapUdp>(),
     protocol::<radius::Radius>(),
     protocol::<diameter::Diameter>(),
+    protocol::<icmp::Icmp4>(),
+    protocol::<icmp::Icmp6>(),
 ];
 
 /// A protocol, erased.

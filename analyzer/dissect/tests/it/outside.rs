@@ -2,6 +2,7 @@
 
 mod amqp;
 mod diameter;
+mod icmp;
 mod kafka;
 mod ldap;
 mod mongodb;

@@ -4,6 +4,7 @@
 mod amqp;
 mod diameter;
 mod encap;
+mod icmp;
 mod kafka;
 mod ldap;
 mod radius;

@@ -67,7 +67,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("pcap - -w x", "packets are read a second time, which standard input does not allow; name a file"),
     (
         "pcap CAPTURE --from htp -w x",
-        "rows of htp do not lead to packets, those of flows, flow_copies, http, dns, db, redis, kafka, amqp, tls, ldap, radius, diameter do; did you mean http?",
+        "rows of htp do not lead to packets, those of flows, flow_copies, http, dns, db, redis, kafka, amqp, tls, ws, ldap, radius, diameter, icmp do; did you mean http?",
     ),
     ("pcap CAPTURE --where nosuch=1 -w x", "there is no column nosuch (`sharkq tables TABLE` lists columns)"),
     ("index CAPTURE -o folder", "folder exists; give a folder that does not"),

@@ -7,6 +7,8 @@ use super::super::types::Type::{Bool, Bytes, Int, List, Text};
 use super::Field;
 
 const FLOWS: &[&str] = &["flows"];
+/// Messages, and the flows that they are.
+const ICMP: &[&str] = &["flows", "icmp"];
 
 const STATE: &str = "CASE WHEN close_reason = 'open' AND conn_state IN ('S0', 'SH', 'SHR') THEN 'in_progress' \
                      WHEN close_reason = 'open' THEN 'open' ELSE 'closed' END";
@@ -58,6 +60,6 @@ pub static FIELDS: &[Field] = &[
     Field::new("sctp_chunk_type", Text, "chunk_type", "INIT, DATA, SACK, ABORT, ...").of(&["sctp"]).fold(Upper),
     Field::new("sctp_length", Int, "CASE WHEN proto = 'sctp' THEN orig_bytes + resp_bytes END", "Payload bytes of the association").of(FLOWS),
     Field::new("icmp_type", Text, "type_name", "echo_request, dest_unreachable, ...").of(&["icmp"]).fold(Lower),
-    Field::new("icmp_version", Int, "CASE proto WHEN 'icmp' THEN 4 WHEN 'icmp6' THEN 6 END", "4 or 6").of(FLOWS),
+    Field::new("icmp_version", Int, "coalesce(icmp_version, CASE proto WHEN 'icmp' THEN 4 WHEN 'icmp6' THEN 6 END)", "4 or 6").of(ICMP),
     Field::new("icmp_length", Int, "CASE WHEN proto IN ('icmp', 'icmp6') THEN orig_bytes + resp_bytes END", "Payload bytes").of(FLOWS),
 ];
