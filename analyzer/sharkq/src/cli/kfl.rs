@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 use jiff::tz::TimeZone;
 
-use super::open::{FooterArgs, Footers, IndexArgs, exit};
+use super::open::{FooterArgs, Footers, IndexArgs, Reading, exit};
 use super::{Exit, SourceArgs, tell, write_lines_to, write_to};
 use crate::kfl::{self, Program, fields};
 use crate::print::{Format, Layout, print};
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let text = sources.pop().unwrap_or_default();
     // A typing error shows before hours of packets are indexed.
     let program = compiled(&text)?;
-    let opened = SourceArgs { sources, index: args.index }.open(&args.times)?;
+    let opened = SourceArgs { sources, index: args.index }.open(&args.times, Reading::Packets)?;
     let is_for_people = matches!(args.layout.format, Format::Table | Format::Markdown);
     let columns = if is_for_people { PEOPLE } else { PROGRAMS };
     let time = clock(&opened.zone);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::kfl::compiled;
-use super::open::exit;
+use super::open::{Reading, exit};
 use super::{Exit, SourceArgs, tell, write_to};
 use crate::session::nearest;
 use crate::times::TimeArgs;
@@ -57,7 +57,7 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
         args.source.sources.iter().all(|source| source != "-"),
         "packets are read a second time, which standard input does not allow; name a file"
     );
-    let opened = args.source.open(&args.times)?;
+    let opened = args.source.open(&args.times, Reading::Packets)?;
     anyhow::ensure!(
         opened.sources.index.is_none(),
         "an index holds no packets; name the recording it was made of instead"
