@@ -169,7 +169,7 @@ fn key(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) -> an
     add(&format!("{:?}", options.dissect));
     for file in &sources.files {
         add(&fingerprint(file)?);
-        add(&format!("{:?} {} {:?}", file.info, file.series, file.window));
+        add(&format!("{:?} {} {:?} {}", file.info, file.series, file.window, file.left_out.is_some()));
     }
     for (header, record) in &sources.facts {
         add(&format!("{header:?} {record:?}"));

@@ -15,6 +15,7 @@ use self::names::NameCoverage;
 use self::plaintext::PlaintextCoverage;
 use crate::asked::Asked;
 use crate::session::{Answer, QueryError, Session};
+use crate::survey::Part;
 use crate::times::{Stretch, shown};
 
 /// What a stretch of time is covered by.
@@ -32,6 +33,8 @@ pub struct Coverage {
     pub names: Vec<NameCoverage>,
     /// Nodes that should be in the snapshots and are not.
     pub missing_nodes: i64,
+    /// The part of the source that was read for the answer, where it was not the whole.
+    pub part: Option<Part>,
 }
 
 /// What a node recorded of it.
@@ -227,6 +230,7 @@ impl Coverage {
         let about = if is_empty { self.asked.stretch } else { seen };
         let mut lines = vec![format!("coverage: {verdict}, {}{}", stretch(about), self.unread())];
         lines.extend(outside.into_iter().map(|part| format!("  not in the recording: {}", stretch(part))));
+        lines.extend(self.part.map(|part| format!("  {}", part.line(zone))));
         if self.missing_nodes > 0 {
             lines.push(format!("  {} of the nodes of the snapshot are missing", self.missing_nodes));
         }

@@ -141,7 +141,8 @@ impl<'a> Rounds<'a> {
     pub fn new(files: &'a [CaptureFile]) -> Rounds<'a> {
         let count = files.iter().map(|file| file.series + 1).max().unwrap_or(0);
         let series = (0..count).map(|series| {
-            let waiting = (0..files.len()).rev().filter(|&file| files[file].series == series).collect();
+            let is_of = |file: &usize| files[*file].series == series && files[*file].left_out.is_none();
+            let waiting = (0..files.len()).rev().filter(is_of).collect();
             Series { waiting, reader: None, piece: None, at: 0 }
         });
         Rounds {
@@ -152,7 +153,7 @@ impl<'a> Rounds<'a> {
             interfaces: Vec::new(),
             announced: 0,
             damage: Vec::new(),
-            stats: vec![FileStats::default(); files.len()],
+            stats: files.iter().map(|file| file.left_out.clone().unwrap_or_default()).collect(),
             spare: None,
         }
     }

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use self::facts::FactLog;
 use self::listed::Listed;
 use crate::place::{Folder, PlaceError};
+use crate::rounds::FileStats;
 
 /// Why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,8 @@ pub struct CaptureFile {
     pub window: Option<Window>,
     /// How its sidecar differs from what the manifest of its node lists.
     pub contradiction: Option<String>,
+    /// What is known of it where its packets are not read, since they are of another time than the one asked about.
+    pub left_out: Option<FileStats>,
 }
 
 impl CaptureFile {
@@ -207,6 +210,7 @@ impl Sources {
             path: short,
             window: None,
             contradiction: None,
+            left_out: None,
         });
     }
 
@@ -321,6 +325,7 @@ impl Sources {
                     path: path.to_string(),
                     window: node_manifest.map(|node| node.wanted),
                     contradiction: listed.contradiction(path, *size, stored.as_deref()),
+                    left_out: None,
                 });
             }
         }

@@ -6,6 +6,7 @@
 use std::io::Cursor;
 
 use anyhow::Context;
+use jiff::tz::TimeZone;
 use rayon::prelude::*;
 use shark_schema::segment::{Name, Sidecar};
 
@@ -13,7 +14,7 @@ use crate::capture::{Damage, FrameReader};
 use crate::place::{Folder, PlaceError};
 use crate::rounds::{BUCKET_NS, FileStats};
 use crate::source::{CaptureFile, Sources};
-use crate::times::Stretch;
+use crate::times::{Stretch, shown};
 use crate::verify::hash;
 
 /// What is known of the files of a source, in their order.
@@ -27,6 +28,36 @@ struct Surveyed {
     /// Its sidecar tells, and its bytes were not read.
     is_told: bool,
     damage: Option<Damage>,
+}
+
+/// The part of a source that was read for a question about a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Files that were read.
+    pub read: usize,
+    /// Files there are.
+    pub all: usize,
+    /// Since when, if packets before it were left out.
+    pub since_ns: Option<i64>,
+    /// Until when, if packets after it were left out.
+    pub until_ns: Option<i64>,
+}
+
+impl Part {
+    /// What of the answer cannot be known by it.
+    pub fn line(&self, zone: &TimeZone) -> String {
+        let mut line = format!("{} of {} segments were read", self.read, self.all);
+        if let Some(ns) = self.since_ns {
+            let since = shown(ns, zone);
+            line.push_str(&format!(
+                "; what began before {since} is told of from there on, and names that DNS told before it are not known"
+            ));
+        }
+        if let Some(ns) = self.until_ns {
+            line.push_str(&format!("; what came after {} is not known", shown(ns, zone)));
+        }
+        line + " (--margin reads more)"
+    }
 }
 
 /// The longest block of zstd and what stands before it (RFC 8878 3.1.1.2): where the first packets are.
@@ -54,6 +85,28 @@ impl Survey {
         let files = sources.files.par_iter().zip(&mut self.files);
         let unread = files.filter(|(_, of)| of.is_told && of.overlaps(stretch));
         Ok(pool.install(|| unread.map(|(file, of)| of.compare_hash(file)).collect::<Result<_, _>>())?)
+    }
+
+    /// Leaves out segments of which no packet is of a stretch of time or within the margin around it; `None` where that is none.
+    pub fn leave_out(self, sources: &mut Sources, stretch: Stretch, margin_ns: i64) -> Option<Part> {
+        let stretch = Stretch {
+            from_ns: stretch.from_ns.map(|ns| ns.saturating_sub(margin_ns)),
+            to_ns: stretch.to_ns.map(|ns| ns.saturating_add(margin_ns)),
+        };
+        let mut part = Part { read: 0, all: sources.files.len(), since_ns: None, until_ns: None };
+        for (file, known) in sources.files.iter_mut().zip(self.files) {
+            let Some((_, last_ns)) = known.stats.window.filter(|_| known.is_told && !known.overlaps(stretch))
+            else {
+                part.read += 1;
+                continue;
+            };
+            match stretch.from_ns.filter(|from_ns| last_ns < *from_ns) {
+                Some(from_ns) => part.since_ns = Some(from_ns),
+                None => part.until_ns = stretch.to_ns,
+            }
+            file.left_out = Some(known.stats);
+        }
+        (part.read < part.all).then_some(part)
     }
 
     /// What is known of each file.

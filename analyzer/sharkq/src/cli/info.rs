@@ -24,7 +24,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let reading = if args.protocols { Reading::Packets } else { Reading::Sidecars };
+    let reading = if args.protocols { Reading::Packets(0) } else { Reading::Sidecars };
     let opened = args.source.open(&TimeArgs::default(), reading)?;
     let unread = opened.survey.as_ref().map(|survey| survey.unread(&opened.sources, None));
     let mut text = Vec::new();

@@ -1,14 +1,133 @@
-//! What is answered of a recording that was not indexed: what is in it and whether it is complete, from sidecars and names. The same as
-//! the index of all of it says, or what cannot be known is said.
+//! What is answered of a recording that was not indexed: what is in it and whether it is complete, from sidecars and names, and questions
+//! about a time, from the segments of that time. The same as the index of all of it says, or what cannot be known is said.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::bundled;
+use crate::captures::{self, Packet};
 use crate::desk::Desk;
-use crate::programs::printed;
+use crate::programs::{FIXTURES, built, finished, printed, within};
+
+/// 2026-01-02T03:00:00Z.
+const START: Duration = Duration::from_secs(1_767_322_800);
+/// The shop's run is repeated, with this pause between the beginnings.
+const PERIOD: Duration = Duration::from_secs(20);
+const RUNS: u32 = 8;
+
+/// The shop's run again and again, in a ring of many segments.
+fn ring(desk: &Desk) -> PathBuf {
+    let run = captures::read(&PathBuf::from(FIXTURES).join("shop/shop.pcapng.zst"));
+    let first = run.iter().map(|packet| packet.time).min().expect("packets");
+    let at = |number: u32, packet: &Packet| START + PERIOD * number + (packet.time - first);
+    let packets: Vec<Packet> = (0..RUNS)
+        .flat_map(|number| {
+            run.iter().map(move |packet| Packet { time: at(number, packet), ..packet.clone() })
+        })
+        .collect();
+    captures::write(&desk.at("runs.pcap"), packets.iter());
+    let mut replay = within(120, built("sharkrec"));
+    replay.args(["record", "--ring-size", "1GiB", "--segment-size", "1MiB", "--read"]);
+    finished(replay.arg(desk.at("runs.pcap")).arg("--ring").arg(desk.at("ring")));
+    desk.at("ring")
+}
+
+/// Rows of a table by their ids.
+fn rows(desk: &Desk, source: &Path, table: &str, id: &str, time: &[&str]) -> BTreeMap<String, Value> {
+    let sql = format!("SELECT * FROM {table}");
+    let rows = desk.rows_with(source, &sql, time);
+    rows.into_iter().map(|row| (row[id].as_str().expect("an id").to_owned(), row)).collect()
+}
+
+fn text<'a>(row: &'a Value, column: &str) -> &'a str {
+    row[column].as_str().unwrap_or_default()
+}
+
+#[test]
+fn a_question_about_a_time_reads_its_segments_and_has_the_rows_of_the_whole() {
+    let desk = Desk::new();
+    let ring = ring(&desk);
+    let segments = captures::segments(&ring);
+    assert!(segments.len() >= 8, "{}", segments.len());
+    let index = desk.at("index");
+    finished(desk.sharkq().arg("index").arg(&ring).arg("-o").arg(&index));
+    // Within the run that begins at 100 s; the margin reaches from 70 s to 132 s.
+    let time = ["--since", "2026-01-02T03:01:40Z", "--until", "2026-01-02T03:01:42Z"];
+    let (since, until) = ("2026-01-02T03:01:10", "2026-01-02T03:02:12");
+    let flows = rows(&desk, &index, "flows", "flow_id", &time);
+    let began = |row: &Value| flows.get(text(row, "flow_id")).is_some_and(|flow| text(flow, "ts") >= since);
+    for (table, id) in [("http", "call_id"), ("dns", "call_id"), ("flows", "flow_id")] {
+        let whole = rows(&desk, &index, table, id, &time);
+        let part = rows(&desk, &ring, table, id, &time);
+        let is_inside = |row: &&Value| began(row) && text(row, "end_ts") < until;
+        let inside: Vec<&Value> = whole.values().filter(is_inside).collect();
+        assert!(inside.len() > 50, "{table}: {} of {}", inside.len(), whole.len());
+        for row in inside {
+            assert_eq!(Some(row), part.get(text(row, id)), "{table}");
+        }
+        // The others are of conversations that began before.
+        let others: Vec<&Value> =
+            part.iter().filter(|(id, _)| !whole.contains_key(*id)).map(|of| of.1).collect();
+        assert!(others.len() < 50, "{table}: {others:?}");
+    }
+    let ask = |more: &[&str]| {
+        let output = desk.sharkq().arg("sql").arg(&ring).args(more).output().expect("it starts");
+        let [out, error] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+        (output.status.code(), out, error)
+    };
+    let count = "SELECT count(*) AS n FROM http";
+    let (code, _, error) = ask(&[&["--strict", "-c", count][..], &time].concat());
+    assert_eq!(code, Some(0), "{error}");
+    assert!(
+        error.starts_with("coverage: complete, 2026-01-02 03:01:40 UTC to 2026-01-02 03:01:42 UTC\n"),
+        "{error}"
+    );
+    let said = format!(
+        " of {} segments were read; what began before 2026-01-02 03:01:10 UTC is told of from there on",
+        segments.len()
+    );
+    assert!(
+        error.contains(&said) && error.contains("; what came after 2026-01-02 03:02:12 UTC is"),
+        "{error}"
+    );
+    // All segments are told of, and those of other times are not missed.
+    let sql = "SELECT count(*) AS n, CAST(sum(packets) AS BIGINT) AS packets FROM segments";
+    assert_eq!(desk.rows_with(&ring, sql, &time), desk.rows(&index, sql));
+    let [packets, wide] = ["30s", "10m"].map(|margin| {
+        let file = desk.at("some.pcapng");
+        let mut pcap = desk.sharkq();
+        pcap.arg("pcap").arg(&ring).args(time).args(["--margin", margin, "http", "-w"]);
+        let output = finished(pcap.arg(&file));
+        (captures::read(&file).len(), String::from_utf8(output.stderr).expect("text"))
+    });
+    assert!(packets.0 > 100 && packets.1.contains("segments were read"), "{packets:?}");
+    assert!(wide.0 >= packets.0 && !wide.1.contains("segments were read"), "{wide:?}");
+    // The whole is never answered from a part, and a part is from the whole once that is there.
+    let (_, all, error) = ask(&["--format", "csv", "-c", count]);
+    assert_eq!(all, printed(desk.sharkq().arg("sql").arg(&index).args(["--format", "csv", "-c", count])));
+    assert!(!error.contains("segments were read"), "{error}");
+    assert!(!ask(&[&["-c", count][..], &time].concat()).2.contains("segments were read"));
+    // What is missing is told where it is of that time, and only there.
+    let gone = |path: &Path| {
+        fs::remove_file(path).expect("a segment");
+        fs::remove_file(format!("{}.json", path.display())).expect("its sidecar");
+    };
+    gone(&segments[2]);
+    assert_eq!(ask(&[&["--strict", "-c", count][..], &time].concat()).0, Some(0));
+    let inside = segments.iter().rposition(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("text");
+        name.parse::<shark_schema::segment::Name>().expect("a name").first_ns as u128
+            <= (START + Duration::from_secs(101)).as_nanos()
+    });
+    gone(&segments[inside.expect("one")]);
+    let (code, _, error) = ask(&[&["--strict", "-c", count][..], &time].concat());
+    assert_eq!(code, Some(4), "{error}");
+    assert!(error.contains("is missing)") && error.contains("segments were read"), "{error}");
+}
 
 /// What `info` and `coverage` say, each as JSON.
 fn said(desk: &Desk, source: &Path) -> [Value; 2] {
