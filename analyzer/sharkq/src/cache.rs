@@ -100,9 +100,13 @@ pub fn open(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) 
         return Ok(ready);
     }
     let identities = identity.map(Identities::read).transpose()?.unwrap_or_default();
-    // Another process may have made it meanwhile, or an older version left something unreadable there.
+    // An older version may have left something unreadable there.
     let _ = fs::remove_dir_all(&folder);
-    let note = index::build(sources, &identities, options, &folder, &Progress::new("indexing"))?;
+    let note = match index::build(sources, &identities, options, &folder, &Progress::new("indexing")) {
+        Ok(note) => note,
+        // Another process may have made it meanwhile.
+        Err(error) => return found(folder).filter(|_| !stdin).ok_or(error),
+    };
     let _ = fs::write(folder.join("used"), b"");
     shrink(&cache, &key)?;
     Ok(Ready { _temporary: stdin.then(|| Temporary(folder.clone())), folder, note })
@@ -275,13 +279,18 @@ pub fn list(cache: &Path) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Bytes that these take.
+pub fn bytes(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.bytes).sum()
+}
+
 /// Removes every index and what interrupted ones left; returns how many and their bytes.
 pub fn clear(cache: &Path) -> anyhow::Result<(usize, u64)> {
     let entries = list(cache)?;
     for entry in &entries {
         fs::remove_dir_all(&entry.folder).with_context(|| entry.folder.display().to_string())?;
     }
-    Ok((entries.len(), entries.iter().map(|entry| entry.bytes).sum()))
+    Ok((entries.len(), bytes(&entries)))
 }
 
 fn shrink(cache: &Path, keep: &str) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 //! on all cores, and the writing of sorted runs; the queues between them are bounded, so memory does not grow with the
 //! capture.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -106,7 +106,12 @@ pub fn build(
     // Payloads are in it.
     let private = std::fs::DirBuilder::new().mode(0o700).create(&half.0);
     private.with_context(|| format!("{} cannot be made", half.0.display()))?;
+    let at_work = half.0.join(AT_WORK);
+    // Where the file system has no locks, the number of the process tells as well.
+    let lock = File::create(&at_work).with_context(|| format!("{} cannot be made", at_work.display()))?;
+    let _ = lock.try_lock();
     let note = build_in(sources, identities, options, &half.0, progress)?;
+    std::fs::remove_file(&at_work).with_context(|| format!("{} cannot be removed", at_work.display()))?;
     std::fs::rename(&half.0, folder)
         .with_context(|| format!("{} cannot be put in its place", folder.display()))?;
     Ok(note)
@@ -129,7 +134,11 @@ pub struct Interrupted {
     pub index: String,
 }
 
-/// The folders of unfinished indexes whose processes are gone.
+/// A file of an unfinished index, which its process has locked.
+const AT_WORK: &str = "at-work";
+
+/// The folders of unfinished indexes whose processes are gone. A lock tells that also of processes that cannot be seen from here, as
+/// those of another container.
 pub fn interrupted(parent: &Path) -> Vec<Interrupted> {
     let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
     let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -137,9 +146,13 @@ pub fn interrupted(parent: &Path) -> Vec<Interrupted> {
         let name = entry.file_name().into_string().ok()?;
         let (index, process) = name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
         let process: u32 = process.parse().ok()?;
-        let is_gone = !Path::new("/proc").join(process.to_string()).exists();
-        // A process of this number before this one left it.
-        let is_gone = is_gone || process == std::process::id();
+        let lock = File::open(entry.path().join(AT_WORK)).map(|file| file.try_lock());
+        let is_gone = match lock {
+            Ok(Err(TryLockError::WouldBlock)) => false,
+            Ok(Ok(())) => true,
+            // A process of this number before this one left it.
+            _ => process == std::process::id() || !Path::new("/proc").join(process.to_string()).exists(),
+        };
         is_gone.then(|| Interrupted { folder: entry.path(), index: index.to_owned() })
     });
     left.collect()

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -252,6 +253,69 @@ fn damage_is_a_blind_stretch_without_an_index_as_well() {
             incomplete("another sidecar", &judged(&desk, &source));
         }
     }
+}
+
+/// An index that is being made is found by its lock, whoever makes it; one whose process was killed is counted, and the next question
+/// clears it away and is answered.
+#[test]
+fn interrupted_indexes_are_counted_and_cleared() {
+    let desk = Desk::new();
+    let ring = ring(&desk);
+    let sql = ["-q", "--format", "csv", "-c", "SELECT count(*) AS n FROM flows"];
+    let mut killed = desk.sharkq();
+    killed.arg("sql").arg(&ring).args(sql).stdout(Stdio::null());
+    let mut killed = killed.spawn().expect("it starts");
+    let unfinished = || {
+        let folder = fs::read_dir(desk.at("cache")).into_iter().flatten().flatten().map(|entry| entry.path());
+        folder
+            .filter(|path| path.extension().is_some_and(|ending| ending == "part"))
+            .find(|path| path.join("tables").exists())
+    };
+    let begun = Instant::now();
+    let half = loop {
+        if let Some(half) = unfinished() {
+            break half;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no index is begun");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let list = || {
+        let output = finished(desk.sharkq().args(["cache", "ls"]));
+        String::from_utf8(output.stderr).expect("text")
+    };
+    assert_eq!(list(), "", "it is being made");
+    // The number in its name may be that of any process.
+    let process = half.to_string_lossy().split('.').rev().nth(1).expect("a number").to_owned();
+    finished(within(5, "kill").args(["-9", &process]));
+    killed.wait().expect("it ends");
+    let renamed = half.with_file_name(".0123.1.part");
+    fs::rename(&half, &renamed).expect("it is there");
+    assert!(
+        list().ends_with(&format!("1 indexes, 1 of them interrupted, {} bytes\n", bytes_below(&renamed))),
+        "{}",
+        list()
+    );
+    // Of a process that cannot be seen from here.
+    let elsewhere = desk.at("cache/.4567.4194304.part");
+    fs::create_dir(&elsewhere).expect("a folder");
+    let lock = fs::File::create(elsewhere.join("at-work")).expect("a file");
+    lock.lock().expect("nobody else has it");
+    let flows = printed(desk.sharkq().arg("sql").arg(&ring).args(sql));
+    assert!(flows.lines().nth(1).and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n > 1_000), "{flows}");
+    assert!(!renamed.exists() && elsewhere.exists());
+    assert!(list().contains("1 indexes, 0 of them interrupted, "), "{}", list());
+    drop(lock);
+    assert!(list().contains("2 indexes, 1 of them interrupted, "), "{}", list());
+    printed(desk.sharkq().args(["cache", "clear"]));
+    assert!(!elsewhere.exists() && list().is_empty());
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let sizes = fs::read_dir(folder).expect("a folder").flatten().map(|entry| match entry.path().is_dir() {
+        true => bytes_below(&entry.path()),
+        false => entry.metadata().expect("a file").len(),
+    });
+    sizes.sum()
 }
 
 /// The first file below a folder whose name ends so.
