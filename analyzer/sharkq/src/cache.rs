@@ -196,7 +196,7 @@ fn fingerprint(file: &CaptureFile) -> anyhow::Result<String> {
     if let Some(sidecar) = &file.sidecar {
         return Ok(format!("{} {:?}", sidecar.sha256, file.size));
     }
-    let Folder::Local(path) = &file.place else {
+    let Folder::Local(path) = &file.place_now() else {
         return Ok(format!("{} {:?}", file.place.name(), file.size));
     };
     let shown = || path.display().to_string();

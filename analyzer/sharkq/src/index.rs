@@ -137,8 +137,8 @@ pub struct Interrupted {
 /// A file of an unfinished index, which its process has locked.
 const AT_WORK: &str = "at-work";
 
-/// The folders of unfinished indexes whose processes are gone. A lock tells that also of processes that cannot be seen from here, as
-/// those of another container.
+/// The folders of unfinished indexes whose processes are gone. A lock tells that also of processes that
+/// cannot be seen from here, as those of another container.
 pub fn interrupted(parent: &Path) -> Vec<Interrupted> {
     let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
     let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

@@ -1,6 +1,6 @@
 //! What is in a recording, in the manner of capinfos: size, time, loss, and bytes by protocol, including what is encrypted,
-//! unrecognised or began before the recording, so that an empty table explains itself. Of a source that is not indexed it says what
-//! sidecars and manifests tell; what only an analysis of its packets knows is None.
+//! unrecognised or began before the recording, so that an empty table explains itself. Of a source that is
+//! not indexed it says what sidecars and manifests tell; what only an analysis of its packets knows is None.
 
 use std::io::Write;
 
@@ -66,7 +66,8 @@ struct Info {
     warnings: Vec<String>,
 }
 
-/// Writes what is in an index, or is known of a source that is not indexed, some segments of which were not read.
+/// Writes what is in an index, or is known of a source that is not indexed, some segments of which were not
+/// read.
 pub async fn write(
     ready: &Ready,
     session: &Session,

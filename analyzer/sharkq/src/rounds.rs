@@ -220,7 +220,7 @@ impl<'a> Rounds<'a> {
                 return Ok(false);
             };
             let name = self.files[file].place.name();
-            match FrameReader::new(name.clone(), self.files[file].place.reader()?) {
+            match FrameReader::new(name.clone(), self.files[file].place_now().reader()?) {
                 Ok(reader) => series.reader = Some((file, reader)),
                 Err(error) => {
                     let what = error.to_string();
@@ -311,7 +311,8 @@ impl FileStats {
         }
     }
 
-    /// Counts the packets of a piece that lie in the window that is asked for; the others are taken out of it.
+    /// Counts the packets of a piece that lie in the window that is asked for; the others are taken out of
+    /// it.
     pub fn add(&mut self, piece: &mut Piece, window: Option<Window>) {
         self.read += piece.frames.len() as u64;
         if let Some(window) = window {

@@ -110,7 +110,8 @@ pub struct CaptureFile {
     pub window: Option<Window>,
     /// How its sidecar differs from what the manifest of its node lists.
     pub contradiction: Option<String>,
-    /// What is known of it where its packets are not read, since they are of another time than the one asked about.
+    /// What is known of it where its packets are not read, since they are of another time than the one asked
+    /// about.
     pub left_out: Option<FileStats>,
 }
 
@@ -118,6 +119,16 @@ impl CaptureFile {
     /// It is a segment that was not sealed yet.
     pub fn is_open(&self) -> bool {
         self.info.name.parse::<Name>().is_ok_and(|name| name.open)
+    }
+
+    /// Where it lies now: a segment that was open when it was found may have been sealed since.
+    pub fn place_now(&self) -> Folder {
+        match (&self.place, self.info.name.parse::<Name>()) {
+            (Folder::Local(path), Ok(name)) if name.open && !path.exists() => {
+                Folder::Local(path.with_file_name(name.sealed().to_string()))
+            }
+            _ => self.place.clone(),
+        }
     }
 
     /// Its packets were made of what programs told of their TLS.

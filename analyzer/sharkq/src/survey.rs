@@ -1,7 +1,8 @@
-//! A survey: what the files of a source hold, without analysing their packets. In: sidecars, names, sizes and manifests. Out: for each
-//! file what was read of it, or what its sidecar tells.
-//! A sidecar is believed where nothing that shows from outside contradicts it; every other file is read to its end, as an index does.
-//! What only the bytes of a segment show stays unknown until their hashes are compared, and whoever answers has to say so.
+//! A survey: what the files of a source hold, without analysing their packets. In: sidecars, names, sizes
+//! and manifests. Out: for each file what was read of it, or what its sidecar tells. A sidecar is believed
+//! where nothing that shows from outside contradicts it; every other file is read to its end, as an index
+//! does. What only the bytes of a segment show stays unknown until their hashes are compared, and whoever
+//! answers has to say so.
 
 use std::io::Cursor;
 
@@ -46,7 +47,7 @@ pub struct Part {
 impl Part {
     /// What of the answer cannot be known by it.
     pub fn line(&self, zone: &TimeZone) -> String {
-        let mut line = format!("{} of {} segments were read", self.read, self.all);
+        let mut line = format!("segments read: {} of {}", self.read, self.all);
         if let Some(ns) = self.since_ns {
             let since = shown(ns, zone);
             line.push_str(&format!(
@@ -74,7 +75,8 @@ impl Survey {
         Ok(Survey { files })
     }
 
-    /// Reads the segments of a stretch of time whose sidecars were believed. One whose bytes have another hash is damaged.
+    /// Reads the segments of a stretch of time whose sidecars were believed. One whose bytes have another
+    /// hash is damaged.
     pub fn compare_hashes(
         &mut self,
         sources: &Sources,
@@ -87,7 +89,8 @@ impl Survey {
         Ok(pool.install(|| unread.map(|(file, of)| of.compare_hash(file)).collect::<Result<_, _>>())?)
     }
 
-    /// Leaves out segments of which no packet is of a stretch of time or within the margin around it; `None` where that is none.
+    /// Leaves out segments of which no packet is of a stretch of time or within the margin around it; `None`
+    /// where that is none.
     pub fn leave_out(self, sources: &mut Sources, stretch: Stretch, margin_ns: i64) -> Option<Part> {
         let stretch = Stretch {
             from_ns: stretch.from_ns.map(|ns| ns.saturating_sub(margin_ns)),
@@ -124,7 +127,8 @@ impl Survey {
         self.files.iter().filter_map(|file| file.damage.as_ref())
     }
 
-    /// How many segments were not read: those of a node that have a part in a stretch of time, or all of them.
+    /// How many segments were not read: those of a node that have a part in a stretch of time, or all of
+    /// them.
     pub fn unread(&self, sources: &Sources, of: Option<(&str, Stretch)>) -> usize {
         let is_of = |file: &CaptureFile, known: &Surveyed| {
             of.is_none_or(|(node, stretch)| {
@@ -239,7 +243,7 @@ fn begins_well(file: &CaptureFile) -> Result<bool, PlaceError> {
 /// Counts the packets of a file, all of which is read.
 fn read(file: &CaptureFile) -> Result<Surveyed, PlaceError> {
     let mut stats = FileStats::default();
-    let mut reader = match FrameReader::new(file.place.name(), file.place.reader()?) {
+    let mut reader = match FrameReader::new(file.place.name(), file.place_now().reader()?) {
         Ok(reader) => reader,
         Err(error) => {
             let what = error.to_string();

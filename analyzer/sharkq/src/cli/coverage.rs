@@ -14,9 +14,10 @@ use crate::times::TimeArgs;
 /// Say what was recorded, lost, rotated out or never targeted.
 ///
 /// --since, --until and --around choose the time; without them it is all that was recorded. Formats for programs have a row a
-/// node. A snapshot or a ring that is not indexed is not read for that: its manifests, sidecars and logs tell, against the names
-/// and sizes of its files, and the answer says so. What only the bytes of segments show, such as one that was changed, is found by
-/// --strict, which reads the segments of that time and compares their hashes.
+/// node. A snapshot or a ring that is not indexed is not read for that: its manifests, sidecars and logs
+/// tell, against the names and sizes of its files, and the answer says so. What only the bytes of segments
+/// show, such as one that was changed, is found by --strict, which reads the segments of that time and
+/// compares their hashes.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -24,7 +25,8 @@ pub struct Args {
     source: SourceArgs,
     #[command(flatten)]
     times: TimeArgs,
-    /// Exit with 4 when packets, plaintext of TLS, or what proves names, are missing; reads all segments of the time
+    /// Exit with 4 when packets, plaintext of TLS, or what proves names, are missing; reads all segments of
+    /// the time
     #[arg(long)]
     strict: bool,
     #[command(flatten)]

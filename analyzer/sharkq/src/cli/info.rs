@@ -8,8 +8,8 @@ use crate::times::TimeArgs;
 
 /// Say what is in a recording: time, loss, and bytes by protocol with what is encrypted, unrecognised or began earlier.
 ///
-/// Of a snapshot or a ring that is not indexed its manifests, sidecars and logs tell, against the names and sizes of its files; its
-/// segments are not read. What only their bytes show is found by `sharkq verify`.
+/// Of a snapshot or a ring that is not indexed its manifests, sidecars and logs tell, against the names and
+/// sizes of its files; its segments are not read. What only their bytes show is found by `sharkq verify`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

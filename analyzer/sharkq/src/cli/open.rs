@@ -97,7 +97,8 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 /// How much of a source is read that is not indexed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// Its packets, for an index; of a time that is asked about those up to so many nanoseconds before and after it.
+    /// Its packets, for an index; of a time that is asked about those up to so many nanoseconds before and
+    /// after it.
     Packets(i64),
     /// Its packets where it has no sidecars, else what those do not tell.
     Sidecars,
@@ -127,8 +128,8 @@ impl MarginArgs {
 }
 
 impl SourceArgs {
-    /// Opens the source: by its index, which is made where there is none and the reading needs it. Says on standard error what a
-    /// person should know.
+    /// Opens the source: by its index, which is made where there is none and the reading needs it. Says on
+    /// standard error what a person should know.
     pub fn open(&self, times: &TimeArgs, reading: Reading) -> anyhow::Result<Opened> {
         let zone = times.zone()?;
         let runtime = runtime()?;

@@ -1,5 +1,5 @@
-//! What the manifest of a node says of its files. In: the manifest, and a segment with its sidecar as they are stored. Out: how they
-//! differ, as far as that shows without reading the segment.
+//! What the manifest of a node says of its files. In: the manifest, and a segment with its sidecar as they
+//! are stored. Out: how they differ, as far as that shows without reading the segment.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,6 @@
-//! What is answered of a recording that was not indexed: what is in it and whether it is complete, from sidecars and names, and questions
-//! about a time, from the segments of that time. The same as the index of all of it says, or what cannot be known is said.
+//! What is answered of a recording that was not indexed: what is in it and whether it is complete, from
+//! sidecars and names, and questions about a time, from the segments of that time. The same as the index of
+//! all of it says, or what cannot be known is said.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +9,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sharkq::source::Sources;
+use sharkq::survey::Survey;
 
 use crate::bundled;
 use crate::captures::{self, Packet};
@@ -87,10 +90,8 @@ fn a_question_about_a_time_reads_its_segments_and_has_the_rows_of_the_whole() {
         error.starts_with("coverage: complete, 2026-01-02 03:01:40 UTC to 2026-01-02 03:01:42 UTC\n"),
         "{error}"
     );
-    let said = format!(
-        " of {} segments were read; what began before 2026-01-02 03:01:10 UTC is told of from there on",
-        segments.len()
-    );
+    let said =
+        format!(" of {}; what began before 2026-01-02 03:01:10 UTC is told of from there on", segments.len());
     assert!(
         error.contains(&said) && error.contains("; what came after 2026-01-02 03:02:12 UTC is"),
         "{error}"
@@ -105,13 +106,13 @@ fn a_question_about_a_time_reads_its_segments_and_has_the_rows_of_the_whole() {
         let output = finished(pcap.arg(&file));
         (captures::read(&file).len(), String::from_utf8(output.stderr).expect("text"))
     });
-    assert!(packets.0 > 100 && packets.1.contains("segments were read"), "{packets:?}");
-    assert!(wide.0 >= packets.0 && !wide.1.contains("segments were read"), "{wide:?}");
+    assert!(packets.0 > 100 && packets.1.contains("segments read: "), "{packets:?}");
+    assert!(wide.0 >= packets.0 && !wide.1.contains("segments read: "), "{wide:?}");
     // The whole is never answered from a part, and a part is from the whole once that is there.
     let (_, all, error) = ask(&["--format", "csv", "-c", count]);
     assert_eq!(all, printed(desk.sharkq().arg("sql").arg(&index).args(["--format", "csv", "-c", count])));
-    assert!(!error.contains("segments were read"), "{error}");
-    assert!(!ask(&[&["-c", count][..], &time].concat()).2.contains("segments were read"));
+    assert!(!error.contains("segments read: "), "{error}");
+    assert!(!ask(&[&["-c", count][..], &time].concat()).2.contains("segments read: "));
     // What is missing is told where it is of that time, and only there.
     let gone = |path: &Path| {
         fs::remove_file(path).expect("a segment");
@@ -127,7 +128,7 @@ fn a_question_about_a_time_reads_its_segments_and_has_the_rows_of_the_whole() {
     gone(&segments[inside.expect("one")]);
     let (code, _, error) = ask(&[&["--strict", "-c", count][..], &time].concat());
     assert_eq!(code, Some(4), "{error}");
-    assert!(error.contains("is missing)") && error.contains("segments were read"), "{error}");
+    assert!(error.contains("is missing)") && error.contains("segments read: "), "{error}");
 }
 
 /// What `info` and `coverage` say, each as JSON.
@@ -172,6 +173,26 @@ fn what_is_in_a_recording_is_known_without_an_index_and_is_what_the_index_says()
         assert_eq!((info, coverage), (indexed, whole));
         printed(desk.sharkq().args(["cache", "clear"]));
     }
+}
+
+/// A recorder seals its segment while somebody reads the ring.
+#[test]
+fn a_segment_that_was_sealed_meanwhile_is_read_by_its_new_name() {
+    let desk = Desk::new();
+    bundled::snapshot(&desk);
+    let sealed = captures::segments(&desk.at("ring")).pop().expect("a segment");
+    let packets = captures::read(&sealed).len() as u64;
+    let sidecar = format!("{}.json", sealed.display());
+    let [open, aside] = ["open", "aside"].map(|ending| format!("{}.{ending}", sealed.display()));
+    fs::rename(&sealed, &open).expect("it is there");
+    fs::rename(&sidecar, &aside).expect("it is there");
+    let runtime = tokio::runtime::Runtime::new().expect("it starts");
+    let sources = Sources::open(&[desk.at("ring").display().to_string()], runtime.handle()).expect("a ring");
+    fs::rename(&open, &sealed).expect("it is there");
+    fs::rename(&aside, &sidecar).expect("it is there");
+    let stats = Survey::of(&sources, 1).expect("it is read").stats();
+    let last = stats.last().expect("a file");
+    assert_eq!((last.packets, last.damage.as_deref()), (packets, None));
 }
 
 /// What `coverage` says of a damaged recording, and its exit code with and without --strict.
@@ -242,7 +263,8 @@ fn damage_is_a_blind_stretch_without_an_index_as_well() {
                 .iter()
                 .all(|(code, text)| *code == Some(0) && text.starts_with("coverage: complete"))
         );
-        // A sidecar that counts fewer packets: the chain is what a ring has, its manifest what a snapshot has.
+        // A sidecar that counts fewer packets: the chain is what a ring has, its manifest what a snapshot
+        // has.
         if of == "snapshot" {
             let mut sidecar_of: Value = serde_json::from_slice(&told).expect("JSON");
             sidecar_of["losses"] = Value::Array(vec![]);
@@ -255,8 +277,8 @@ fn damage_is_a_blind_stretch_without_an_index_as_well() {
     }
 }
 
-/// An index that is being made is found by its lock, whoever makes it; one whose process was killed is counted, and the next question
-/// clears it away and is answered.
+/// An index that is being made is found by its lock, whoever makes it; one whose process was killed is
+/// counted, and the next question clears it away and is answered.
 #[test]
 fn interrupted_indexes_are_counted_and_cleared() {
     let desk = Desk::new();
