@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 use shark_schema::table::SCHEMA_VERSION;
 
 use crate::identity::Identities;
-use crate::index::{self, IndexNote, IndexOptions};
+use crate::index::{self, Evidence, IndexNote, IndexOptions};
 use crate::place::Folder;
 use crate::progress::Progress;
 use crate::provenance::hex;
 use crate::source::{CaptureFile, Sources};
+use crate::survey::Survey;
 
 /// Bytes all indexes may take; `SHARKQ_CACHE_LIMIT` says otherwise.
 const LIMIT_BYTES: u64 = 20 << 30;
@@ -50,40 +51,96 @@ pub fn folder() -> PathBuf {
     })
 }
 
+/// The index of these sources, if it is there or is what was named.
+pub fn find(
+    sources: &Sources,
+    identity: Option<&Path>,
+    options: &IndexOptions,
+) -> anyhow::Result<Option<Ready>> {
+    match &sources.index {
+        Some(folder) => named(sources, folder).map(Some),
+        None if is_standard_input(sources) => Ok(None),
+        None => Ok(found(folder().join(key(sources, identity, options)?))),
+    }
+}
+
+/// An index that was named itself.
+fn named(sources: &Sources, folder: &Path) -> anyhow::Result<Ready> {
+    anyhow::ensure!(sources.files.is_empty(), "an index cannot be joined with other sources; name it alone");
+    let mut note = read_note(folder)?;
+    if note.schema_version != SCHEMA_VERSION {
+        note.warnings.push(format!(
+            "{} has the tables of schema {}, this is {SCHEMA_VERSION}: what only one of them knows is empty; index the source again",
+            folder.display(),
+            note.schema_version
+        ));
+    }
+    Ok(Ready { folder: folder.to_owned(), note, _temporary: None })
+}
+
+/// An index that was made before.
+fn found(folder: PathBuf) -> Option<Ready> {
+    let note = read_note(&folder).ok()?;
+    let _ = fs::write(folder.join("used"), b"");
+    Some(Ready { folder, note, _temporary: None })
+}
+
 /// The index of these sources, made if it is not there yet.
 pub fn open(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) -> anyhow::Result<Ready> {
     if let Some(folder) = &sources.index {
-        anyhow::ensure!(
-            sources.files.is_empty(),
-            "an index cannot be joined with other sources; name it alone"
-        );
-        let mut note = read_note(folder)?;
-        if note.schema_version != SCHEMA_VERSION {
-            note.warnings.push(format!(
-                "{} has the tables of schema {}, this is {SCHEMA_VERSION}: what only one of them knows is empty; index the source again",
-                folder.display(),
-                note.schema_version
-            ));
-        }
-        return Ok(Ready { folder: folder.clone(), note, _temporary: None });
+        return named(sources, folder);
     }
     let cache = folder();
     make_private(&cache)?;
     sweep(&cache);
-    let stdin = sources.files.iter().any(|file| file.place.name() == "-");
-    let key = if stdin { format!("stdin-{}", std::process::id()) } else { key(sources, identity, options)? };
+    let stdin = is_standard_input(sources);
+    let key = if stdin { own(STDIN) } else { key(sources, identity, options)? };
     let folder = cache.join(&key);
-    if let Ok(note) = read_note(&folder) {
-        let _ = fs::write(folder.join("used"), b"");
-        return Ok(Ready { folder, note, _temporary: None });
+    if let Some(ready) = found(folder.clone()).filter(|_| !stdin) {
+        return Ok(ready);
     }
     let identities = identity.map(Identities::read).transpose()?.unwrap_or_default();
-    // Another process may have made it meanwhile, or an older version left something unreadable there.
+    // An older version may have left something unreadable there.
     let _ = fs::remove_dir_all(&folder);
-    let note = index::build(sources, &identities, options, &folder, &Progress::new("indexing"))?;
+    let note = match index::build(sources, &identities, options, &folder, &Progress::new("indexing")) {
+        Ok(note) => note,
+        // Another process may have made it meanwhile.
+        Err(error) => return found(folder).filter(|_| !stdin).ok_or(error),
+    };
     let _ = fs::write(folder.join("used"), b"");
     shrink(&cache, &key)?;
     Ok(Ready { _temporary: stdin.then(|| Temporary(folder.clone())), folder, note })
+}
+
+/// What can be told of sources without analysing their packets, for one command.
+pub fn survey(
+    sources: &Sources,
+    survey: &Survey,
+    which: Evidence,
+    identity: Option<&Path>,
+) -> anyhow::Result<Ready> {
+    let cache = folder();
+    make_private(&cache)?;
+    sweep(&cache);
+    let folder = cache.join(own(SURVEY));
+    let _ = fs::remove_dir_all(&folder);
+    make_private(&folder)?;
+    let temporary = Temporary(folder.clone());
+    let identities = identity.map(Identities::read).transpose()?.unwrap_or_default();
+    let note = index::write_evidence(sources, &identities, survey, which, &folder)?;
+    Ok(Ready { folder, note, _temporary: Some(temporary) })
+}
+
+/// Folders that are of use to one process only have these before its number.
+const STDIN: &str = "stdin-";
+const SURVEY: &str = "survey-";
+
+fn own(what: &str) -> String {
+    format!("{what}{}", std::process::id())
+}
+
+fn is_standard_input(sources: &Sources) -> bool {
+    sources.files.iter().any(|file| file.place.name() == "-")
 }
 
 fn read_note(folder: &Path) -> anyhow::Result<IndexNote> {
@@ -116,7 +173,7 @@ fn key(sources: &Sources, identity: Option<&Path>, options: &IndexOptions) -> an
     add(&format!("{:?}", options.dissect));
     for file in &sources.files {
         add(&fingerprint(file)?);
-        add(&format!("{:?} {} {:?}", file.info, file.series, file.window));
+        add(&format!("{:?} {} {:?} {}", file.info, file.series, file.window, file.left_out.is_some()));
     }
     for (header, record) in &sources.facts {
         add(&format!("{header:?} {record:?}"));
@@ -139,7 +196,7 @@ fn fingerprint(file: &CaptureFile) -> anyhow::Result<String> {
     if let Some(sidecar) = &file.sidecar {
         return Ok(format!("{} {:?}", sidecar.sha256, file.size));
     }
-    let Folder::Local(path) = &file.place else {
+    let Folder::Local(path) = &file.place_now() else {
         return Ok(format!("{} {:?}", file.place.name(), file.size));
     };
     let shown = || path.display().to_string();
@@ -172,14 +229,16 @@ pub struct Entry {
     pub is_interrupted: bool,
 }
 
-/// Removes what interrupted processes left: their unfinished indexes, and the indexes of their standard input.
+/// Removes what interrupted processes left: their unfinished indexes, and what was of use to them only.
 fn sweep(cache: &Path) {
     index::interrupted(cache).iter().for_each(|left| {
         let _ = fs::remove_dir_all(&left.folder);
     });
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let process = entry.file_name().into_string().ok();
-        let process = process.as_deref().and_then(|name| name.strip_prefix("stdin-")?.parse::<u32>().ok());
+        let process = process.as_deref().and_then(|name| {
+            [STDIN, SURVEY].iter().find_map(|what| name.strip_prefix(what))?.parse::<u32>().ok()
+        });
         if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -220,13 +279,18 @@ pub fn list(cache: &Path) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Bytes that these take.
+pub fn bytes(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.bytes).sum()
+}
+
 /// Removes every index and what interrupted ones left; returns how many and their bytes.
 pub fn clear(cache: &Path) -> anyhow::Result<(usize, u64)> {
     let entries = list(cache)?;
     for entry in &entries {
         fs::remove_dir_all(&entry.folder).with_context(|| entry.folder.display().to_string())?;
     }
-    Ok((entries.len(), entries.iter().map(|entry| entry.bytes).sum()))
+    Ok((entries.len(), bytes(&entries)))
 }
 
 fn shrink(cache: &Path, keep: &str) -> anyhow::Result<()> {

@@ -73,6 +73,14 @@ pub enum Damage {
         /// Whole frames before it.
         frames: u32,
     },
+    /// Its bytes are not those that were recorded, whatever they are.
+    #[error("{file} is not as it was recorded: {what}")]
+    Altered {
+        /// The file.
+        file: String,
+        /// How that shows.
+        what: String,
+    },
     /// Not a capture at all.
     #[error(
         "{file} is not a capture file: {what}; sharkq reads pcap and pcapng, plain or in gzip, zstd or lz4"

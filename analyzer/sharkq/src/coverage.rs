@@ -15,6 +15,7 @@ use self::names::NameCoverage;
 use self::plaintext::PlaintextCoverage;
 use crate::asked::Asked;
 use crate::session::{Answer, QueryError, Session};
+use crate::survey::Part;
 use crate::times::{Stretch, shown};
 
 /// What a stretch of time is covered by.
@@ -32,6 +33,8 @@ pub struct Coverage {
     pub names: Vec<NameCoverage>,
     /// Nodes that should be in the snapshots and are not.
     pub missing_nodes: i64,
+    /// The part of the source that was read for the answer, where it was not the whole.
+    pub part: Option<Part>,
 }
 
 /// What a node recorded of it.
@@ -47,6 +50,8 @@ pub struct NodeCoverage {
     pub blind: Vec<Missing>,
     /// Interfaces nobody asked to record.
     pub not_targeted: Vec<String>,
+    /// Segments of which only their sidecars tell here.
+    pub unread: usize,
 }
 
 /// A stretch of which packets are missing.
@@ -172,6 +177,7 @@ impl Coverage {
             why.dedup();
             (!why.is_empty()).then(|| why.join(" "))
         });
+        let unread = nodes().map(|node| i64::try_from(node.unread).unwrap_or(i64::MAX));
         let not_targeted =
             nodes().map(|node| (!node.not_targeted.is_empty()).then(|| node.not_targeted.join(" ")));
         let batch = RecordBatch::try_from_iter_with_nullable([
@@ -181,8 +187,24 @@ impl Coverage {
             ("blind_seconds", Arc::new(blind), false),
             ("blind_why", Arc::new(why.collect::<StringArray>()), true),
             ("not_targeted", Arc::new(not_targeted.collect::<StringArray>()), true),
+            ("segments_not_read", Arc::new(unread.collect::<Int64Array>()), false),
         ])?;
         Ok(Answer { schema: batch.schema(), batches: vec![batch], asked: Some(self.asked) })
+    }
+
+    /// How far the verdict reaches where segments were not read.
+    fn unread(&self) -> String {
+        match self.nodes.iter().map(|node| node.unread).sum::<usize>() {
+            0 => String::new(),
+            1 => {
+                ", by the sidecar of a segment whose bytes were not read (--strict compares its hash)".into()
+            }
+            many => {
+                format!(
+                    ", by the sidecars of {many} segments whose bytes were not read (--strict compares their hashes)"
+                )
+            }
+        }
     }
 
     /// The lines under a result.
@@ -206,8 +228,9 @@ impl Coverage {
         };
         let is_empty = seen.from_ns > seen.to_ns;
         let about = if is_empty { self.asked.stretch } else { seen };
-        let mut lines = vec![format!("coverage: {verdict}, {}", stretch(about))];
+        let mut lines = vec![format!("coverage: {verdict}, {}{}", stretch(about), self.unread())];
         lines.extend(outside.into_iter().map(|part| format!("  not in the recording: {}", stretch(part))));
+        lines.extend(self.part.map(|part| format!("  {}", part.line(zone))));
         if self.missing_nodes > 0 {
             lines.push(format!("  {} of the nodes of the snapshot are missing", self.missing_nodes));
         }

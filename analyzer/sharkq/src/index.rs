@@ -2,13 +2,14 @@
 //! on all cores, and the writing of sorted runs; the queues between them are bounded, so memory does not grow with the
 //! capture.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use anyhow::Context;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use shark_dissect::layer::Options;
@@ -24,6 +25,7 @@ use crate::provenance;
 use crate::rounds::{FileStats, Round, Rounds};
 use crate::runs;
 use crate::source::Sources;
+use crate::survey::Survey;
 
 /// Runs written at a time.
 const WRITERS: usize = 2;
@@ -104,7 +106,12 @@ pub fn build(
     // Payloads are in it.
     let private = std::fs::DirBuilder::new().mode(0o700).create(&half.0);
     private.with_context(|| format!("{} cannot be made", half.0.display()))?;
+    let at_work = half.0.join(AT_WORK);
+    // Where the file system has no locks, the number of the process tells as well.
+    let lock = File::create(&at_work).with_context(|| format!("{} cannot be made", at_work.display()))?;
+    let _ = lock.try_lock();
     let note = build_in(sources, identities, options, &half.0, progress)?;
+    std::fs::remove_file(&at_work).with_context(|| format!("{} cannot be removed", at_work.display()))?;
     std::fs::rename(&half.0, folder)
         .with_context(|| format!("{} cannot be put in its place", folder.display()))?;
     Ok(note)
@@ -127,7 +134,11 @@ pub struct Interrupted {
     pub index: String,
 }
 
-/// The folders of unfinished indexes whose processes are gone.
+/// A file of an unfinished index, which its process has locked.
+const AT_WORK: &str = "at-work";
+
+/// The folders of unfinished indexes whose processes are gone. A lock tells that also of processes that
+/// cannot be seen from here, as those of another container.
 pub fn interrupted(parent: &Path) -> Vec<Interrupted> {
     let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
     let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -135,9 +146,13 @@ pub fn interrupted(parent: &Path) -> Vec<Interrupted> {
         let name = entry.file_name().into_string().ok()?;
         let (index, process) = name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
         let process: u32 = process.parse().ok()?;
-        let is_gone = !Path::new("/proc").join(process.to_string()).exists();
-        // A process of this number before this one left it.
-        let is_gone = is_gone || process == std::process::id();
+        let lock = File::open(entry.path().join(AT_WORK)).map(|file| file.try_lock());
+        let is_gone = match lock {
+            Ok(Err(TryLockError::WouldBlock)) => false,
+            Ok(Ok(())) => true,
+            // A process of this number before this one left it.
+            _ => process == std::process::id() || !Path::new("/proc").join(process.to_string()).exists(),
+        };
         is_gone.then(|| Interrupted { folder: entry.path(), index: index.to_owned() })
     });
     left.collect()
@@ -200,12 +215,77 @@ fn build_in(
         reader.join().expect("the reader does not panic")
     })?;
     refuse_what_is_no_capture(sources, &damage)?;
-    let told = provenance::tables(sources, &stats).into_iter().map(|(table, rows)| (table, vec![rows]));
     let mut warnings = identities.warnings();
     let objects = identity::tables::all(identities, sources, &mut warnings);
-    let names =
-        (&shark_schema::tables::name_coverage::TABLE, vec![name_coverage::rows(identities, sources, &stats)]);
-    for (table, rows) in told.chain(objects).chain([names]) {
+    write_tables(folder, evidence(sources, identities, &stats).chain(objects), identities)?;
+    let mut note = note(sources, &stats, damage.iter(), counted(analysis.counts()));
+    note.warnings.extend(warnings);
+    serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
+    Ok(note)
+}
+
+/// Which tables tell of the recording itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Of its segments, and the snapshots they are in.
+    Segments,
+    /// The same, and what was recorded and lost of each time.
+    Coverage,
+}
+
+/// Writes tables that tell of the recording itself, and not of its packets, to `folder`.
+pub fn write_evidence(
+    sources: &Sources,
+    identities: &Identities,
+    survey: &Survey,
+    which: Evidence,
+    folder: &Path,
+) -> anyhow::Result<IndexNote> {
+    let identities = &identities.with(sources);
+    let stats = survey.stats();
+    refuse_what_is_no_capture(sources, survey.damage())?;
+    match which {
+        Evidence::Segments => write_tables(folder, segments(sources, &stats), identities)?,
+        Evidence::Coverage => write_tables(folder, evidence(sources, identities, &stats), identities)?,
+    }
+    let mut counts = CountsNote::default();
+    for (file, stats) in sources.files.iter().zip(&stats) {
+        if file.is_plaintext() {
+            counts.plaintext = counts.plaintext.saturating_add(stats.packets);
+            continue;
+        }
+        counts.frames = counts.frames.saturating_add(stats.packets);
+        counts.wire_bytes = counts.wire_bytes.saturating_add(stats.wire_bytes);
+        counts.captured_bytes = counts.captured_bytes.saturating_add(stats.captured_bytes);
+    }
+    let mut note = note(sources, &stats, survey.damage(), counts);
+    note.warnings.extend(identities.warnings().into_iter().chain(identity::tables::warnings(identities)));
+    Ok(note)
+}
+
+type Rows = (&'static Table, Vec<RecordBatch>);
+
+/// What tells whether the others may be believed.
+fn evidence(sources: &Sources, identities: &Identities, stats: &[FileStats]) -> impl Iterator<Item = Rows> {
+    let names = name_coverage::rows(identities, sources, stats);
+    let names = (&shark_schema::tables::name_coverage::TABLE, vec![names]);
+    segments(sources, stats).chain(each(provenance::coverage(sources, stats))).chain([names])
+}
+
+fn segments(sources: &Sources, stats: &[FileStats]) -> impl Iterator<Item = Rows> {
+    each(provenance::segments(sources, stats))
+}
+
+fn each(tables: Vec<(&'static Table, RecordBatch)>) -> impl Iterator<Item = Rows> {
+    tables.into_iter().map(|(table, rows)| (table, vec![rows]))
+}
+
+fn write_tables(
+    folder: &Path,
+    tables: impl Iterator<Item = Rows>,
+    identities: &Identities,
+) -> anyhow::Result<()> {
+    for (table, rows) in tables {
         let place = folder.join("tables").join(table.name);
         std::fs::create_dir_all(&place)?;
         let batches: Vec<Batch> = rows
@@ -218,19 +298,19 @@ fn build_in(
             runs::write(table, &table.schema().into(), batches, identities, &path)?;
         }
     }
-    let mut note = note(sources, &stats, &damage, analysis.counts());
-    note.warnings.extend(warnings);
-    serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
-    Ok(note)
+    Ok(())
 }
 
 /// A text file has no answers. A segment that was only just begun, though, is empty and no mistake.
-fn refuse_what_is_no_capture(sources: &Sources, damage: &[Damage]) -> anyhow::Result<()> {
+fn refuse_what_is_no_capture<'a>(
+    sources: &Sources,
+    damage: impl IntoIterator<Item = &'a Damage>,
+) -> anyhow::Result<()> {
     let is_segment = |place: &str| {
         let file = sources.files.iter().find(|file| file.place.name() == place);
         file.is_some_and(|file| file.info.name.parse::<shark_schema::segment::Name>().is_ok())
     };
-    let wrong = damage.iter().find(|damage| match damage {
+    let wrong = damage.into_iter().find(|damage| match damage {
         Damage::NotACapture { file, .. } => !is_segment(file),
         _ => false,
     });
@@ -298,28 +378,42 @@ fn analyse(pool: &rayon::ThreadPool, analysis: &mut Analysis, round: &Round) {
     });
 }
 
-fn note(sources: &Sources, stats: &[FileStats], damage: &[Damage], counts: Counts) -> IndexNote {
+fn note<'a>(
+    sources: &Sources,
+    stats: &[FileStats],
+    damage: impl Iterator<Item = &'a Damage>,
+    counts: CountsNote,
+) -> IndexNote {
     let file = |(file, stats): (&crate::source::CaptureFile, &FileStats)| FileNote {
         name: file.info.name.clone(),
         place: file.place.name(),
         stats: stats.clone(),
     };
+    let (mut sentences, mut corrupt) = (Vec::new(), false);
+    for damage in damage {
+        corrupt |= !damage.is_torn();
+        sentences.push(damage.to_string());
+    }
     IndexNote {
         schema_version: SCHEMA_VERSION.into(),
         sharkq_version: env!("CARGO_PKG_VERSION").into(),
         files: sources.files.iter().zip(stats).map(file).collect(),
-        counts: CountsNote {
-            frames: counts.frames,
-            wire_bytes: counts.wire_bytes,
-            captured_bytes: counts.captured_bytes,
-            plaintext: counts.plaintext,
-            not_ip: counts.not_ip,
-            undecodable: counts.undecodable,
-            fragments: counts.fragments,
-            incomplete_datagrams: counts.incomplete_datagrams,
-        },
-        damage: damage.iter().map(ToString::to_string).collect(),
-        corrupt: damage.iter().any(|damage| !damage.is_torn()),
+        counts,
+        damage: sentences,
+        corrupt,
         warnings: sources.warnings.clone(),
+    }
+}
+
+fn counted(counts: Counts) -> CountsNote {
+    CountsNote {
+        frames: counts.frames,
+        wire_bytes: counts.wire_bytes,
+        captured_bytes: counts.captured_bytes,
+        plaintext: counts.plaintext,
+        not_ip: counts.not_ip,
+        undecodable: counts.undecodable,
+        fragments: counts.fragments,
+        incomplete_datagrams: counts.incomplete_datagrams,
     }
 }

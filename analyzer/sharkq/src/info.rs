@@ -1,5 +1,6 @@
 //! What is in a recording, in the manner of capinfos: size, time, loss, and bytes by protocol, including what is encrypted,
-//! unrecognised or began before the recording, so that an empty table explains itself.
+//! unrecognised or began before the recording, so that an empty table explains itself. Of a source that is
+//! not indexed it says what sidecars and manifests tell; what only an analysis of its packets knows is None.
 
 use std::io::Write;
 
@@ -51,22 +52,26 @@ struct Info {
     last_ts: Option<String>,
     duration_s: Option<f64>,
     packets_per_s: Option<f64>,
-    not_ip_packets: u64,
-    undecodable_packets: u64,
-    fragments: u64,
-    incomplete_datagrams: u64,
+    not_ip_packets: Option<u64>,
+    undecodable_packets: Option<u64>,
+    fragments: Option<u64>,
+    incomplete_datagrams: Option<u64>,
     plaintext_packets: u64,
     lost: Value,
-    protocols: Value,
-    rows: Value,
+    protocols: Option<Value>,
+    rows: Option<Value>,
+    /// Segments whose bytes were not read: sidecars tell of them.
+    segments_not_read: usize,
     damage: Vec<String>,
     warnings: Vec<String>,
 }
 
-/// Writes what is in an index.
+/// Writes what is in an index, or is known of a source that is not indexed, some segments of which were not
+/// read.
 pub async fn write(
     ready: &Ready,
     session: &Session,
+    unread: Option<usize>,
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
@@ -74,8 +79,13 @@ pub async fn write(
     let windows = note.files.iter().filter_map(|file| file.stats.window);
     let first_ns = windows.clone().map(|(first, _)| first).min();
     let last_ns = windows.map(|(_, last)| last).max();
-    let duration_s = first_ns.zip(last_ns).map(|(first, last)| (last - first) as f64 / 1e9);
-    let protocols = one(session, BY_PROTOCOL).await?;
+    let duration_s = first_ns.zip(last_ns).map(|(first, last)| last.saturating_sub(first) as f64 / 1e9);
+    let is_analysed = unread.is_none();
+    let analysed = |count: u64| is_analysed.then_some(count);
+    let (protocols, rows) = match is_analysed {
+        true => (Some(one(session, BY_PROTOCOL).await?), Some(json(&one(session, &rows()).await?)?)),
+        false => (None, None),
+    };
     let info = Info {
         files: note.files.len(),
         packets: note.counts.frames,
@@ -85,14 +95,15 @@ pub async fn write(
         last_ts: last_ns.map(utc),
         duration_s,
         packets_per_s: duration_s.filter(|seconds| *seconds > 0.0).map(|s| note.counts.frames as f64 / s),
-        not_ip_packets: note.counts.not_ip,
-        undecodable_packets: note.counts.undecodable,
-        fragments: note.counts.fragments,
-        incomplete_datagrams: note.counts.incomplete_datagrams,
+        not_ip_packets: analysed(note.counts.not_ip),
+        undecodable_packets: analysed(note.counts.undecodable),
+        fragments: analysed(note.counts.fragments),
+        incomplete_datagrams: analysed(note.counts.incomplete_datagrams),
         plaintext_packets: note.counts.plaintext,
         lost: json(&one(session, LOSS).await?)?.get(0).cloned().unwrap_or_default(),
-        protocols: json(&protocols)?,
-        rows: json(&one(session, &rows()).await?)?,
+        protocols: protocols.as_ref().map(json).transpose()?,
+        rows,
+        segments_not_read: unread.unwrap_or(0),
         damage: note.damage.clone(),
         warnings: note.warnings.clone(),
     };
@@ -102,7 +113,7 @@ pub async fn write(
     }
     anyhow::ensure!(format == Format::Table, "info prints a table or --format json");
     text(&info, out)?;
-    print(&protocols, Layout::of(Format::Table), out)
+    protocols.map_or(Ok(()), |protocols| print(&protocols, Layout::of(Format::Table), out))
 }
 
 fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -112,11 +123,14 @@ fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
     if let (Some(first), Some(last), Some(duration)) = (&info.first_ts, &info.last_ts, info.duration_s) {
         writeln!(out, "Time (UTC):    {first} to {last} ({duration:.3} s)")?;
     }
-    writeln!(
-        out,
-        "Not analysed:  {} not IP, {} undecodable, {} incomplete datagrams ({} fragments)",
-        info.not_ip_packets, info.undecodable_packets, info.incomplete_datagrams, info.fragments
-    )?;
+    if let (Some(not_ip), Some(undecodable), Some(incomplete), Some(fragments)) =
+        (info.not_ip_packets, info.undecodable_packets, info.incomplete_datagrams, info.fragments)
+    {
+        writeln!(
+            out,
+            "Not analysed:  {not_ip} not IP, {undecodable} undecodable, {incomplete} incomplete datagrams ({fragments} fragments)"
+        )?;
+    }
     if info.plaintext_packets > 0 {
         writeln!(
             out,
@@ -132,6 +146,16 @@ fn text(info: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
         "Lost:          {}",
         if lost.is_empty() { "not known for such a file".into() } else { lost.join(", ") }
     )?;
+    if info.protocols.is_none() {
+        writeln!(out, "Protocols:     not known yet, since this is not indexed; --protocols indexes it")?;
+    }
+    if info.segments_not_read > 0 {
+        writeln!(
+            out,
+            "Not read:      {} segments, of which their sidecars tell; `sharkq verify` compares their hashes",
+            info.segments_not_read
+        )?;
+    }
     for line in info.damage.iter().chain(&info.warnings) {
         writeln!(out, "Note:          {}", shown_in_line(line))?;
     }

@@ -22,6 +22,7 @@ pub mod rounds;
 pub mod runs;
 pub mod session;
 pub mod source;
+pub mod survey;
 pub mod times;
 pub mod tls_coverage;
 pub mod verify;

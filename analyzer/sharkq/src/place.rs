@@ -172,6 +172,22 @@ impl Folder {
         }
     }
 
+    /// The first bytes of it, at most so many.
+    pub fn beginning(&self, most: u64) -> Result<Vec<u8>, PlaceError> {
+        let mut bytes = Vec::new();
+        match self {
+            Folder::Local(_) => {
+                let read = self.reader()?.take(most).read_to_end(&mut bytes);
+                read.map_err(|error| self.file_error(&error))?;
+            }
+            Folder::Remote { store, prefix, runtime, .. } => {
+                let range = block_on(runtime, store.get_range(prefix, 0..most));
+                bytes.extend_from_slice(&range.map_err(|error| self.store_error(&error))?);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// A reader of the stored bytes.
     pub fn reader(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
         match self {

@@ -14,13 +14,16 @@ use crate::packet_coverage;
 use crate::rounds::FileStats;
 use crate::source::{CaptureFile, Snapshot, Sources};
 
-/// The rows of these tables.
-pub fn tables(sources: &Sources, stats: &[FileStats]) -> Vec<(&'static Table, RecordBatch)> {
+/// The rows of the tables that tell where rows come from.
+pub fn segments(sources: &Sources, stats: &[FileStats]) -> Vec<(&'static Table, RecordBatch)> {
+    vec![(&segments::TABLE, segment_rows(sources, stats)), (&snapshots::TABLE, snapshot_rows(sources))]
+}
+
+/// The rows of the tables that tell what could not be seen.
+pub fn coverage(sources: &Sources, stats: &[FileStats]) -> Vec<(&'static Table, RecordBatch)> {
     vec![
-        (&segments::TABLE, segment_rows(sources, stats)),
         (&coverage::TABLE, packet_coverage::rows(sources, stats)),
         (&tls_coverage::TABLE, crate::tls_coverage::rows(sources, stats)),
-        (&snapshots::TABLE, snapshot_rows(sources)),
     ]
 }
 

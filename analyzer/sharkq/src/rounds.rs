@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, Sender};
 use shark_dissect::frame::{Frame, Site, Told};
 use shark_dissect::pipeline::Chunk;
 
-use shark_schema::segment::flags;
+use shark_schema::manifest::Window;
+use shark_schema::segment::{Sidecar, flags};
 
 use crate::capture::{Damage, FrameReader, Located, Piece};
 use crate::place::PlaceError;
@@ -90,6 +91,9 @@ pub struct FileStats {
     pub packets: u64,
     /// Bytes on the wire.
     pub wire_bytes: u64,
+    /// Captured bytes.
+    #[serde(default)]
+    pub captured_bytes: u64,
     /// Packets cut by the capture.
     pub truncated: u64,
     /// Earliest and latest stamp.
@@ -137,7 +141,8 @@ impl<'a> Rounds<'a> {
     pub fn new(files: &'a [CaptureFile]) -> Rounds<'a> {
         let count = files.iter().map(|file| file.series + 1).max().unwrap_or(0);
         let series = (0..count).map(|series| {
-            let waiting = (0..files.len()).rev().filter(|&file| files[file].series == series).collect();
+            let is_of = |file: &usize| files[*file].series == series && files[*file].left_out.is_none();
+            let waiting = (0..files.len()).rev().filter(is_of).collect();
             Series { waiting, reader: None, piece: None, at: 0 }
         });
         Rounds {
@@ -148,7 +153,7 @@ impl<'a> Rounds<'a> {
             interfaces: Vec::new(),
             announced: 0,
             damage: Vec::new(),
-            stats: vec![FileStats::default(); files.len()],
+            stats: files.iter().map(|file| file.left_out.clone().unwrap_or_default()).collect(),
             spare: None,
         }
     }
@@ -215,7 +220,7 @@ impl<'a> Rounds<'a> {
                 return Ok(false);
             };
             let name = self.files[file].place.name();
-            match FrameReader::new(name.clone(), self.files[file].place.reader()?) {
+            match FrameReader::new(name.clone(), self.files[file].place_now().reader()?) {
                 Ok(reader) => series.reader = Some((file, reader)),
                 Err(error) => {
                     let what = error.to_string();
@@ -231,11 +236,7 @@ impl<'a> Rounds<'a> {
             Ok(Some(mut piece)) => {
                 let names = reader.interfaces();
                 let info = &self.files[file];
-                self.stats[file].read += piece.frames.len() as u64;
-                if let Some(window) = info.window {
-                    piece.frames.retain(|frame| (window.from_ns..=window.to_ns).contains(&frame.ts_ns));
-                }
-                self.stats[file].add(&piece);
+                self.stats[file].add(&mut piece, info.window);
                 let interfaces = Arc::new(self.interface_numbers(file, &names));
                 let series = &mut self.series[at];
                 series.at = 0;
@@ -292,9 +293,34 @@ fn place<T: Clone + PartialEq>(known: &mut Vec<T>, name: &T) -> u16 {
 }
 
 impl FileStats {
-    fn add(&mut self, piece: &Piece) {
+    /// What a recorder tells of a segment, all of which is in the window that is asked for, or nothing.
+    pub fn told(sidecar: &Sidecar, is_inside: bool) -> FileStats {
+        let read = sidecar.packets;
+        if !is_inside {
+            return FileStats { read, ..FileStats::default() };
+        }
+        let totals = &sidecar.totals;
+        FileStats {
+            packets: sidecar.packets,
+            wire_bytes: totals.written_bytes,
+            captured_bytes: totals.written_bytes.saturating_sub(totals.policy_bytes),
+            truncated: totals.truncated,
+            window: sidecar.min_ns.zip(sidecar.max_ns).map(|(first, last)| (first, last.max(first))),
+            read,
+            ..FileStats::default()
+        }
+    }
+
+    /// Counts the packets of a piece that lie in the window that is asked for; the others are taken out of
+    /// it.
+    pub fn add(&mut self, piece: &mut Piece, window: Option<Window>) {
+        self.read += piece.frames.len() as u64;
+        if let Some(window) = window {
+            piece.frames.retain(|frame| (window.from_ns..=window.to_ns).contains(&frame.ts_ns));
+        }
         for frame in &piece.frames {
             self.packets += 1;
+            self.captured_bytes += u64::from(frame.len);
             self.wire_bytes += u64::from(frame.wire_len);
             self.truncated += u64::from(frame.len < frame.wire_len);
             let (first, last) = self.window.unwrap_or((frame.ts_ns, frame.ts_ns));

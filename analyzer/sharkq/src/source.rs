@@ -2,6 +2,7 @@
 //! segment, a ring, a snapshot (also an incomplete one) or an index; several at once. Opened read-only.
 
 pub mod facts;
+mod listed;
 mod weight;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +16,9 @@ use shark_schema::tables::{processes, sockets};
 use tokio::runtime::Handle;
 
 use self::facts::FactLog;
+use self::listed::Listed;
 use crate::place::{Folder, PlaceError};
+use crate::rounds::FileStats;
 
 /// Why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -105,12 +108,27 @@ pub struct CaptureFile {
     pub path: String,
     /// Packets outside of this window are left out.
     pub window: Option<Window>,
+    /// How its sidecar differs from what the manifest of its node lists.
+    pub contradiction: Option<String>,
+    /// What is known of it where its packets are not read, since they are of another time than the one asked
+    /// about.
+    pub left_out: Option<FileStats>,
 }
 
 impl CaptureFile {
     /// It is a segment that was not sealed yet.
     pub fn is_open(&self) -> bool {
         self.info.name.parse::<Name>().is_ok_and(|name| name.open)
+    }
+
+    /// Where it lies now: a segment that was open when it was found may have been sealed since.
+    pub fn place_now(&self) -> Folder {
+        match (&self.place, self.info.name.parse::<Name>()) {
+            (Folder::Local(path), Ok(name)) if name.open && !path.exists() => {
+                Folder::Local(path.with_file_name(name.sealed().to_string()))
+            }
+            _ => self.place.clone(),
+        }
     }
 
     /// Its packets were made of what programs told of their TLS.
@@ -202,6 +220,8 @@ impl Sources {
             size,
             path: short,
             window: None,
+            contradiction: None,
+            left_out: None,
         });
     }
 
@@ -236,8 +256,7 @@ impl Sources {
                 None => None,
             };
             let id = manifest.as_ref().map(|(manifest, _)| manifest.id.clone());
-            let window = node_manifest.as_ref().map(|node| node.wanted);
-            self.add_node(folder, &format!("nodes/{node}/"), files, &node, id, window)?;
+            self.add_node(folder, &format!("nodes/{node}/"), files, &node, id, node_manifest.as_ref())?;
             nodes.extend(node_manifest);
         }
         let missing = manifest.iter().flat_map(|(manifest, _)| &manifest.missing);
@@ -278,8 +297,9 @@ impl Sources {
         files: &[(String, u64)],
         node: &str,
         snapshot_id: Option<String>,
-        window: Option<Window>,
+        node_manifest: Option<&NodeManifest>,
     ) -> Result<(), SourceError> {
+        let listed = Listed::new(below, node_manifest);
         let mut workers: BTreeMap<u16, Vec<(Name, &str, u64)>> = BTreeMap::new();
         for (path, size) in files {
             let place = path.strip_prefix(below).and_then(|path| path.split_once('/'));
@@ -295,8 +315,8 @@ impl Sources {
             for (name, path, size) in segments {
                 let place = folder.join(path);
                 let beside = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                let sidecar = folder.join(&format!("{beside}/{}", name.sidecar())).read()?;
-                let sidecar = sidecar.and_then(|bytes| Sidecar::from_bytes(&bytes).ok());
+                let stored = folder.join(&format!("{beside}/{}", name.sidecar())).read()?;
+                let sidecar = stored.as_deref().and_then(|bytes| Sidecar::from_bytes(bytes).ok());
                 let node = sidecar.as_ref().map_or(node, |sidecar| &sidecar.node);
                 let info = SegmentInfo {
                     name: path.rsplit('/').next().unwrap_or(path).to_string(),
@@ -314,7 +334,9 @@ impl Sources {
                     sidecar,
                     size: Some(*size),
                     path: path.to_string(),
-                    window,
+                    window: node_manifest.map(|node| node.wanted),
+                    contradiction: listed.contradiction(path, *size, stored.as_deref()),
+                    left_out: None,
                 });
             }
         }

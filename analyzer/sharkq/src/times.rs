@@ -77,6 +77,11 @@ impl TimeArgs {
         }
     }
 
+    /// Whether any time was asked for.
+    pub fn are_given(&self) -> bool {
+        self.since.is_some() || self.until.is_some() || self.around.is_some()
+    }
+
     /// The stretch that was asked for of a recording of this time.
     pub fn stretch(&self, recorded: Stretch) -> anyhow::Result<Stretch> {
         let zone = self.zone()?;
@@ -154,7 +159,8 @@ fn ns(stamp: Timestamp) -> anyhow::Result<i64> {
     i64::try_from(stamp.as_nanosecond()).context("a time between 1677 and 2262 is needed")
 }
 
-fn span_ns(text: &str) -> Option<i64> {
+/// A span such as 30s or 5m, in nanoseconds.
+pub fn span_ns(text: &str) -> Option<i64> {
     let span: SignedDuration = text.parse().ok()?;
     i64::try_from(span.as_nanos()).ok().filter(|ns| *ns >= 0)
 }

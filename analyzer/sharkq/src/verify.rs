@@ -343,7 +343,8 @@ fn read_sidecar(folder: &Folder, below: &str, name: Name) -> Result<Option<Sidec
     Ok(bytes.and_then(|bytes| Sidecar::from_bytes(&bytes).ok()))
 }
 
-fn hash(place: &Folder) -> Result<(u64, String), PlaceError> {
+/// Length and SHA-256 of a file, all of which is read.
+pub fn hash(place: &Folder) -> Result<(u64, String), PlaceError> {
     let mut reader = place.reader()?;
     let (mut hash, mut len, mut piece) = (Sha256::new(), 0, vec![0; 256 * 1024]);
     loop {

@@ -176,26 +176,27 @@ pub struct Counters {
 impl Counters {
     /// Packets lost for any reason that is not policy.
     pub fn lost(&self) -> u64 {
-        self.kernel_dropped + self.user_dropped + self.disk_dropped
+        self.kernel_dropped.saturating_add(self.user_dropped).saturating_add(self.disk_dropped)
     }
 }
 
+/// Sums stop at the largest number: a sidecar may claim anything.
 impl AddAssign<&Counters> for Counters {
     fn add_assign(&mut self, other: &Counters) {
-        let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b).or(a).or(b);
-        self.offered += other.offered;
-        self.written += other.written;
-        self.written_bytes += other.written_bytes;
+        let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.saturating_add(b)).or(a).or(b);
+        self.offered = self.offered.saturating_add(other.offered);
+        self.written = self.written.saturating_add(other.written);
+        self.written_bytes = self.written_bytes.saturating_add(other.written_bytes);
         self.kernel_received = both(self.kernel_received, other.kernel_received);
-        self.kernel_dropped += other.kernel_dropped;
-        self.ring_freezes += other.ring_freezes;
+        self.kernel_dropped = self.kernel_dropped.saturating_add(other.kernel_dropped);
+        self.ring_freezes = self.ring_freezes.saturating_add(other.ring_freezes);
         self.nic_dropped = both(self.nic_dropped, other.nic_dropped);
         self.filtered = both(self.filtered, other.filtered);
-        self.user_dropped += other.user_dropped;
-        self.disk_dropped += other.disk_dropped;
-        self.overload_bytes += other.overload_bytes;
-        self.policy_bytes += other.policy_bytes;
-        self.truncated += other.truncated;
+        self.user_dropped = self.user_dropped.saturating_add(other.user_dropped);
+        self.disk_dropped = self.disk_dropped.saturating_add(other.disk_dropped);
+        self.overload_bytes = self.overload_bytes.saturating_add(other.overload_bytes);
+        self.policy_bytes = self.policy_bytes.saturating_add(other.policy_bytes);
+        self.truncated = self.truncated.saturating_add(other.truncated);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `sharkq cache`: the indexes made on first use.
 
-use super::{Exit, write_lines_to};
+use super::{Exit, tell, write_lines_to};
 use shark_schema::shown::shown_in_line;
 
 use crate::cache;
@@ -26,7 +26,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     write_lines_to(None, |out| {
         match args.action {
             Action::Ls => {
-                for entry in cache::list(&folder)? {
+                let entries = cache::list(&folder)?;
+                for entry in &entries {
                     let used = jiff::Timestamp::try_from(entry.used)
                         .map(|time| time.to_string())
                         .unwrap_or_default();
@@ -37,6 +38,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                         entry.files.join(" ")
                     };
                     writeln!(out, "{name}  {:>12} bytes  {used}  {}", entry.bytes, shown_in_line(&files))?;
+                }
+                let interrupted = entries.iter().filter(|entry| entry.is_interrupted).count();
+                if !entries.is_empty() {
+                    let (indexes, bytes) = (entries.len(), cache::bytes(&entries));
+                    tell(format_args!("{indexes} indexes, {interrupted} of them interrupted, {bytes} bytes"));
                 }
             }
             Action::Clear => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use shark_schema::shown::shown_in_line;
 
-use super::open::exit;
+use super::open::{Reading, exit};
 use super::{Exit, SourceArgs, write_lines_to, write_to};
 use crate::asked::Asked;
 use crate::coverage::Coverage;
@@ -14,7 +14,10 @@ use crate::times::TimeArgs;
 /// Say what was recorded, lost, rotated out or never targeted.
 ///
 /// --since, --until and --around choose the time; without them it is all that was recorded. Formats for programs have a row a
-/// node.
+/// node. A snapshot or a ring that is not indexed is not read for that: its manifests, sidecars and logs
+/// tell, against the names and sizes of its files, and the answer says so. What only the bytes of segments
+/// show, such as one that was changed, is found by --strict, which reads the segments of that time and
+/// compares their hashes.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -22,7 +25,8 @@ pub struct Args {
     source: SourceArgs,
     #[command(flatten)]
     times: TimeArgs,
-    /// Exit with 4 when packets, plaintext of TLS, or what proves names, are missing
+    /// Exit with 4 when packets, plaintext of TLS, or what proves names, are missing; reads all segments of
+    /// the time
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -41,9 +45,15 @@ Examples:
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let opened = args.source.open(&args.times)?;
+    let reading = if args.strict { Reading::Hashes } else { Reading::Evidence };
+    let opened = args.source.open(&args.times, reading)?;
     let asked = Asked::all(opened.session.within());
-    let coverage = opened.runtime.block_on(Coverage::of(&opened.session, asked))?;
+    let mut coverage = opened.runtime.block_on(Coverage::of(&opened.session, asked))?;
+    if let Some(survey) = &opened.survey {
+        for node in &mut coverage.nodes {
+            node.unread = survey.unread(&opened.sources, Some((&node.node, asked.stretch)));
+        }
+    }
     let output = args.output.as_deref();
     match args.layout.format {
         Format::Table => write_lines_to(output, |out| {

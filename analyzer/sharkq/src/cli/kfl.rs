@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 use jiff::tz::TimeZone;
 
-use super::open::{FooterArgs, Footers, IndexArgs, exit};
+use super::open::{FooterArgs, Footers, IndexArgs, MarginArgs, exit};
 use super::{Exit, SourceArgs, tell, write_lines_to, write_to};
 use crate::kfl::{self, Program, fields};
 use crate::print::{Format, Layout, print};
@@ -40,6 +40,8 @@ pub struct Args {
     #[command(flatten)]
     times: TimeArgs,
     #[command(flatten)]
+    margin: MarginArgs,
+    #[command(flatten)]
     footer: FooterArgs,
     /// Exit with 3 when nothing is selected
     #[arg(long)]
@@ -66,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let text = sources.pop().unwrap_or_default();
     // A typing error shows before hours of packets are indexed.
     let program = compiled(&text)?;
-    let opened = SourceArgs { sources, index: args.index }.open(&args.times)?;
+    let opened = SourceArgs { sources, index: args.index }.open(&args.times, args.margin.reading())?;
     let is_for_people = matches!(args.layout.format, Format::Table | Format::Markdown);
     let columns = if is_for_people { PEOPLE } else { PROGRAMS };
     let time = clock(&opened.zone);

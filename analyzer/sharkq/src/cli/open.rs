@@ -16,10 +16,11 @@ use super::{Exit, tell};
 use crate::asked::Asked;
 use crate::cache::{self, Ready};
 use crate::coverage::Coverage;
-use crate::index::IndexOptions;
+use crate::index::{Evidence, IndexOptions};
 use crate::session::{Answer, Session};
 use crate::source::Sources;
-use crate::times::{Stretch, TimeArgs};
+use crate::survey::{Part, Survey};
+use crate::times::{Stretch, TimeArgs, span_ns};
 
 /// A source and how it is indexed.
 #[derive(Args)]
@@ -75,8 +76,12 @@ pub struct Opened {
     pub sources: Sources,
     /// Its index.
     pub ready: Ready,
-    /// Its tables.
+    /// Its tables; of a source that was only surveyed those that tell of the recording itself.
     pub session: Arc<Session>,
+    /// What is known of a source that is not indexed.
+    pub survey: Option<Survey>,
+    /// The part of a source that was read, where it was not the whole.
+    pub part: Option<Part>,
     /// Where queries run.
     pub runtime: Runtime,
     /// Zone of the times that people read.
@@ -89,24 +94,93 @@ pub fn runtime() -> anyhow::Result<Runtime> {
     builder.enable_all().build().context("threads cannot be started")
 }
 
+/// How much of a source is read that is not indexed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Its packets, for an index; of a time that is asked about those up to so many nanoseconds before and
+    /// after it.
+    Packets(i64),
+    /// Its packets where it has no sidecars, else what those do not tell.
+    Sidecars,
+    /// What its sidecars do not tell.
+    Evidence,
+    /// The same, and the hashes of its segments.
+    Hashes,
+}
+
+/// How far a question about a time reads.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct MarginArgs {
+    /// How far before and after the time asked about packets are read where a recording is not indexed
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = span)]
+    margin: i64,
+}
+
+fn span(text: &str) -> Result<i64, String> {
+    span_ns(text).ok_or_else(|| "give a span such as 30s, 5m or 1h".into())
+}
+
+impl MarginArgs {
+    /// Packets with this margin.
+    pub fn reading(self) -> Reading {
+        Reading::Packets(self.margin)
+    }
+}
+
 impl SourceArgs {
-    /// Opens the source, indexing it if that was not done before, and says on standard error what a person should know.
-    pub fn open(&self, times: &TimeArgs) -> anyhow::Result<Opened> {
+    /// Opens the source: by its index, which is made where there is none and the reading needs it. Says on
+    /// standard error what a person should know.
+    pub fn open(&self, times: &TimeArgs, reading: Reading) -> anyhow::Result<Opened> {
         let zone = times.zone()?;
         let runtime = runtime()?;
-        let sources = Sources::open(&self.sources, runtime.handle())?;
+        let mut sources = Sources::open(&self.sources, runtime.handle())?;
         let options = self.index.options(false);
-        let ready = cache::open(&sources, self.index.identity.as_deref(), &options)?;
+        let identity = self.index.identity.as_deref();
+        let is_told = sources.files.iter().any(|file| file.sidecar.is_some());
+        let needs_all = match reading {
+            Reading::Packets(_) => !is_told || !times.are_given(),
+            Reading::Sidecars => !is_told,
+            Reading::Evidence | Reading::Hashes => false,
+        };
+        let found = match needs_all {
+            true => Some(cache::open(&sources, identity, &options)?),
+            false => cache::find(&sources, identity, &options)?,
+        };
+        let (mut survey, mut part) = (None, None);
+        let (ready, within) = match found {
+            Some(ready) => {
+                let windows = ready.note.files.iter().filter_map(|file| file.stats.window);
+                let within = times.stretch(recorded(&sources, windows))?;
+                (ready, within)
+            }
+            None => {
+                let mut known = Survey::of(&sources, options.threads)?;
+                let within = times.stretch(recorded(&sources, known.windows()))?;
+                if let Reading::Packets(margin_ns) = reading {
+                    part = known.leave_out(&mut sources, within, margin_ns);
+                    (cache::open(&sources, identity, &options)?, within)
+                } else {
+                    if reading == Reading::Hashes {
+                        known.compare_hashes(&sources, within, options.threads)?;
+                    }
+                    let which = match reading {
+                        Reading::Sidecars => Evidence::Segments,
+                        _ => Evidence::Coverage,
+                    };
+                    let ready = cache::survey(&sources, &known, which, identity)?;
+                    survey = Some(known);
+                    (ready, within)
+                }
+            }
+        };
         warn(&ready);
-        let within = times.stretch(recorded(&sources, &ready))?;
         let session = Arc::new(runtime.block_on(Session::open(&ready.folder, options.threads, within))?);
-        Ok(Opened { sources, ready, session, runtime, zone })
+        Ok(Opened { sources, ready, session, survey, part, runtime, zone })
     }
 }
 
 /// From the first to the last packet, those that were rotated out among them.
-fn recorded(sources: &Sources, ready: &Ready) -> Stretch {
-    let windows = ready.note.files.iter().filter_map(|file| file.stats.window);
+fn recorded(sources: &Sources, windows: impl Iterator<Item = (i64, i64)>) -> Stretch {
     let evicted = sources.facts.iter().filter_map(|(_, record)| match &record.fact {
         Fact::Evicted(evicted) => evicted.min_ns.zip(evicted.max_ns),
         _ => None,
@@ -146,11 +220,16 @@ impl Footers {
 
     /// Prints what stands under an answer, to standard error.
     pub fn under(&mut self, answer: &Answer, opened: &Opened) -> anyhow::Result<()> {
+        if answer.asked.is_none() && !self.args.quiet {
+            // Tables that tell of the recording itself tell of the other segments by their sidecars alone.
+            opened.part.iter().for_each(|part| tell(format_args!("sharkq: {}", part.line(&opened.zone))));
+        }
         let Some(asked) = answer.asked.filter(|_| !self.args.quiet || self.args.strict) else {
             return Ok(());
         };
         if let Entry::Vacant(entry) = self.known.entry(asked) {
-            entry.insert(opened.runtime.block_on(Coverage::of(&opened.session, asked))?);
+            let coverage = opened.runtime.block_on(Coverage::of(&opened.session, asked))?;
+            entry.insert(Coverage { part: opened.part, ..coverage });
         }
         let coverage = &self.known[&asked];
         self.incomplete |= coverage.is_incomplete();

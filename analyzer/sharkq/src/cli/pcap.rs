@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::kfl::compiled;
-use super::open::exit;
+use super::open::{MarginArgs, exit};
 use super::{Exit, SourceArgs, tell, write_to};
 use crate::session::nearest;
 use crate::times::TimeArgs;
@@ -19,6 +19,8 @@ pub struct Args {
     source: SourceArgs,
     #[command(flatten)]
     times: TimeArgs,
+    #[command(flatten)]
+    margin: MarginArgs,
     /// Which calls and flows, as a KFL expression
     #[arg(long = "kfl", value_name = "EXPR", conflicts_with_all = ["table", "condition"])]
     kfl: Option<String>,
@@ -57,7 +59,7 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
         args.source.sources.iter().all(|source| source != "-"),
         "packets are read a second time, which standard input does not allow; name a file"
     );
-    let opened = args.source.open(&args.times)?;
+    let opened = args.source.open(&args.times, args.margin.reading())?;
     anyhow::ensure!(
         opened.sources.index.is_none(),
         "an index holds no packets; name the recording it was made of instead"
@@ -74,6 +76,9 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
         Ok(())
     })?;
     tell(format_args!("{packets} packets"));
+    if let Some(part) = opened.part {
+        tell(format_args!("sharkq: {}", part.line(&opened.zone)));
+    }
     Ok(if args.exit_code && packets == 0 { Exit::NoRows } else { exit(&opened.ready) })
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::open::{FooterArgs, Footers};
+use super::open::{FooterArgs, Footers, MarginArgs};
 use super::shell::{Next, Shell};
 use super::{Exit, SourceArgs, repl, write_to};
 use crate::print::Layout;
@@ -38,6 +38,8 @@ pub struct Args {
     #[command(flatten)]
     times: TimeArgs,
     #[command(flatten)]
+    margin: MarginArgs,
+    #[command(flatten)]
     footer: FooterArgs,
     /// Exit with 3 when there are no rows
     #[arg(long)]
@@ -68,7 +70,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
         texts.push(text);
     }
-    let mut shell = Shell::new(args.source.open(&args.times)?, args.layout, Footers::new(args.footer));
+    let opened = args.source.open(&args.times, args.margin.reading())?;
+    let mut shell = Shell::new(opened, args.layout, Footers::new(args.footer));
     shell.scripts_open_files = args.allow_files;
     if asks {
         repl::run(&mut shell)?;

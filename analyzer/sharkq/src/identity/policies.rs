@@ -27,7 +27,19 @@ struct Peer {
 
 /// The table, and whether it lacks rows because there are too many: subjects, peers and ports multiply.
 pub fn rows(history: &History) -> (RecordBatch, bool) {
-    let mut rows = Bounded { block: PolicyBlock::default(), room: MOST_ROWS };
+    let mut rows = Bounded { block: Some(PolicyBlock::default()), room: MOST_ROWS };
+    append_all(history, &mut rows);
+    (batch(&network_policies::TABLE, rows.block.unwrap_or_default()), rows.room == 0)
+}
+
+/// Whether the table would lack rows; none of them is made.
+pub fn are_too_many(history: &History) -> bool {
+    let mut rows = Bounded { block: None, room: MOST_ROWS };
+    append_all(history, &mut rows);
+    rows.room == 0
+}
+
+fn append_all(history: &History, rows: &mut Bounded) {
     let mut resolver: Option<(&str, Resolver<'_>)> = None;
     for (cluster, object) in history.of("network_policy") {
         let resolver = match resolver.take() {
@@ -36,18 +48,17 @@ pub fn rows(history: &History) -> (RecordBatch, bool) {
         };
         for version in &object.versions {
             if let Fact::NetworkPolicy(policy) = &version.fact {
-                resolver.1.append(policy, version, &mut rows);
+                resolver.1.append(policy, version, rows);
             }
         }
     }
-    (batch(&network_policies::TABLE, rows.block), rows.room == 0)
 }
 
 const MOST_ROWS: usize = 1_000_000;
 
-/// Rows, no more than there is room for.
+/// Rows, no more than there is room for; without a block they are only counted.
 struct Bounded {
-    block: PolicyBlock,
+    block: Option<PolicyBlock>,
     room: usize,
 }
 
@@ -56,7 +67,9 @@ impl Bounded {
     fn append(&mut self, row: &PolicyRow<'_>) -> bool {
         if self.room > 0 {
             self.room -= 1;
-            self.block.append(row);
+            if let Some(block) = &mut self.block {
+                block.append(row);
+            }
         }
         self.room > 0
     }

@@ -25,6 +25,13 @@ use super::timeline::{Claim, OPEN};
 use super::{Identities, policies};
 use crate::source::Sources;
 
+const TOO_MANY_POLICIES: &str = "network policies allow more than the table network_policies has rows for";
+
+/// What they would lack, without making them.
+pub fn warnings(identities: &Identities) -> Vec<String> {
+    policies::are_too_many(&identities.history).then(|| TOO_MANY_POLICIES.into()).into_iter().collect()
+}
+
 /// All of them; of sockets and processes several batches. What they lack is told in `warnings`.
 pub fn all(
     identities: &Identities,
@@ -32,9 +39,7 @@ pub fn all(
     warnings: &mut Vec<String>,
 ) -> Vec<(&'static Table, Vec<RecordBatch>)> {
     let (policies, is_cut) = policies::rows(&identities.history);
-    if is_cut {
-        warnings.push("network policies allow more than the table network_policies has rows for".into());
-    }
+    warnings.extend(is_cut.then(|| TOO_MANY_POLICIES.into()));
     let mut tables = vec![
         (&pods::TABLE, vec![pod_rows(identities)]),
         (&services::TABLE, vec![service_rows(identities)]),

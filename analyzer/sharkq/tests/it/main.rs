@@ -14,6 +14,7 @@ mod dns;
 mod duckdb;
 mod errors;
 mod evidence;
+mod first_answer;
 mod footer;
 mod hostile;
 mod hostile_logs;
