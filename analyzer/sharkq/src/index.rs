@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use shark_dissect::dissector::Options;
 use shark_dissect::pipeline::{Analysis, Chunk, Counts, FINISH_GROUPS};
 use shark_dissect::rows::Batch;
+use shark_schema::reference::column_notes;
 use shark_schema::table::{SCHEMA_VERSION, Table};
 
 use crate::capture::Damage;
@@ -220,6 +221,7 @@ fn build_in(
     }
     let mut note = note(sources, &stats, &damage, analysis.counts());
     note.warnings.extend(warnings);
+    serde_json::to_writer(File::create(folder.join("columns.json"))?, &column_notes())?;
     serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
     Ok(note)
 }

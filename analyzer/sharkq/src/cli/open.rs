@@ -99,7 +99,7 @@ impl SourceArgs {
         let ready = cache::open(&sources, self.index.identity.as_deref(), &options)?;
         warn(&ready);
         let within = times.stretch(recorded(&sources, &ready))?;
-        let session = Arc::new(runtime.block_on(Session::open(&ready.folder, options.threads, within))?);
+        let session = Arc::new(Session::open(&ready.folder, options.threads, within)?);
         Ok(Opened { sources, ready, session, runtime, zone })
     }
 }
