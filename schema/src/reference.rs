@@ -1,6 +1,10 @@
-//! The reference of all tables as Markdown: `schema/TABLES.md` is what this module writes.
+//! The reference of all tables: as Markdown, which is `schema/TABLES.md`, and as rows, which lie in each index as
+//! `columns.json`, for whoever reads its files with another program.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+
+use serde::Serialize;
 
 use crate::call::CallBlock;
 use crate::table::{Block, Column, Table, paragraph};
@@ -32,6 +36,40 @@ pub fn markdown() -> String {
     text
 }
 
+/// One column of one table, under the names that SQL's information schema has for such things.
+#[derive(Debug, Serialize)]
+pub struct ColumnNote {
+    /// Table.
+    pub table_name: &'static str,
+    /// Column.
+    pub column_name: &'static str,
+    /// Its type, in the words of the reference.
+    pub data_type: String,
+    /// Its unit, where it has one.
+    pub unit: Option<&'static str>,
+    /// What it means.
+    pub meaning: String,
+    /// Its names under other conventions.
+    pub also_known_as: BTreeMap<&'static str, &'static str>,
+}
+
+/// All columns of all tables.
+pub fn column_notes() -> Vec<ColumnNote> {
+    let note = |table: &Table, column: &'static Column| ColumnNote {
+        table_name: table.name,
+        column_name: column.name,
+        data_type: type_name(&(column.data_type)()),
+        unit: column.named("unit"),
+        meaning: paragraph(column.doc),
+        also_known_as: foreign_names(column).collect(),
+    };
+    TABLES.iter().flat_map(|table| table.columns().map(|column| note(table, column))).collect()
+}
+
+fn foreign_names(column: &Column) -> impl Iterator<Item = (&'static str, &'static str)> {
+    column.metadata.iter().copied().filter(|(key, _)| !matches!(*key, "unit" | "tz"))
+}
+
 fn view_note(table: &Table) -> String {
     match &table.call {
         Some(view) => format!(
@@ -46,12 +84,7 @@ fn view_note(table: &Table) -> String {
 fn columns<'a>(text: &mut String, columns: impl Iterator<Item = &'a Column>) {
     text.push_str("| Column | Type | Unit | Meaning | Also known as |\n| --- | --- | --- | --- | --- |\n");
     for column in columns {
-        let names: Vec<String> = column
-            .metadata
-            .iter()
-            .filter(|(key, _)| !matches!(*key, "unit" | "tz"))
-            .map(|(key, name)| format!("{key} `{name}`"))
-            .collect();
+        let names: Vec<String> = foreign_names(column).map(|(key, name)| format!("{key} `{name}`")).collect();
         let unit = column.named("unit").or(column.named("tz")).unwrap_or("");
         let _ = writeln!(
             text,
@@ -67,8 +100,10 @@ fn columns<'a>(text: &mut String, columns: impl Iterator<Item = &'a Column>) {
 
 /// An Arrow type in the words of the reference.
 pub fn type_name(data_type: &arrow::datatypes::DataType) -> String {
-    use arrow::datatypes::DataType::{List, Map, Struct, Timestamp};
+    use arrow::datatypes::DataType::{BinaryView, List, Map, Struct, Timestamp, Utf8View};
     match data_type {
+        Utf8View => "Utf8".into(),
+        BinaryView => "Binary".into(),
         Timestamp(..) => "Timestamp(ns)".into(),
         List(item) => format!("List<{}>", type_name(item.data_type())),
         Map(..) => "Map<Utf8,Utf8>".into(),

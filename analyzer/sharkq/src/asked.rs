@@ -4,7 +4,6 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ScalarValue, TableReference};
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
 use shark_schema::tables::TABLES;
@@ -52,11 +51,10 @@ impl Asked {
     }
 }
 
-/// What a plan asks about; `None` where it reads no rows that came from packets.
-pub fn about(state: &SessionState, plan: &LogicalPlan) -> Option<Asked> {
-    // Conditions are next to the tables only after the optimizer.
-    let plan = state.optimize(plan).unwrap_or_else(|_| plan.clone());
-    below(&plan, Stretch::default())
+/// What a plan asks about; `None` where it reads no rows that came from packets. The plan is an optimized one: only there
+/// conditions are next to the tables.
+pub fn about(plan: &LogicalPlan) -> Option<Asked> {
+    below(plan, Stretch::default())
 }
 
 /// `above` is what conditions on the same rows said already.

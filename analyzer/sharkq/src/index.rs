@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use shark_dissect::layer::Options;
 use shark_dissect::pipeline::{Analysis, Chunk, Counts, FINISH_GROUPS};
 use shark_dissect::rows::Batch;
+use shark_schema::reference::column_notes;
 use shark_schema::table::{SCHEMA_VERSION, Table};
 
 use crate::capture::Damage;
@@ -298,6 +299,7 @@ fn write_tables(
             runs::write(table, &table.schema().into(), batches, identities, &path)?;
         }
     }
+    serde_json::to_writer(File::create(folder.join("columns.json"))?, &column_notes())?;
     Ok(())
 }
 

@@ -9,12 +9,13 @@ use arrow::array::{Array, RecordBatch};
 use arrow::compute::{SortColumn, SortOptions, concat, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::SortingColumn;
+use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use shark_dissect::rows::Batch;
-use shark_schema::table::Table;
+use shark_schema::table::{SCHEMA_VERSION, Table};
 
 use crate::identity::Identities;
 use crate::identity::join::join;
@@ -45,7 +46,9 @@ pub fn write(
         batches.into_iter().map(|batch| join(table, schema, batch, identities)).collect();
     let order = order(table, &batches)?;
     let properties = properties(table, schema, order.len());
-    let mut writer = ArrowWriter::try_new(File::create(path)?, Arc::clone(schema), Some(properties))?;
+    // Parquet's own types say all there is to say, and documentation in every footer would be read again with every footer.
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(File::create(path)?, Arc::clone(schema), options)?;
     let batches: Vec<&RecordBatch> = batches.iter().collect();
     for rows in order.chunks(ROWS_AT_ONCE) {
         writer.write(&interleave_record_batch(&batches, rows)?)?;
@@ -59,10 +62,13 @@ fn properties(table: &Table, schema: &SchemaRef, rows: usize) -> WriterPropertie
         let column_idx = schema.column_with_name(name)?.0 as i32;
         Some(SortingColumn { column_idx, descending: false, nulls_first: false })
     });
+    let said = |key: &str, value: &str| KeyValue::new(key.to_owned(), value.to_owned());
+    let said = vec![said("sharkq.table", table.name), said("sharkq.schema_version", SCHEMA_VERSION)];
     let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_sorting_columns(Some(sorting.collect()))
+        .set_key_value_metadata(Some(said))
         .set_data_page_row_count_limit(20_000)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_statistics_truncate_length(Some(64))
@@ -130,4 +136,34 @@ fn order(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<Vec<(usize, u
         .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)))
         .collect();
     Ok(order.values().iter().map(|&at| places[at as usize]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::arrow::parquet_to_arrow_schema;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use shark_schema::tables::TABLES;
+
+    use super::*;
+
+    #[test]
+    fn a_file_needs_nothing_but_parquet_to_say_its_types() {
+        let folder = tempfile::tempdir().unwrap();
+        for table in TABLES {
+            let path = folder.path().join(table.name);
+            let schema: SchemaRef = table.schema().into();
+            let rows = RecordBatch::new_empty(Arc::clone(&schema));
+            let batch = Batch { flow_starts_ns: Vec::new(), rows };
+            write(table, &schema, vec![batch], &Identities::default(), &path).unwrap();
+            let file = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+            let said = file.metadata().file_metadata();
+            let pairs = said.key_value_metadata().unwrap();
+            assert_eq!(pairs.len(), 2, "{}: {pairs:?}", table.name);
+            let stored = parquet_to_arrow_schema(said.schema_descr(), None).unwrap();
+            for (stored, defined) in stored.fields().iter().zip(schema.fields()) {
+                assert_eq!(stored.data_type(), defined.data_type(), "{}.{}", table.name, defined.name());
+                assert_eq!(stored.metadata()["PARQUET:field_id"], defined.metadata()["PARQUET:field_id"]);
+            }
+        }
+    }
 }

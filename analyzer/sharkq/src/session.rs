@@ -1,33 +1,35 @@
 //! A session: an index in, answers to SQL and KFL out. Every table of the catalogue is there, empty ones too; the views
 //! `api_calls` and `entries` are made from what each call table says of itself.
 
+mod run_table;
+mod tables;
+pub mod texts;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::{MemTable, TableProvider};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::SchemaRef;
 use datafusion::config::Dialect;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
-use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
-use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableType, col, lit};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::col;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::DataFrame;
-use shark_schema::call::CallBlock;
-use shark_schema::table::{Block, Table};
-use shark_schema::tables::{TABLES, flows, nat_links, packets};
+use shark_schema::table::Table;
+use shark_schema::tables::TABLES;
 
+use self::tables::Tables;
 use crate::asked::{self, Asked};
-use crate::kfl::entries::Entries;
 use crate::kfl::{self, Program};
 use crate::times::Stretch;
 use crate::yielding::Yielding;
+
+/// Bytes that what was read of footers may take in memory.
+const FOOTERS_BYTES: usize = 128 << 20;
 
 /// Answers of one statement.
 pub struct Answer {
@@ -69,27 +71,24 @@ pub struct Session {
 
 impl Session {
     /// Opens the tables below `folder`; of those whose rows have a time, only what lies `within`.
-    pub async fn open(folder: &Path, threads: usize, within: Stretch) -> anyhow::Result<Session> {
+    pub fn open(folder: &Path, threads: usize, within: Stretch) -> anyhow::Result<Session> {
         let mut config =
             SessionConfig::new().with_target_partitions(threads.max(1)).with_information_schema(true);
         config.options_mut().execution.parquet.pushdown_filters = true;
         config.options_mut().execution.parquet.reorder_filters = true;
         // The generic dialect takes the column `cluster` for the start of CLUSTER BY.
         config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
+        let runtime = RuntimeEnvBuilder::new().with_metadata_cache_limit(FOOTERS_BYTES).build_arc()?;
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
+            .with_runtime_env(runtime)
             .with_physical_optimizer_rule(Arc::new(Yielding));
         let context = SessionContext::new_with_state(state.build());
-        let is_linked = has_files(&folder.join("tables").join(nat_links::TABLE.name));
-        for table in TABLES {
-            let name = if is_linked && is_conversation(table) { recorded(table) } else { table.name.into() };
-            register(&context, table, &name, &folder.join("tables").join(table.name), within)?;
-        }
-        for view in views(is_linked) {
-            context.sql(&view).await?.collect().await?;
-        }
         kfl::functions::all().into_iter().for_each(|function| context.register_udf(function));
-        context.register_table("entries", Arc::new(Entries::new(&context).await?))?;
+        let tables = Arc::new(Tables::new(&context, folder, within));
+        let defaults = context.copied_config().options().catalog.clone();
+        let catalog = context.catalog(&defaults.default_catalog).context("the engine has a catalog")?;
+        catalog.register_schema(&defaults.default_schema, tables)?;
         Ok(Session { context, within })
     }
 
@@ -148,12 +147,18 @@ impl Session {
 
     /// The rows of a frame.
     pub async fn collected(&self, frame: DataFrame) -> Result<Answer, QueryError> {
-        let schema = Arc::clone(frame.schema().inner());
-        let asked = asked::about(&self.context.state(), frame.logical_plan());
-        let asked = asked.map(|asked| asked.within(self.within));
-        let batches = frame.collect().await.map_err(|error| QueryError(explain(&error)))?;
+        let failed = |error: DataFusionError| QueryError(explain(&error));
+        let (state, plan) = frame.into_parts();
+        let schema = Arc::clone(plan.schema().inner());
+        let plan = state.optimize(&plan).map_err(failed)?;
+        let asked = asked::about(&plan).map(|asked| asked.within(self.within));
+        let plan = state.query_planner().create_physical_plan(&plan, &state).await.map_err(failed)?;
+        let batches = collect(plan, state.task_ctx()).await.map_err(failed)?;
         // Expressions may be less nullable than planned.
-        let schema = batches.first().map_or(schema, |batch| batch.schema());
+        let schema = batches.first().map_or(schema, RecordBatch::schema);
+        let schema = texts::plain(&schema);
+        let batches = batches.iter().map(|batch| texts::plain_rows(batch, &schema));
+        let batches = batches.collect::<Result<_, _>>().map_err(|error| failed(error.into()))?;
         Ok(Answer { schema, batches, asked })
     }
 
@@ -239,143 +244,6 @@ fn allowed() -> SQLOptions {
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true)
 }
 
-fn has_files(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
-}
-
-fn register(
-    context: &SessionContext,
-    table: &Table,
-    name: &str,
-    folder: &Path,
-    within: Stretch,
-) -> anyhow::Result<()> {
-    let schema: SchemaRef = Arc::new(without_metadata(&table.schema()));
-    if table.name == packets::TABLE.name && !folder.exists() {
-        context.register_table(name, Arc::new(NotIndexed(schema)))?;
-        return Ok(());
-    }
-    if !has_files(folder) {
-        context.register_table(name, Arc::new(MemTable::try_new(schema, vec![vec![]])?))?;
-        return Ok(());
-    }
-    let url = ListingTableUrl::parse(format!("{}/", std::path::absolute(folder)?.display()))?;
-    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
-    let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-    let files = Arc::new(ListingTable::try_new(config)?);
-    // What tells of the recording itself stays whole.
-    match condition(table, within) {
-        None => context.register_table(name, files)?,
-        Some(inside) => {
-            let plan = LogicalPlanBuilder::scan(name, provider_as_source(files), None)?.filter(inside)?;
-            context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?
-        }
-    };
-    Ok(())
-}
-
-/// The table `packets` where an index was made without it: it has columns, and asking it for rows is an error.
-#[derive(Debug)]
-struct NotIndexed(SchemaRef);
-
-#[async_trait::async_trait]
-impl TableProvider for NotIndexed {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.0)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn datafusion::catalog::Session,
-        _: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        datafusion::common::plan_err!(
-            "packets were not indexed; `sharkq index SRC --packets -o DIR` makes an index that has them, which can be asked as DIR"
-        )
-    }
-}
-
-/// Rows that were alive in the stretch. Sockets and processes are of no one time: they name those who were.
-fn condition(table: &Table, within: Stretch) -> Option<Expr> {
-    table.column("flow_id").and(table.column("ts"))?;
-    let moment = |ns| lit(ScalarValue::TimestampNanosecond(Some(ns), None));
-    let until = within.to_ns.map(|to_ns| col("ts").lt_eq(moment(to_ns)));
-    let since = within.from_ns.map(|from_ns| match table.column("end_ts") {
-        Some(_) => col("end_ts").gt_eq(moment(from_ns)).or(col("ts").gt_eq(moment(from_ns))),
-        None => col("ts").gt_eq(moment(from_ns)),
-    });
-    conjunction(since.into_iter().chain(until))
-}
-
-/// Field metadata stays in the files: in plans it would make equal schemas differ.
-fn without_metadata(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default()));
-    Schema::new(fields.collect::<Vec<_>>())
-}
-
-/// Rows of these are of conversations: what was recorded on both sides of an address translation has two.
-fn is_conversation(table: &Table) -> bool {
-    table.call.is_some() || table.name == flows::TABLE.name
-}
-
-/// Name of a table with all that was recorded.
-fn recorded(table: &Table) -> String {
-    // `flows_all` has the observations of other interfaces, too.
-    if table.call.is_some() { format!("{}_all", table.name) } else { format!("{}_recorded", table.name) }
-}
-
-/// Where conversations were recorded on both sides of an address translation, tables show them where their callers made them; with
-/// `_all` they show everything.
-fn views(is_linked: bool) -> Vec<String> {
-    let mut views = Vec::new();
-    for table in TABLES.iter().filter(|table| is_conversation(table)) {
-        let (name, all) = (table.name, recorded(table));
-        views.push(match is_linked {
-            true => format!(
-                "CREATE VIEW {name} AS SELECT * FROM {all} WHERE NOT EXISTS \
-                 (SELECT 1 FROM nat_links WHERE nat_links.after_flow_id = {all}.flow_id)"
-            ),
-            false => format!("CREATE VIEW {all} AS SELECT * FROM {name}"),
-        });
-    }
-    let flows = recorded(&flows::TABLE);
-    views.push(format!("CREATE VIEW flows_all AS SELECT * FROM {flows} UNION ALL SELECT * FROM flow_copies"));
-    views.push(api_calls());
-    views
-}
-
-/// The view over all call tables: their common columns and what each says of itself.
-fn api_calls() -> String {
-    let common: Vec<&str> = <CallBlock as Block>::COLUMNS.iter().map(|column| column.name).collect();
-    let common = common.join(", ");
-    let branches: Vec<String> = TABLES
-        .iter()
-        .filter_map(|table| {
-            let view = table.call.as_ref()?;
-            Some(format!(
-                "SELECT {common}, '{}' AS protocol, {} AS version, {} AS operation, {} AS resource, {} AS summary, \
-                 {} AS status, {} AS status_code FROM {} WHERE NOT ({})",
-                table.name,
-                view.version,
-                view.operation,
-                view.resource,
-                view.summary,
-                view.status,
-                view.status_code,
-                table.name,
-                view.excluded
-            ))
-        })
-        .collect();
-    format!("CREATE VIEW api_calls AS {}", branches.join(" UNION ALL "))
-}
-
 /// An engine's error as one sentence, with the nearest name where one is unknown.
 fn explain(error: &DataFusionError) -> String {
     if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
@@ -409,7 +277,8 @@ fn explain(error: &DataFusionError) -> String {
     {
         return format!("a recording is only asked, never changed: {what} is refused");
     }
-    text.to_string()
+    // That texts are views here says nothing to whoever asked.
+    text.replace("Utf8View", "Utf8").replace("BinaryView", "Binary")
 }
 
 /// The name that differs least, if it is near.

@@ -39,8 +39,16 @@ pub struct Arguments {
     /// Python environment with duckdb [default: ~/.cache/sharkrec/venv]
     #[arg(long, env = "SHARK_VENV", value_name = "DIR")]
     venv: Option<PathBuf>,
+    /// Make one index, and compare queries over it
+    #[arg(long, value_enum)]
+    only: Option<Only>,
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Only {
+    Queries,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,6 +101,7 @@ struct Report {
     truth: Counts,
     truth_of_slice: Counts,
     rows: Vec<Row>,
+    queries: Vec<query::QueryRow>,
     /// Megabytes per CPU second of sharkq on all cores over those of each peer.
     times_faster: Vec<(String, f64)>,
     faults: Vec<String>,
@@ -102,10 +111,11 @@ impl Arguments {
     pub fn run(self) -> Result<()> {
         let room = tempfile::Builder::new().prefix("shark-bench-compare.").tempdir()?;
         let bench = self.prepare(room.path())?;
-        let mut rows = index::rows(&bench)?;
-        rows.extend(record::rows(&bench)?);
+        let rows = match self.only {
+            Some(Only::Queries) => vec![index::all_cores(&bench)?],
+            None => [index::rows(&bench)?, record::rows(&bench)?].into_iter().flatten().collect(),
+        };
         let (mut faults, queries) = query::rows(&bench)?;
-        rows.extend(queries);
         faults.extend(rows.iter().filter_map(|row| bench.miscounted(row)));
         let report = Report {
             machine: machine(),
@@ -115,6 +125,7 @@ impl Arguments {
             truth_of_slice: bench.slice.counts,
             times_faster: times_faster(&rows),
             rows,
+            queries,
             faults,
         };
         match self.format {
@@ -211,6 +222,8 @@ impl Report {
             "what", "tool", "cpu s", "wall s", "peak MiB", "MB/cpu-s", "ns/pkt", "stored", "http", "dns"
         );
         self.rows.iter().for_each(Row::print);
+        println!();
+        query::print(&self.queries);
         println!();
         for (tool, times) in &self.times_faster {
             println!("sharkq index (all cores) reads {times:.1} times as much per CPU second as {tool}");

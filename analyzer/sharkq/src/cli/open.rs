@@ -174,7 +174,7 @@ impl SourceArgs {
             }
         };
         warn(&ready);
-        let session = Arc::new(runtime.block_on(Session::open(&ready.folder, options.threads, within))?);
+        let session = Arc::new(Session::open(&ready.folder, options.threads, within)?);
         Ok(Opened { sources, ready, session, survey, part, runtime, zone })
     }
 }

@@ -23,6 +23,8 @@ use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::{TABLES, flows, table};
 
+use crate::session::texts::{viewed, viewed_type};
+
 /// A column of `entries`.
 pub struct EntryColumn {
     /// Its name.
@@ -126,7 +128,7 @@ impl Entries {
         }
         let mut said = Vec::new();
         for member in members() {
-            let scope = DFSchema::try_from_qualified_schema(member.name, &member.schema())?;
+            let scope = DFSchema::try_from_qualified_schema(member.name, &viewed(&member.schema()))?;
             let parse = |what: &str| -> Result<Expr> {
                 Ok(cast(context.parse_sql_expr(told(member, what), &scope)?, DataType::Utf8))
             };
@@ -173,13 +175,18 @@ impl Entries {
         let projected = needed.iter().map(|column| {
             let found = own.iter().find(|(name, _)| *name == column.name).map(|(_, expr)| expr.clone());
             let value = match found {
-                Some(expr) => expr,
+                Some(expr) => plain(expr, &column.kind),
                 None => Expr::Literal(ScalarValue::try_from(&column.kind)?, None),
             };
             Ok(value.alias(&column.name))
         });
         plan.project(projected.collect::<Result<Vec<_>>>()?)
     }
+}
+
+/// Texts and bytes of a table, as the words of KFL take them.
+fn plain(value: Expr, kind: &DataType) -> Expr {
+    if viewed_type(kind) == *kind { value } else { cast(value, kind.clone()) }
 }
 
 /// Whether a condition can hold for a row of this table: its protocol is known, and columns of other tables are NULL.

@@ -36,7 +36,7 @@ impl Listed {
         printed(desk.sharkq().args(["index", &shop(), "-o", "index"]).args(more));
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let index = desk.at("index");
-        let session = runtime.block_on(Session::open(&index, 2, Default::default())).expect("it opens");
+        let session = Session::open(&index, 2, Default::default()).expect("it opens");
         Listed { _desk: desk, runtime, session }
     }
 

@@ -184,8 +184,7 @@ impl Seeded {
         let folder = tempfile::tempdir().expect("a folder");
         kfl_rows::write(folder.path());
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let session =
-            runtime.block_on(Session::open(folder.path(), 2, Default::default())).expect("the tables open");
+        let session = Session::open(folder.path(), 2, Default::default()).expect("the tables open");
         let mut seeded = Seeded { _folder: folder, runtime, session, all: 0 };
         seeded.all = seeded.ids(&spelled_out("all: true")).len();
         seeded

@@ -55,6 +55,7 @@ fn a_session_at_a_terminal() {
     first.wait("where a table is too wide");
     first.wait_prompt();
     first.keys(&["SELECT * FROM flows LIMIT 1;", "Enter"]);
+    first.wait("last_frame");
     first.wait_prompt();
     let wide = first.scrollback();
     assert!(wide.contains("-[ row 1 ]") && wide.lines().any(|line| line.starts_with("flow_id ")), "{wide}");
