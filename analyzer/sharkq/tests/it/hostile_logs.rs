@@ -19,7 +19,7 @@ use crate::identity_facts as facts;
 
 const MEMORY: usize = 1 << 30;
 /// In a build with debug assertions, on a machine that others use as well.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What `info`, `verify` and a statement say of a source, each in bounded time and memory.
 fn asked(desk: &Desk, source: &Path, sql: &str) -> Vec<(Option<i32>, String)> {
