@@ -1,6 +1,6 @@
-//! A table of an index as the engine reads it. In: a folder of Parquet files. Out: plans that scan them. What the footers say is
-//! read once a session and kept, statistics only of the columns that questions name, and texts are read as views of the pages
-//! they lie in.
+//! A table of an index as the engine reads it. In: a folder of Parquet files. Out: plans that scan them.
+//! What the footers say is read once a session and kept, statistics only of the columns that questions name,
+//! and texts are read as views of the pages they lie in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -78,7 +78,8 @@ impl RunTable {
         Ok(RunTable { schema: viewed(schema), runs })
     }
 
-    /// The footers of all files, those read before from the session's cache. Only conditions need the index of pages.
+    /// The footers of all files, those read before from the session's cache. Only conditions need the index
+    /// of pages.
     async fn footers(&self, session: &dyn Session, conditions: bool) -> Result<Vec<Arc<ParquetMetaData>>> {
         let runtime = session.runtime_env();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem())?;
@@ -133,7 +134,8 @@ fn rows(footer: &ParquetMetaData) -> usize {
     usize::try_from(footer.file_metadata().num_rows()).unwrap_or(0)
 }
 
-/// The columns of a file, texts and bytes as the table has them. What a footer says of types beyond Parquet's own is not needed.
+/// The columns of a file, texts and bytes as the table has them. What a footer says of types beyond
+/// Parquet's own is not needed.
 fn as_read(table: &SchemaRef, footer: &ParquetMetaData) -> Result<SchemaRef> {
     let stored = parquet_to_arrow_schema(footer.file_metadata().schema_descr(), None)?;
     let read = stored.fields().iter().map(|stored| {
@@ -161,7 +163,8 @@ impl TableProvider for RunTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // Files and pages are left out by them; rows are left out where the plan hands them on to the reader.
+        // Files and pages are left out by them; rows are left out where the plan hands them on to the
+        // reader.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
