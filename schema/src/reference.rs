@@ -1,5 +1,5 @@
-//! The reference of all tables: as Markdown, which is `schema/TABLES.md`, and as rows, which lie in each index as
-//! `columns.json`, for whoever reads its files with another program.
+//! The reference of all tables: as Markdown, which is `schema/TABLES.md`, and as rows, which lie in each
+//! index as `columns.json`, for whoever reads its files with another program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

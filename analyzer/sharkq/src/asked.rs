@@ -51,8 +51,8 @@ impl Asked {
     }
 }
 
-/// What a plan asks about; `None` where it reads no rows that came from packets. The plan is an optimized one: only there
-/// conditions are next to the tables.
+/// What a plan asks about; `None` where it reads no rows that came from packets. The plan is an optimized
+/// one: only there conditions are next to the tables.
 pub fn about(plan: &LogicalPlan) -> Option<Asked> {
     below(plan, Stretch::default())
 }

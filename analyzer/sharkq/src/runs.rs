@@ -46,7 +46,8 @@ pub fn write(
         batches.into_iter().map(|batch| join(table, schema, batch, identities)).collect();
     let order = order(table, &batches)?;
     let properties = properties(table, schema, order.len());
-    // Parquet's own types say all there is to say, and documentation in every footer would be read again with every footer.
+    // Parquet's own types say all there is to say, and documentation in every footer would be read again
+    // with every footer.
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(File::create(path)?, Arc::clone(schema), options)?;
     let batches: Vec<&RecordBatch> = batches.iter().collect();

@@ -1,6 +1,6 @@
-//! A table of an index as the engine reads it. In: a folder of Parquet files. Out: plans that scan them. What the footers say is
-//! read once a session and kept, statistics only of the columns that questions name, and texts are read as views of the pages
-//! they lie in.
+//! A table of an index as the engine reads it. In: a folder of Parquet files. Out: plans that scan them.
+//! What the footers say is read once a session and kept, statistics only of the columns that questions name,
+//! and texts are read as views of the pages they lie in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -78,7 +78,8 @@ impl RunTable {
         Ok(RunTable { schema: viewed(schema), runs })
     }
 
-    /// The footers of all files, those read before from the session's cache. Only conditions need the index of pages.
+    /// The footers of all files, those read before from the session's cache. Only conditions need the index
+    /// of pages.
     async fn footers(&self, session: &dyn Session, conditions: bool) -> Result<Vec<Arc<ParquetMetaData>>> {
         let runtime = session.runtime_env();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem())?;
@@ -133,7 +134,8 @@ fn rows(footer: &ParquetMetaData) -> usize {
     usize::try_from(footer.file_metadata().num_rows()).unwrap_or(0)
 }
 
-/// The columns of a file, texts and bytes as the table has them. What a footer says of types beyond Parquet's own is not needed.
+/// The columns of a file, texts and bytes as the table has them. What a footer says of types beyond
+/// Parquet's own is not needed.
 fn as_read(table: &SchemaRef, footer: &ParquetMetaData) -> Result<SchemaRef> {
     let stored = parquet_to_arrow_schema(footer.file_metadata().schema_descr(), None)?;
     let read = stored.fields().iter().map(|stored| {
@@ -161,7 +163,8 @@ impl TableProvider for RunTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // Files and pages are left out by them; rows are left out where the plan hands them on to the reader.
+        // Files and pages are left out by them; rows are left out where the plan hands them on to the
+        // reader.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -204,5 +207,51 @@ impl TableProvider for RunTable {
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(scan))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use arrow::util::pretty::pretty_format_batches;
+    use datafusion::prelude::SessionContext;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    fn column(name: &str) -> (&str, ArrayRef) {
+        match name {
+            "number" => (name, Arc::new(Int64Array::from(vec![3, 1]))),
+            _ => (name, Arc::new(StringArray::from(vec!["one", "two"]))),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_an_earlier_version_lacks_columns_and_says_more_of_types() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, columns) in [("0.parquet", vec!["text", "number"]), ("1.parquet", vec!["number"])] {
+            let rows = RecordBatch::try_from_iter(columns.into_iter().map(column)).unwrap();
+            let file = File::create(folder.path().join(file)).unwrap();
+            let mut writer = ArrowWriter::try_new(file, rows.schema(), None).unwrap();
+            writer.write(&rows).unwrap();
+            writer.close().unwrap();
+        }
+        let fields = [("number", DataType::Int64), ("text", DataType::Utf8)];
+        let fields = fields.map(|(name, kind)| Field::new(name, kind, true));
+        let table = RunTable::open(&Schema::new(fields.to_vec()), folder.path()).unwrap();
+        let context = SessionContext::new();
+        context.register_table("runs", Arc::new(table)).unwrap();
+        // Once from the footers, once from what was kept of them.
+        for _ in 0..2 {
+            let counted = "SELECT count(*) AS n, min(number) AS least, count(text) AS texts FROM runs";
+            let chosen = "SELECT number, text FROM runs WHERE number > 2 ORDER BY text";
+            for (sql, expected) in [(counted, "| 4 | 1     | 2     |"), (chosen, "| 3      |      |")] {
+                let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
+                let shown = pretty_format_batches(&rows).unwrap().to_string();
+                assert!(shown.contains(expected), "{shown}");
+            }
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The tables of an index by name. In: its folder. Out: what a statement names, made when it is first named: most statements
-//! name one table of thirty.
+//! The tables of an index by name. In: its folder. Out: what a statement names, made when it is first named:
+//! most statements name one table of thirty.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -133,7 +133,8 @@ fn has_files(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
 
-/// The table `packets` where an index was made without it: it has columns, and asking it for rows is an error.
+/// The table `packets` where an index was made without it: it has columns, and asking it for rows is an
+/// error.
 #[derive(Debug)]
 struct NotIndexed(SchemaRef);
 
@@ -183,8 +184,8 @@ fn recorded(table: &Table) -> String {
     if table.call.is_some() { format!("{}_all", table.name) } else { format!("{}_recorded", table.name) }
 }
 
-/// Views with their SQL. Where conversations were recorded on both sides of an address translation, tables show them where their
-/// callers made them; with `_all` they show everything.
+/// Views with their SQL. Where conversations were recorded on both sides of an address translation, tables
+/// show them where their callers made them; with `_all` they show everything.
 fn views(is_linked: bool) -> Vec<(String, String)> {
     let mut views = Vec::new();
     for table in TABLES.iter().filter(|table| is_conversation(table)) {

@@ -1,5 +1,5 @@
-//! Texts and bytes: as views while a question is answered, which are cheap to take from a file and to hand on, and plain in
-//! answers, as every program that reads Arrow or Parquet knows them.
+//! Texts and bytes: as views while a question is answered, which are cheap to take from a file and to hand
+//! on, and plain in answers, as every program that reads Arrow or Parquet knows them.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-/// A schema whose texts and bytes are views. Field metadata stays out of plans: there it would make equal schemas differ.
+/// A schema whose texts and bytes are views. Field metadata stays out of plans: there it would make equal
+/// schemas differ.
 pub fn viewed(schema: &Schema) -> SchemaRef {
     let field = |field: &FieldRef| {
         field

@@ -1,6 +1,6 @@
-//! The same SQL over the same Parquet files, by sharkq, DuckDB and Polars: cold, as a process each, and warm, in a session that
-//! answered the statement before. The answers of sharkq and DuckDB must agree.
-//! In: the index that was measured before. Out: a row a query, and what the engines disagree about.
+//! The same SQL over the same Parquet files, by sharkq, DuckDB and Polars: cold, as a process each, and
+//! warm, in a session that answered the statement before. The answers of sharkq and DuckDB must agree. In:
+//! the index that was measured before. Out: a row a query, and what the engines disagree about.
 
 use std::fs;
 use std::path::Path;
@@ -178,7 +178,8 @@ impl Engine<'_> {
         words.iter().map(ToString::to_string).collect()
     }
 
-    /// What a process costs that answers one statement, and the answer without its header line, which engines word differently.
+    /// What a process costs that answers one statement, and the answer without its header line, which
+    /// engines word differently.
     fn cold(&self, statement: &str) -> Result<(Cost, Vec<String>)> {
         let out = self.bench.room.join("answer.csv");
         let job = Job { words: self.words(statement), stdout: Some(out.clone()) };
@@ -186,7 +187,8 @@ impl Engine<'_> {
         Ok((cost, lines(&out)?.into_iter().skip(1).collect()))
     }
 
-    /// The median time of each statement in one session, the first time left out; none for what the engine cannot answer.
+    /// The median time of each statement in one session, the first time left out; none for what the engine
+    /// cannot answer.
     fn warm(&self, queries: &[(&str, String)]) -> Result<Vec<Option<f64>>> {
         let times = self.bench.runs.max(5);
         let mut words = self.words("");
