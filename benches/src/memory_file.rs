@@ -1,5 +1,5 @@
 //! A capture that lies in memory, for benches that must not measure the disk.
-//! In: stamped frames. Out: the same as the dissector takes them, borrowed.
+//! In: stamped frames. Out: the same as the analysis takes them, borrowed.
 
 use anyhow::Result;
 use shark_dissect::frame::Frame;

@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
-/// A column type: the Rust value a dissector hands over and the Arrow type it becomes.
+/// A column type: the Rust value a layer hands over and the Arrow type it becomes.
 pub trait Cell {
     /// What a row holds for this column; the default is "not known".
     type Value<'a>: Copy + Default;

@@ -47,7 +47,7 @@ pub struct Part {
 }
 
 impl Buffer {
-    /// Notes that bytes of a packet come next. True where all that waits is to be parsed with them.
+    /// Notes that bytes of a packet come next.
     pub fn mark(&mut self, mark: Mark) {
         self.last = mark;
         if self.bytes.is_empty() {

@@ -4,6 +4,7 @@
 use crate::buffer::Buffer;
 use crate::layer::{Begin, Call, CallTimes, Carrier, Direction, End, Gap, Layer, Options, Parsed, Successor};
 use crate::limits;
+use crate::messages::Messages;
 use crate::pairing::{Half, Paired, Pairs};
 use crate::rows::{CallFacts, Context, RowSink};
 use crate::stream::Mark;
@@ -309,50 +310,6 @@ impl<L: Layer> Driver<L> {
         self.layer.recover(&self.options);
         let lost = self.sides.iter_mut().filter(|side| !has_keys || side.resync);
         lost.for_each(Buffer::start_afresh);
-    }
-}
-
-/// Messages that wait for their call, by number.
-struct Messages<M> {
-    slots: Vec<Option<M>>,
-    free: Vec<usize>,
-}
-
-impl<M> Default for Messages<M> {
-    fn default() -> Self {
-        Messages { slots: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl<M> Messages<M> {
-    fn insert(&mut self, message: M) -> usize {
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[at] = Some(message);
-        at
-    }
-
-    fn get(&self, at: usize) -> Option<&M> {
-        self.slots.get(at)?.as_ref()
-    }
-
-    fn remove(&mut self, at: usize) -> Option<M> {
-        self.free.push(at);
-        self.slots[at].take()
-    }
-
-    /// What is empty takes no room.
-    fn shrink(&mut self) {
-        if self.free.len() == self.slots.len() {
-            *self = Messages::default();
-        }
-    }
-
-    /// Bytes held beside what the messages say of themselves.
-    fn memory(&self) -> usize {
-        self.slots.capacity() * size_of::<Option<M>>() + self.free.capacity() * size_of::<usize>()
     }
 }
 

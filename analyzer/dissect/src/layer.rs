@@ -1,5 +1,5 @@
 //! What a protocol is to the rest: how its messages are found in a stream, told apart, matched and written.
-//! Buffering, time stamps, pairing, limits and Arrow are the driver's. A dissector never sees a packet.
+//! Buffering, time stamps, pairing, limits and Arrow are the driver's. A layer never sees a packet.
 
 use std::borrow::Cow;
 

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod frame;
 pub mod layer;
 pub mod limits;
+mod messages;
 mod pairing;
 pub mod pipeline;
 pub mod protocols;

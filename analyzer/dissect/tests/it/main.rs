@@ -1,5 +1,5 @@
 //! Protocols against captures of real servers: golden rows, tshark's word, other cuts of the same streams, and the registry
-//! that keeps tables, dissectors and fixtures together.
+//! that keeps tables, layers and fixtures together.
 
 mod cutting;
 mod golden;

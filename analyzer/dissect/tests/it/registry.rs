@@ -1,4 +1,4 @@
-//! Nothing is half wired: a call table has a dissector and captures with golden rows, and each of those has a table.
+//! Nothing is half wired: a call table has a layer and captures with golden rows, and each of those has a table.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,11 +12,11 @@ use crate::recording::{FIXTURES, captures};
 const OTHERS: &[&str] = &["incidents", "kfl", "make", "shop", "src", "tests"];
 
 #[test]
-fn tables_dissectors_and_fixtures_belong_together() {
+fn tables_layers_and_fixtures_belong_together() {
     let tables: BTreeSet<&str> =
         TABLES.iter().filter(|table| table.call.is_some()).map(|table| table.name).collect();
     let dissected: BTreeSet<&str> = call_tables().iter().map(|table| table.name).collect();
-    assert_eq!(tables, dissected, "call tables and dissectors");
+    assert_eq!(tables, dissected, "call tables and layers");
     let folders: BTreeSet<String> = fs::read_dir(FIXTURES)
         .expect("the fixtures are there")
         .map(|entry| entry.expect("an entry"))

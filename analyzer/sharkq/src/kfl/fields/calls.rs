@@ -69,10 +69,10 @@ pub static FIELDS: &[Field] = &[
     Field::new("dns_truncated", Bool, "truncated", "The answer was truncated").of(DNS),
 
     Field::new("ws_opcode", Text, "opcode", "text, binary, close, ping, pong").of(&["ws"]).fold(Lower),
-    Field::new("ws_request", Bool, "is_request", "Frame from client to server").of(&["ws"]),
-    Field::new("ws_response", Bool, "NOT is_request", "Frame from server to client").of(&["ws"]),
-    Field::new("ws_request_payload_data", Text, "CASE WHEN is_request THEN payload END", "Text of the frame, cut").of(&["ws"]),
-    Field::new("ws_request_payload_length", Int, "CASE WHEN is_request THEN payload_len END", "Bytes of the frame").of(&["ws"]),
-    Field::new("ws_response_payload_length", Int, "CASE WHEN NOT is_request THEN payload_len END", "Bytes of the frame").of(&["ws"]),
+    Field::new("ws_request", Bool, "is_request", "The client sent it").of(&["ws"]),
+    Field::new("ws_response", Bool, "NOT is_request", "The server sent it").of(&["ws"]),
+    Field::new("ws_request_payload_data", Text, "CASE WHEN is_request THEN payload END", "Text that the client sent, cut").of(&["ws"]),
+    Field::new("ws_request_payload_length", Int, "CASE WHEN is_request THEN payload_len END", "Bytes of payload that the client sent").of(&["ws"]),
+    Field::new("ws_response_payload_length", Int, "CASE WHEN NOT is_request THEN payload_len END", "Bytes of payload that the server sent").of(&["ws"]),
     Field::new("gql_operation", Text, "operation_name", "Name of the GraphQL operation").of(&["graphql"]),
 ];

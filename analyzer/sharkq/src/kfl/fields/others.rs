@@ -13,7 +13,6 @@ const LDAP: &[&str] = &["ldap"];
 const RADIUS: &[&str] = &["radius"];
 const DIAMETER: &[&str] = &["diameter"];
 const TLS: &[&str] = &["tls"];
-const WS: &[&str] = &["ws"];
 const DB: &[&str] = &["db"];
 
 /// Sizes that all calls have.
@@ -33,14 +32,6 @@ pub static FIELDS: &[Field] = &[
     Field::new("redis_request_size", Int, SENT, "Bytes of the request").of(REDIS),
     Field::new("redis_response_size", Int, RECEIVED, "Bytes of the response").of(REDIS),
     Field::new("redis_total_size", Int, BOTH, "Bytes of both").of(REDIS),
-
-    Field::flag("ws", WS, "protocol = 'ws'", "WebSocket"),
-    Field::new("ws_opcode", Text, "opcode", "text, binary, close, ping or pong").of(WS).fold(Lower),
-    Field::new("ws_request", Bool, "is_request", "The client sent it").of(WS),
-    Field::new("ws_response", Bool, "NOT is_request", "The server sent it").of(WS),
-    Field::new("ws_request_payload_data", Text, "CASE WHEN is_request THEN payload END", "Text that the client sent").of(WS),
-    Field::new("ws_request_payload_length", Int, "CASE WHEN is_request THEN payload_len END", "Bytes of payload that the client sent").of(WS),
-    Field::new("ws_response_payload_length", Int, "CASE WHEN NOT is_request THEN payload_len END", "Bytes of payload that the server sent").of(WS),
 
     Field::flag("kafka", KAFKA, "protocol = 'kafka'", "Kafka"),
     Field::new("kafka_api_key", Int, "api_key", "Number of the API: 0 produce, 1 fetch, as Kafka has it").of(KAFKA),

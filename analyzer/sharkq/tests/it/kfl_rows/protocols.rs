@@ -7,11 +7,13 @@ use shark_schema::table::{Block, Table};
 use shark_schema::tables::amqp::{self, AmqpBlock, AmqpRow};
 use shark_schema::tables::db::{self, DbBlock, DbRow};
 use shark_schema::tables::diameter::{self, DiameterBlock, DiameterRow};
+use shark_schema::tables::icmp::{self, IcmpBlock, IcmpRow};
 use shark_schema::tables::kafka::{self, KafkaBlock, KafkaRow};
 use shark_schema::tables::ldap::{self, LdapBlock, LdapRow};
 use shark_schema::tables::radius::{self, RadiusBlock, RadiusRow};
 use shark_schema::tables::redis::{self, RedisBlock, RedisRow};
 use shark_schema::tables::tls::{self, TlsBlock, TlsRow};
+use shark_schema::tables::ws::{self, WsBlock, WsRow};
 
 use super::{Chance, FLOWS, Flow, call_of, store};
 
@@ -28,6 +30,8 @@ pub fn write(folder: &Path, flows: &[Flow], chance: &mut Chance) {
     rows(folder, &ldap::TABLE, flows, chance, ldap);
     rows(folder, &radius::TABLE, flows, chance, radius);
     rows(folder, &diameter::TABLE, flows, chance, diameter);
+    rows(folder, &ws::TABLE, flows, chance, ws);
+    rows(folder, &icmp::TABLE, flows, chance, icmp);
 }
 
 /// Rows of a table; `append` adds its own columns, and says whether the call failed.
@@ -103,6 +107,26 @@ fn redis(own: &mut RedisBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
         ("FLUSHALL", None, None),
     ]);
     own.append(&RedisRow { command: Some(command), key, args, ..RedisRow::default() });
+}
+
+fn ws(own: &mut WsBlock, _: &mut CallRow<'_>, chance: &mut Chance) {
+    let opcode = chance.pick(&["text", "binary", "ping", "close"]);
+    own.append(&WsRow {
+        opcode: Some(opcode),
+        is_request: Some(chance.pick(&[true, false])),
+        payload: Some(chance.pick(&["{\"op\":\"subscribe\"}", "{\"op\":\"tick\"}"]))
+            .filter(|_| opcode == "text"),
+        payload_len: Some(chance.pick(&[0, 18, 40_000])),
+        ..WsRow::default()
+    });
+}
+
+fn icmp(own: &mut IcmpBlock, _: &mut CallRow<'_>, chance: &mut Chance) {
+    own.append(&IcmpRow {
+        version: Some(chance.pick(&[4, 6])),
+        type_name: Some(chance.pick(&["echo_request", "dest_unreachable", "time_exceeded"])),
+        ..IcmpRow::default()
+    });
 }
 
 fn kafka(own: &mut KafkaBlock, call: &mut CallRow<'_>, chance: &mut Chance) {
