@@ -337,8 +337,8 @@ fn the_command_lists_calls() {
 }
 
 fn all(desk: &Desk, capture: &str) -> usize {
-    let count =
-        "SELECT (SELECT count(*) FROM http) + (SELECT count(*) FROM dns) + (SELECT count(*) FROM flows)";
+    let count = "SELECT (SELECT count(*) FROM http) + (SELECT count(*) FROM dns)
+        + (SELECT count(*) FROM icmp) + (SELECT count(*) FROM flows)";
     desk.value(Path::new(capture), count).as_u64().expect("a number") as usize
 }
 

@@ -26,7 +26,7 @@ pub static FIELDS: &[Field] = &[
     Field::flag("tcp", FLOWS, "protocol = 'flows' AND proto = 'tcp'", "A TCP connection").or(&["tcp_conn", "tcp_flow"]),
     Field::flag("udp", FLOWS, "protocol = 'flows' AND proto = 'udp'", "A UDP conversation").or(&["udp_conn", "udp_flow"]),
     Field::flag("sctp", FLOWS, "protocol = 'flows' AND proto = 'sctp'", "An SCTP association"),
-    Field::flag("icmp", FLOWS, "protocol = 'flows' AND proto IN ('icmp', 'icmp6')", "ICMP and ICMPv6"),
+    Field::flag("icmp", ICMP, "protocol = 'icmp' OR (protocol = 'flows' AND proto IN ('icmp', 'icmp6'))", "ICMP and ICMPv6: messages and their flows"),
 
     Field::new("conn_state", Text, STATE, "open, in_progress or closed").or(&["flow_state"]).of(FLOWS).fold(Lower),
     Field::new("conn_local_pkts", Int, LOCAL_PKTS, "Packets from the local end").or(&["flow_local_pkts"]).of(FLOWS),
