@@ -1,5 +1,5 @@
-//! The bytes of one direction that a layer has not taken yet, and where the packets of them begin. In: bytes in order, with the
-//! mark of their packet. Out: the mark of any byte of the message being built, and its beginning.
+//! The bytes of one direction that a layer has not parsed yet, and the packet of each of them. In: bytes in order, with the mark
+//! of their packet. Out: where the message being built begins, and the mark of any of its bytes.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ pub struct Buffer {
     pub bytes: Vec<u8>,
     /// Offset of the first of them in the stream.
     pub start: u64,
-    /// Where the packets of the buffered bytes begin.
+    /// For each packet of the buffered bytes, the offset of its first byte, and its mark.
     marks: VecDeque<(u64, Mark)>,
     /// Bytes to wait for before parsing again.
     pub need: usize,
@@ -35,7 +35,7 @@ pub struct Buffer {
     pub over: bool,
 }
 
-/// Of a message whose bytes come in pieces, between those of others.
+/// The pieces seen so far of a message whose pieces are interleaved with those of other messages.
 pub struct Part {
     key: u64,
     /// First byte.
@@ -98,14 +98,14 @@ impl Buffer {
         }
     }
 
-    /// What came before of the message of this key.
+    /// The pieces seen so far of the message with this key.
     pub fn take_part(&mut self, key: u64) -> Option<Part> {
         let at = self.parts.iter().position(|part| part.key == key)?;
         Some(self.parts.swap_remove(at))
     }
 
-    /// Bytes to skip while the place is lost, where `found` is the next place a message may begin at; none while it may lie
-    /// across the end of what is at hand.
+    /// How many bytes to skip while the place in the stream is lost; `found` is the offset of the next possible start of a
+    /// message. None where more bytes are needed first, since a start may be cut at the end of the buffered bytes.
     pub fn look_for_start(&mut self, found: Option<usize>, at_hand: usize) -> Option<usize> {
         match found {
             Some(0) => {
@@ -139,7 +139,7 @@ impl Buffer {
         *self = Buffer { start, over: self.over, last: self.last, ..Buffer::default() };
     }
 
-    /// What is empty takes no room.
+    /// Frees the memory of lists that are empty.
     pub fn shrink(&mut self) {
         if self.bytes.is_empty() {
             self.marks = VecDeque::new();

@@ -1,5 +1,5 @@
-//! The driver of a layer: bytes and gaps of both directions in, rows of calls out, for any [`Layer`]. It joins the three parts
-//! that each do one thing: [`Buffer`] holds bytes and their time stamps, the layer finds messages in them, [`Pairs`] makes calls.
+//! The driver of a layer. In: bytes and gaps of both directions. Out: rows of calls. [`Buffer`] holds the bytes and their time
+//! stamps, the [`Layer`] finds messages in them, [`Pairs`] joins requests and responses; the driver passes data between them.
 
 use crate::buffer::Buffer;
 use crate::layer::{Begin, Call, CallTimes, Carrier, Direction, End, Gap, Layer, Options, Parsed, Successor};

@@ -34,7 +34,7 @@ impl<M> Messages<M> {
         self.slots[at].take()
     }
 
-    /// What is empty takes no room.
+    /// Frees the memory where no message is left.
     pub fn shrink(&mut self) {
         if self.free.len() == self.slots.len() {
             *self = Messages::default();

@@ -336,7 +336,7 @@ impl Pairs {
         }
     }
 
-    /// What is empty takes no room: datagram conversations are many, short, and kept for long.
+    /// Frees the memory of lists that are empty: datagram conversations are many, short, and kept for long.
     pub fn shrink(&mut self) {
         if self.open.is_empty() {
             self.open = VecDeque::new();

@@ -221,6 +221,7 @@ fn build_in(
     write_tables(folder, evidence(sources, identities, &stats).chain(objects), identities)?;
     let mut note = note(sources, &stats, damage.iter(), counted(analysis.counts()));
     note.warnings.extend(warnings);
+    serde_json::to_writer(File::create(folder.join("columns.json"))?, &column_notes())?;
     serde_json::to_writer_pretty(File::create(folder.join("index.json"))?, &note)?;
     Ok(note)
 }
@@ -299,7 +300,6 @@ fn write_tables(
             runs::write(table, &table.schema().into(), batches, identities, &path)?;
         }
     }
-    serde_json::to_writer(File::create(folder.join("columns.json"))?, &column_notes())?;
     Ok(())
 }
 

@@ -111,12 +111,7 @@ fn an_upload_over_a_recorded_interface_is_not_recorded() {
     let Some(server) = upload_over_the_wire(&net) else { return };
     let dir = tempfile::tempdir().unwrap();
     let ring = dir.path().join("ring");
-    let arguments = ["--iface", "v1", "--compression", "none"];
-    let (uploaded, recorded) = server.upload(Recorder::start_bare(&net, &ring, &arguments), &net, &ring);
-    assert!(uploaded > 100 << 20, "{uploaded} bytes were uploaded");
-    assert_eq!(recorded, 0, "packets of the upload");
-    let left_out = totals(&ring.join("segments")).filtered;
-    assert!(left_out > Some(uploaded >> 16), "{left_out:?} packets of it were left out, and counted");
+    server.uploads_unrecorded(&net, &ring);
     assert_eq!(feature(&ring, "own_uploads_excluded").map(|of| of.on), Some(true));
     assert_eq!(feature(&ring, "any_socket").map(|of| of.on), Some(true));
 }
@@ -137,13 +132,7 @@ fn an_upload_to_the_address_of_a_service_is_not_recorded() {
     crate::net::run("nsenter", &[&nft, "nft", rules]);
     server.host = "10.96.0.10";
     let dir = tempfile::tempdir().unwrap();
-    let ring = dir.path().join("ring");
-    let arguments = ["--iface", "v1", "--compression", "none"];
-    let (uploaded, recorded) = server.upload(Recorder::start_bare(&net, &ring, &arguments), &net, &ring);
-    assert!(uploaded > 100 << 20, "{uploaded} bytes were uploaded");
-    assert_eq!(recorded, 0, "packets of the upload");
-    let left_out = totals(&ring.join("segments")).filtered;
-    assert!(left_out > Some(uploaded >> 16), "{left_out:?} packets of it were left out, and counted");
+    server.uploads_unrecorded(&net, &dir.path().join("ring"));
 }
 
 #[test]
@@ -174,6 +163,16 @@ fn feature(ring: &Path, name: &str) -> Option<Feature> {
 }
 
 impl Server {
+    /// Uploads a snapshot as [`Server::upload`] does, and checks that no packet of it was recorded and that all were counted.
+    fn uploads_unrecorded(&self, net: &Net, ring: &Path) {
+        let arguments = ["--iface", "v1", "--compression", "none"];
+        let (uploaded, recorded) = self.upload(Recorder::start_bare(net, ring, &arguments), net, ring);
+        assert!(uploaded > 100 << 20, "{uploaded} bytes were uploaded");
+        assert_eq!(recorded, 0, "packets of the upload");
+        let left_out = totals(&ring.join("segments")).filtered;
+        assert!(left_out > Some(uploaded >> 16), "{left_out:?} packets of it were left out, and counted");
+    }
+
     /// Fills a ring, takes a snapshot of it over the recorded wire, and ends the recorder. Bytes uploaded, and packets of
     /// the upload in the ring.
     fn upload(&self, recorder: Recorder, net: &Net, ring: &Path) -> (u64, usize) {

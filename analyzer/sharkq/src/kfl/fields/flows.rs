@@ -7,7 +7,7 @@ use super::super::types::Type::{Bool, Bytes, Int, List, Text};
 use super::Field;
 
 const FLOWS: &[&str] = &["flows"];
-/// Messages, and the flows that they are.
+/// The table of flows, and that of ICMP messages.
 const ICMP: &[&str] = &["flows", "icmp"];
 
 const STATE: &str = "CASE WHEN close_reason = 'open' AND conn_state IN ('S0', 'SH', 'SHR') THEN 'in_progress' \
