@@ -34,10 +34,10 @@ fn analyse(file: &MemoryFile) {
     let chunk: Chunk<'_> = file.frames().collect();
     analysis.round(&[chunk], false);
     analysis.finish();
-    let names: Vec<&str> = analysis.tables().iter().map(|(table, _)| table.name).collect();
+    let names: Vec<&str> = analysis.tables().iter().map(|table| table.name).collect();
     let mut count = |name| {
         let table = names.iter().position(|other| *other == name).expect("the table is in the list");
-        analysis.take(table).iter().map(|batch| batch.rows.num_rows() as u64).sum::<u64>()
+        analysis.take(table).iter().map(|batch| batch.rows() as u64).sum::<u64>()
     };
     assert_eq!(count("http"), file.counts.http_requests);
     assert_eq!(count("dns"), file.counts.dns_queries);

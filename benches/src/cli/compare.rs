@@ -36,6 +36,9 @@ pub struct Arguments {
     /// The sharkrec to measure [default: beside this program]
     #[arg(long)]
     sharkrec: Option<PathBuf>,
+    /// Folder with the sharkq and sharkrec of an earlier build, measured beside these
+    #[arg(long, value_name = "DIR")]
+    before: Option<PathBuf>,
     /// Python environment with duckdb [default: ~/.cache/sharkrec/venv]
     #[arg(long, env = "SHARK_VENV", value_name = "DIR")]
     venv: Option<PathBuf>,
@@ -68,11 +71,19 @@ struct Capture {
 struct Bench {
     room: PathBuf,
     runs: usize,
-    sharkq: String,
-    sharkrec: String,
+    build: Build,
+    before: Option<Build>,
     python: Option<PathBuf>,
     whole: Capture,
     slice: Capture,
+}
+
+/// The programs of one build.
+struct Build {
+    sharkq: String,
+    sharkrec: String,
+    /// What stands behind the names of its rows.
+    suffix: &'static str,
 }
 
 /// One measured program.
@@ -83,6 +94,8 @@ struct Row {
     cost: Option<Cost>,
     /// Megabytes of capture per CPU second.
     mb_per_cpu_s: Option<f64>,
+    /// The same as a part of what `zstd -1` compresses in a CPU second: machines differ, and so does one from day to day.
+    z: Option<f64>,
     /// CPU time over the packets of the capture.
     ns_per_packet: Option<f64>,
     /// What it wrote, as a part of the capture.
@@ -112,9 +125,10 @@ impl Arguments {
         let room = tempfile::Builder::new().prefix("shark-bench-compare.").tempdir()?;
         let bench = self.prepare(room.path())?;
         let rows = match self.only {
-            Some(Only::Queries) => vec![index::all_cores(&bench)?],
+            Some(Only::Queries) => vec![index::all_cores(&bench, &bench.build)?],
             None => [index::rows(&bench)?, record::rows(&bench)?].into_iter().flatten().collect(),
         };
+        let rows = with_z(rows);
         let (mut faults, queries) = query::rows(&bench)?;
         faults.extend(rows.iter().filter_map(|row| bench.miscounted(row)));
         let report = Report {
@@ -150,8 +164,12 @@ impl Arguments {
         Ok(Bench {
             room: room.to_owned(),
             runs: self.runs.into(),
-            sharkq: super::program(self.sharkq.as_ref(), "sharkq")?,
-            sharkrec: super::program(self.sharkrec.as_ref(), "sharkrec")?,
+            build: Build {
+                sharkq: super::program(self.sharkq.as_ref(), "sharkq")?,
+                sharkrec: super::program(self.sharkrec.as_ref(), "sharkrec")?,
+                suffix: "",
+            },
+            before: self.before.as_ref().map(|folder| Build::before(folder)).transpose()?,
             python: python.filter(|python| python.exists()),
             whole: capture("whole.pcap", self.bytes)?,
             slice: capture("slice.pcap", self.slice.min(self.bytes))?,
@@ -159,7 +177,19 @@ impl Arguments {
     }
 }
 
+impl Build {
+    fn before(folder: &Path) -> Result<Build> {
+        let program = |name: &str| super::program(Some(&folder.join(name)), name);
+        Ok(Build { sharkq: program("sharkq")?, sharkrec: program("sharkrec")?, suffix: ", before" })
+    }
+}
+
 impl Bench {
+    /// This build and, if it was asked for, the earlier one.
+    fn builds(&self) -> impl Iterator<Item = &Build> {
+        [&self.build].into_iter().chain(&self.before)
+    }
+
     fn path(&self, name: &str) -> String {
         self.room.join(name).display().to_string()
     }
@@ -196,6 +226,7 @@ impl Row {
             tool: tool.into(),
             cost: None,
             mb_per_cpu_s: None,
+            z: None,
             ns_per_packet: None,
             stored_ratio: None,
             http_requests: None,
@@ -218,8 +249,8 @@ impl Report {
             mb(self.slice_bytes),
         );
         println!(
-            "{:<9} {:<28} {:>8} {:>8} {:>9} {:>10} {:>9} {:>7} {:>9} {:>9}  note",
-            "what", "tool", "cpu s", "wall s", "peak MiB", "MB/cpu-s", "ns/pkt", "stored", "http", "dns"
+            "{:<9} {:<32} {:>8} {:>8} {:>9} {:>10} {:>6} {:>9} {:>7} {:>9} {:>9}  note",
+            "what", "tool", "cpu s", "wall s", "peak MiB", "MB/cpu-s", "z", "ns/pkt", "stored", "http", "dns"
         );
         self.rows.iter().for_each(Row::print);
         println!();
@@ -241,13 +272,14 @@ impl Row {
         let count = |value: Option<u64>| value.map_or("-".into(), |v| v.to_string());
         let cost = |figure: fn(&Cost) -> f64| self.cost.as_ref().map(figure);
         println!(
-            "{:<9} {:<28} {:>8} {:>8} {:>9} {:>10} {:>9} {:>7} {:>9} {:>9}  {}",
+            "{:<9} {:<32} {:>8} {:>8} {:>9} {:>10} {:>6} {:>9} {:>7} {:>9} {:>9}  {}",
             self.what,
             self.tool,
             number(cost(Cost::cpu_s), 3),
             number(cost(|cost| cost.wall_s), 3),
             number(cost(|cost| (cost.peak_rss_bytes >> 20) as f64), 0),
             number(self.mb_per_cpu_s, 1),
+            number(self.z, 2),
             number(self.ns_per_packet, 0),
             number(self.stored_ratio, 3),
             count(self.http_requests),
@@ -255,6 +287,15 @@ impl Row {
             self.note,
         );
     }
+}
+
+/// Adds the speed of each row in units of that of `zstd -1`.
+fn with_z(mut rows: Vec<Row>) -> Vec<Row> {
+    let unit = rows.iter().find(|row| row.tool == record::ZSTD).and_then(|row| row.mb_per_cpu_s);
+    for row in &mut rows {
+        row.z = row.mb_per_cpu_s.zip(unit).map(|(speed, unit)| speed / unit);
+    }
+    rows
 }
 
 fn times_faster(rows: &[Row]) -> Vec<(String, f64)> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use shark_benches::measure::{Job, median};
 
-use super::{Bench, Row};
+use super::{Bench, Build, Row};
 use crate::cli::memory::walk;
 
 pub const ALL_CORES: &str = "sharkq, all cores";
@@ -15,29 +15,32 @@ pub const ALL_CORES: &str = "sharkq, all cores";
 pub const INDEX: &str = "index";
 
 pub fn rows(bench: &Bench) -> Result<Vec<Row>> {
-    Ok(vec![
-        sharkq(bench, "sharkq, 1 thread", Some("1"))?,
-        all_cores(bench)?,
-        tshark(bench)?,
-        suricata(bench)?,
-    ])
+    let mut rows = Vec::new();
+    // This build comes last: its index is the one that the queries read.
+    for build in bench.builds().collect::<Vec<_>>().into_iter().rev() {
+        rows.push(sharkq(bench, build, "sharkq, 1 thread", Some("1"))?);
+        rows.push(all_cores(bench, build)?);
+    }
+    rows.extend([tshark(bench)?, suricata(bench)?]);
+    Ok(rows)
 }
 
-/// Makes the index that the queries read.
-pub fn all_cores(bench: &Bench) -> Result<Row> {
-    sharkq(bench, ALL_CORES, None)
+/// Makes an index on all cores.
+pub fn all_cores(bench: &Bench, build: &Build) -> Result<Row> {
+    sharkq(bench, build, ALL_CORES, None)
 }
 
-fn sharkq(bench: &Bench, name: &str, threads: Option<&str>) -> Result<Row> {
+fn sharkq(bench: &Bench, build: &Build, name: &str, threads: Option<&str>) -> Result<Row> {
+    let name = format!("{name}{}", build.suffix);
     eprintln!("shark-bench: {name}");
     let (index, capture) = (bench.path(INDEX), bench.whole.path.display().to_string());
-    let mut words = vec![&*bench.sharkq, "index", &capture, "-o", &index];
+    let mut words = vec![&*build.sharkq, "index", &capture, "-o", &index];
     words.extend(threads.iter().flat_map(|threads| ["--threads", threads]));
     let cost = median(&Job::new(&words), bench.runs, || remove(&index))?;
-    let counted =
-        sql(bench, "SELECT (SELECT count(*) FROM http), (SELECT count(trans_id) + count(rcode) FROM dns)")?;
+    let events = "SELECT (SELECT count(*) FROM http), (SELECT count(trans_id) + count(rcode) FROM dns)";
+    let counted = sql(bench, build, events)?;
     let (http, dns) = counted.trim().split_once(',').context("two numbers were asked for")?;
-    let mut row = Row::measured("index", name, cost, &bench.whole);
+    let mut row = Row::measured("index", &name, cost, &bench.whole);
     row.stored_ratio =
         Some(bytes_below(&bench.room.join(INDEX).join("tables"))? as f64 / bench.whole.file_bytes as f64);
     (row.http_requests, row.dns_messages) = (Some(http.parse()?), Some(dns.parse()?));
@@ -45,9 +48,9 @@ fn sharkq(bench: &Bench, name: &str, threads: Option<&str>) -> Result<Row> {
 }
 
 /// The last line of the answer, as CSV.
-fn sql(bench: &Bench, statement: &str) -> Result<String> {
+fn sql(bench: &Bench, build: &Build, statement: &str) -> Result<String> {
     let answer = bench.room.join("answer.csv");
-    let job = Job::new(&[&bench.sharkq, "sql", &bench.path(INDEX), "--format", "csv", "-c", statement]);
+    let job = Job::new(&[&build.sharkq, "sql", &bench.path(INDEX), "--format", "csv", "-c", statement]);
     shark_benches::measure::once(&job.into_file(&answer))?;
     let text = fs::read_to_string(answer)?;
     Ok(text.lines().last().unwrap_or_default().to_owned())

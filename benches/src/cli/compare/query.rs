@@ -173,7 +173,7 @@ impl Engine<'_> {
             Some(python) if self.name != "sharkq" => {
                 &[&python.display().to_string(), &self.bench.path("ask.py"), self.name, &index, statement]
             }
-            _ => &[&self.bench.sharkq, "sql", &index, "-q", "--format", "csv", "-c", statement],
+            _ => &[&self.bench.build.sharkq, "sql", &index, "-q", "--format", "csv", "-c", statement],
         };
         words.iter().map(ToString::to_string).collect()
     }

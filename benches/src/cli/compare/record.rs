@@ -10,32 +10,35 @@ use anyhow::{Result, ensure};
 use shark_benches::measure::{Job, median};
 
 use super::index::{bytes_below, installed, remove};
-use super::{Bench, Row};
+use super::{Bench, Build, Row};
 use crate::cli::memory::walk;
 
+/// The program whose speed is the unit of all others.
+pub const ZSTD: &str = "zstd -1";
+
 pub fn rows(bench: &Bench) -> Result<Vec<Row>> {
-    let mut rows = vec![
-        zstd(bench)?,
-        record(bench, "sharkrec record, zstd", "zstd")?,
-        record(bench, "sharkrec record, stored", "none")?,
-        snapshot(bench)?,
-    ];
-    if let [Some(bare), Some(ours)] = [rows[0].ns_per_packet, rows[1].ns_per_packet] {
-        rows[1].note = format!("bare zstd {:+.0} ns a packet, hash included", ours - bare);
+    let mut rows = vec![zstd(bench)?];
+    let bare = rows[0].ns_per_packet;
+    for build in bench.builds() {
+        let mut compressed = record(bench, build, "sharkrec record, zstd", "zstd")?;
+        if let [Some(bare), Some(ours)] = [bare, compressed.ns_per_packet] {
+            compressed.note = format!("bare zstd {:+.0} ns a packet, hash included", ours - bare);
+        }
+        rows.extend([compressed, record(bench, build, "sharkrec record, stored", "none")?]);
     }
+    rows.push(snapshot(bench)?);
     Ok(rows)
 }
 
 fn zstd(bench: &Bench) -> Result<Row> {
-    const NAME: &str = "zstd -1";
     if !installed("zstd") {
-        return Ok(Row::absent("record", NAME, "not installed"));
+        return Ok(Row::absent("record", ZSTD, "not installed"));
     }
-    eprintln!("shark-bench: {NAME}");
+    eprintln!("shark-bench: {ZSTD}");
     let (capture, out) = (bench.whole.path.display().to_string(), bench.path("whole.zst"));
     let words = ["zstd", "-1", "-q", "-f", "--single-thread", "-o", &out, &capture];
     let cost = median(&Job::new(&words), bench.runs, || Ok(()))?;
-    let mut row = Row::measured("record", NAME, cost, &bench.whole);
+    let mut row = Row::measured("record", ZSTD, cost, &bench.whole);
     row.stored_ratio = Some(fs::metadata(&out)?.len() as f64 / bench.whole.file_bytes as f64);
     fs::remove_file(out)?;
     Ok(row)
@@ -44,12 +47,13 @@ fn zstd(bench: &Bench) -> Result<Row> {
 /// The ring that was recorded last stays, for the snapshot.
 const RING: &str = "ring";
 
-fn record(bench: &Bench, name: &str, compression: &str) -> Result<Row> {
+fn record(bench: &Bench, build: &Build, name: &str, compression: &str) -> Result<Row> {
+    let name = format!("{name}{}", build.suffix);
     eprintln!("shark-bench: {name}");
     let (capture, ring) = (bench.whole.path.display().to_string(), bench.path(RING));
     let size = (bench.whole.file_bytes * 2).max(64 << 20).to_string();
     let words = [
-        &*bench.sharkrec,
+        &*build.sharkrec,
         "record",
         "--read",
         &capture,
@@ -64,7 +68,7 @@ fn record(bench: &Bench, name: &str, compression: &str) -> Result<Row> {
         &size,
     ];
     let cost = median(&Job::new(&words), bench.runs, || remove(&ring))?;
-    let mut row = Row::measured("record", name, cost, &bench.whole);
+    let mut row = Row::measured("record", &name, cost, &bench.whole);
     row.stored_ratio = Some(bytes_below(Path::new(&ring))? as f64 / bench.whole.file_bytes as f64);
     Ok(row)
 }
@@ -74,7 +78,7 @@ fn snapshot(bench: &Bench) -> Result<Row> {
     eprintln!("shark-bench: {NAME}");
     let (ring, to) = (bench.path(RING), bench.path("snapshots"));
     let words =
-        [&*bench.sharkrec, "snapshot", "--since", "2025-12-31T00:00:00Z", "--ring", &ring, "--to", &to];
+        [&*bench.build.sharkrec, "snapshot", "--since", "2025-12-31T00:00:00Z", "--ring", &ring, "--to", &to];
     let cost = median(&Job::new(&words), bench.runs, || remove(&to))?;
     let mut files: Vec<PathBuf> = Vec::new();
     walk(Path::new(&to), &mut files)?;
