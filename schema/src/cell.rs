@@ -6,10 +6,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder,
-    ListBuilder, MapBuilder, MapFieldNames, StringBuilder, StructBuilder, TimestampNanosecondBuilder,
+    Array, ArrayRef, BinaryViewBuilder, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder,
+    ListArray, ListBuilder, MapArray, StringViewBuilder, StructArray, TimestampNanosecondBuilder,
+    UInt32Builder,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+
+use crate::table::Source;
 
 /// A column type: the Rust value a layer hands over and the Arrow type it becomes.
 pub trait Cell {
@@ -17,7 +21,9 @@ pub trait Cell {
     type Value<'a>: Copy + Default;
     /// The Arrow builder behind the column.
     type Builder: Send;
-    /// The Arrow type.
+    /// Where its values come from.
+    const SOURCE: Source = Source::Row;
+    /// The Arrow type of the column. Texts and bytes are built as views, which are cheap to put in another order.
     fn data_type() -> DataType;
     /// An empty builder.
     fn builder() -> Self::Builder;
@@ -84,20 +90,20 @@ macro_rules! variable {
     };
 }
 
-variable!(/** UTF-8 text. */ Text, str, StringBuilder, DataType::Utf8);
-variable!(/** Bytes as they were on the wire. */ Bytes, [u8], BinaryBuilder, DataType::Binary);
+variable!(/** UTF-8 text. */ Text, str, StringViewBuilder, DataType::Utf8);
+variable!(/** Bytes as they were on the wire. */ Bytes, [u8], BinaryViewBuilder, DataType::Binary);
 
 /// A list of texts.
 pub struct TextList;
 
 impl Cell for TextList {
     type Value<'a> = Option<&'a [&'a str]>;
-    type Builder = ListBuilder<StringBuilder>;
+    type Builder = ListBuilder<StringViewBuilder>;
     fn data_type() -> DataType {
         DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
     }
     fn builder() -> Self::Builder {
-        ListBuilder::new(StringBuilder::new())
+        ListBuilder::new(StringViewBuilder::new())
     }
     fn append(builder: &mut Self::Builder, value: Self::Value<'_>) -> usize {
         let mut bytes = 4;
@@ -135,12 +141,49 @@ impl Cell for Int64List {
     }
 }
 
+/// Names and values with an offset for each row, of which a map or a list of pairs is made.
+#[derive(Default)]
+pub struct PairsBuilder {
+    names: StringViewBuilder,
+    values: StringViewBuilder,
+    lengths: Vec<usize>,
+    is_known: Vec<bool>,
+}
+
+/// A name and its value.
+pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+impl PairsBuilder {
+    fn append(&mut self, pairs: Option<&[Pair<'_>]>) -> usize {
+        let mut bytes = 4;
+        for (name, value) in pairs.unwrap_or_default() {
+            self.names.append_value(name);
+            self.values.append_value(value);
+            bytes += 8 + name.len() + value.len();
+        }
+        self.lengths.push(pairs.map_or(0, <[_]>::len));
+        self.is_known.push(pairs.is_some());
+        bytes
+    }
+
+    /// Offsets, pairs, and which rows have any; the pairs have the field names that are given.
+    fn finish(&mut self, fields: [(&str, bool); 2]) -> (OffsetBuffer<i32>, StructArray, Option<NullBuffer>) {
+        let fields: Fields =
+            fields.into_iter().map(|(name, null)| Field::new(name, DataType::Utf8View, null)).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(self.names.finish()), Arc::new(self.values.finish())];
+        let pairs = StructArray::new(fields, columns, None);
+        let offsets = OffsetBuffer::from_lengths(std::mem::take(&mut self.lengths));
+        let nulls = NullBuffer::from(std::mem::take(&mut self.is_known));
+        (offsets, pairs, Some(nulls).filter(|nulls| nulls.null_count() > 0))
+    }
+}
+
 /// Names and values; each name at most once (a map: `request_headers['host']`).
 pub struct TextMap;
 
 impl Cell for TextMap {
-    type Value<'a> = Option<&'a [(Cow<'a, str>, Cow<'a, str>)]>;
-    type Builder = MapBuilder<StringBuilder, StringBuilder>;
+    type Value<'a> = Option<&'a [Pair<'a>]>;
+    type Builder = PairsBuilder;
     fn data_type() -> DataType {
         let entry = Fields::from(vec![
             Field::new("key", DataType::Utf8, false),
@@ -149,60 +192,60 @@ impl Cell for TextMap {
         DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
     }
     fn builder() -> Self::Builder {
-        let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
-        MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
+        PairsBuilder::default()
     }
     fn append(builder: &mut Self::Builder, value: Self::Value<'_>) -> usize {
-        let mut bytes = 4;
-        for (name, text) in value.unwrap_or_default() {
-            builder.keys().append_value(name);
-            builder.values().append_value(text);
-            bytes += 8 + name.len() + text.len();
-        }
-        builder.append(value.is_some()).expect("as many keys as values were appended");
-        bytes
+        builder.append(value)
     }
     fn finish(builder: &mut Self::Builder) -> ArrayRef {
-        Arc::new(builder.finish())
+        let (offsets, pairs, nulls) = builder.finish([("key", false), ("value", true)]);
+        let field = Arc::new(Field::new("key_value", pairs.data_type().clone(), false));
+        Arc::new(MapArray::new(field, offsets, pairs, nulls, false))
     }
 }
 
 /// Names and values in the order of the wire, repeats kept: the evidence twin of a [`TextMap`].
 pub struct PairList;
 
-impl PairList {
-    fn fields() -> Fields {
-        Fields::from(vec![
+impl Cell for PairList {
+    type Value<'a> = Option<&'a [Pair<'a>]>;
+    type Builder = PairsBuilder;
+    fn data_type() -> DataType {
+        let pair = Fields::from(vec![
             Field::new("name", DataType::Utf8, true),
             Field::new("value", DataType::Utf8, true),
-        ])
+        ]);
+        DataType::List(Arc::new(Field::new("item", DataType::Struct(pair), true)))
+    }
+    fn builder() -> Self::Builder {
+        PairsBuilder::default()
+    }
+    fn append(builder: &mut Self::Builder, value: Self::Value<'_>) -> usize {
+        builder.append(value)
+    }
+    fn finish(builder: &mut Self::Builder) -> ArrayRef {
+        let (offsets, pairs, nulls) = builder.finish([("name", true), ("value", true)]);
+        let field = Arc::new(Field::new("item", pairs.data_type().clone(), true));
+        Arc::new(ListArray::new(field, offsets, Arc::new(pairs), nulls))
     }
 }
 
-impl Cell for PairList {
-    type Value<'a> = Option<&'a [(Cow<'a, str>, Cow<'a, str>)]>;
-    type Builder = ListBuilder<StructBuilder>;
+/// The number of a recorded file, of which the column shows the name.
+pub struct Segment;
+
+impl Cell for Segment {
+    type Value<'a> = Option<u32>;
+    type Builder = UInt32Builder;
+    const SOURCE: Source = Source::Segment;
     fn data_type() -> DataType {
-        DataType::List(Arc::new(Field::new("item", DataType::Struct(Self::fields()), true)))
+        DataType::Utf8
     }
     fn builder() -> Self::Builder {
-        let columns: Vec<Box<dyn ArrayBuilder>> =
-            vec![Box::new(StringBuilder::new()), Box::new(StringBuilder::new())];
-        ListBuilder::new(StructBuilder::new(Self::fields(), columns))
+        UInt32Builder::new()
     }
     fn append(builder: &mut Self::Builder, value: Self::Value<'_>) -> usize {
-        let mut bytes = 4;
-        let pairs = builder.values();
-        for (name, text) in value.unwrap_or_default() {
-            for (column, part) in [(0, name), (1, text)] {
-                let column = pairs.field_builder::<StringBuilder>(column);
-                column.expect("both fields are text").append_value(part);
-            }
-            pairs.append(true);
-            bytes += 8 + name.len() + text.len();
-        }
-        builder.append(value.is_some());
-        bytes
+        builder.append_option(value);
+        4
     }
     fn finish(builder: &mut Self::Builder) -> ArrayRef {
         Arc::new(builder.finish())

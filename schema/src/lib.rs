@@ -7,6 +7,7 @@ pub mod identity;
 pub mod manifest;
 pub mod reference;
 pub mod segment;
+pub mod shared;
 pub mod shown;
 pub mod table;
 pub mod tables;

@@ -19,12 +19,16 @@ pub fn markdown() -> String {
          ratios are 0 to 1, and NULL means *not known*, never 0.\n\n\
          ## Columns of every call table\n\n",
     );
-    columns(&mut text, <CallBlock as Block>::COLUMNS.iter());
+    columns(&mut text, call_columns());
     for table in TABLES {
         let _ = write!(text, "\n## `{}`\n\n{}", table.name, paragraph(table.doc));
         let _ = writeln!(text, " Sorted by `{}`.{}\n", table.sort.join(", "), view_note(table));
-        let skip = if table.call.is_some() { <CallBlock as Block>::COLUMNS.len() } else { 0 };
+        let skip = if table.call.is_some() { call_columns().count() } else { 0 };
         columns(&mut text, table.columns().skip(skip));
+        if !table.derived.is_empty() {
+            text.push_str("\nNot stored, and computed from the others by `sharkq`:\n\n");
+            columns(&mut text, table.derived.iter().map(|derived| &derived.column));
+        }
     }
     text.push_str(
         "\n## `api_calls` (view)\n\nThe columns of every call table, then `protocol`, `version`, `operation`, \
@@ -34,6 +38,11 @@ pub fn markdown() -> String {
          (`nat_links`); without `_all` they show the caller's.\n",
     );
     text
+}
+
+/// The columns that all call tables have.
+fn call_columns() -> impl Iterator<Item = &'static Column> {
+    <CallBlock as Block>::COLUMNS.iter().flat_map(|group| group.iter())
 }
 
 /// One column of one table, under the names that SQL's information schema has for such things.

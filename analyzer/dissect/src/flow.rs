@@ -10,19 +10,20 @@ mod resets;
 mod waiting;
 
 pub use self::inside::Inside;
-pub use self::name::{community_id, has_ports, ip_text};
+pub use self::name::{community_id, has_ports};
 pub use self::places::{Counters, Further, Observation, Spot};
 
 use self::application::App;
 use self::name::flow_id;
 use self::resets::Reset;
 use self::waiting::{Segment, Waiting};
+use crate::batch::Tables;
 use crate::copies::{Copies, Recent};
 use crate::frame::{ACK, FIN, FlowKey, Frame, Packet, RST, SYN, Tcp, Told, Transport};
 use crate::layer::{Direction, End, Options};
 use crate::limits;
 use crate::protocols::PROTOCOLS;
-use crate::rows::{Catalog, Context, FlowFacts, Tables};
+use crate::rows::{Catalog, Context, FlowFacts};
 use crate::stream::{Event, Mark, Piece, Stream};
 use crate::tcp::Connection;
 
@@ -319,7 +320,7 @@ impl Flow {
 
     /// Bytes held.
     pub fn memory(&self) -> usize {
-        let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 160);
+        let facts = self.facts.as_ref().map_or(0, |_| size_of::<FlowFacts>() + 96);
         let streams: usize = self.streams.iter().map(Stream::memory).sum();
         let others = self.others.capacity() * size_of::<Further>() + self.recent.memory();
         let others = others + self.waiting.as_ref().map_or(0, |waiting| waiting.memory());
@@ -356,17 +357,15 @@ impl Flow {
     /// The facts, made now if they were not.
     pub fn facts(&mut self) -> &mut FlowFacts {
         let facts = self.facts.get_or_insert_with(|| {
-            let [a, b] = self.key.ends;
             Box::new(FlowFacts {
                 id: flow_id(&self.key, self.first.ts_ns),
-                ips: [ip_text(&a.ip), ip_text(&b.ip)],
-                ports: [a.port, b.port],
+                protocol: self.key.protocol,
+                ends: self.key.ends,
                 start_ns: self.first.ts_ns,
                 client: None,
                 l7: Vec::new(),
                 server_name: None,
                 calls: 0,
-                has_ports: has_ports(self.key.protocol),
             })
         });
         if facts.client.is_none() {

@@ -7,6 +7,7 @@ mod network;
 mod tunnel;
 
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 
 pub(crate) use network::Datagram;
 pub use tunnel::Tunnel;
@@ -117,6 +118,13 @@ pub struct End {
     pub ip: [u8; 16],
     /// Port, or the ICMP type and code as Community ID maps them; 0 where there is none.
     pub port: u16,
+}
+
+impl End {
+    /// Its address, an IPv4 one as such.
+    pub fn addr(&self) -> IpAddr {
+        IpAddr::from(self.ip).to_canonical()
+    }
 }
 
 /// What a decoded packet carries above IP.

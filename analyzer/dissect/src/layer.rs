@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use crate::rows::{CallTable, RowSink};
+use crate::batch::CallTable;
+use crate::rows::RowSink;
 
 /// Which end of a conversation sent something: the index into [`crate::frame::FlowKey::ends`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! implements; everything between the two is written once.
 
 mod ages;
+pub mod batch;
 pub mod body;
 mod buffer;
 mod copies;
@@ -19,6 +20,7 @@ pub mod protocols;
 pub mod reassemble;
 pub mod rows;
 mod shard;
+pub mod shared;
 pub mod stream;
 pub mod tcp;
 mod write;

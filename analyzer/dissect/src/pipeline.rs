@@ -2,16 +2,16 @@
 //! 64 shards; fragments are put together between the stages so that they get their flow's shard; stage 2 works through the
 //! shards in parallel. A round is cut by its bytes, never by the number of threads.
 
-use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 use shark_schema::table::Table;
 
+use crate::batch::{Batch, tables};
 use crate::frame::{Datagram, Decoded, Fragment, Frame, Packet, decode};
 use crate::layer::Options;
 use crate::limits;
 use crate::protocols::call_tables;
 use crate::reassemble::Fragments;
-use crate::rows::{Answer, Batch, Catalog, schemas};
+use crate::rows::{Answer, Catalog};
 use crate::shard::{SHARDS, Shard, shard_of};
 
 /// Frames of one recorded file, in its order.
@@ -47,7 +47,7 @@ pub struct Analysis {
     fragments: Fragments,
     counts: Counts,
     options: Options,
-    tables: Vec<(&'static Table, SchemaRef)>,
+    tables: Vec<&'static Table>,
     /// Segments and interfaces by number; the caller adds them before their frames.
     pub catalog: Catalog,
 }
@@ -68,13 +68,13 @@ impl Analysis {
             fragments: Fragments::default(),
             counts: Counts::default(),
             options,
-            tables: schemas(&call_tables()),
+            tables: tables(&call_tables()),
             catalog: Catalog::default(),
         }
     }
 
     /// Tables in the order of [`Analysis::pending`] and [`Analysis::take`].
-    pub fn tables(&self) -> &[(&'static Table, SchemaRef)] {
+    pub fn tables(&self) -> &[&'static Table] {
         &self.tables
     }
 
@@ -130,8 +130,7 @@ impl Analysis {
 
     /// Takes the waiting rows of a table, a batch a shard.
     pub fn take(&mut self, table: usize) -> Vec<Batch> {
-        let schema = &self.tables[table].1;
-        self.shards.iter_mut().filter_map(|shard| shard.take(table, schema)).collect()
+        self.shards.iter_mut().filter_map(|shard| shard.take(table)).collect()
     }
 
     /// Takes what names were told to lead to since the last time, in an order that depends on the packets alone.

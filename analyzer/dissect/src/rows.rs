@@ -1,16 +1,17 @@
-//! Rows under construction: what a flow knows about itself, and the column builders of one shard.
-//! In: calls and flows as the driver and the flow table finish them. Out: record batches.
+//! Rows of calls: what a layer says of a call, with what the driver and the flow know of it.
+//! In: calls as the driver finishes them. Out: a row in the builders of their shard.
 
-use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
-use shark_schema::call::{CallBlock, CallRow, OriginBlock, OriginRow};
-use shark_schema::table::{Block, Table};
+use arrow::array::{ArrayRef, StringArray};
+use shark_schema::call::{CallRow, OriginRow};
+use shark_schema::table::Block;
 
+use crate::batch::{CallRows, Tables};
+use crate::frame;
 use crate::layer::{Carrier, Direction, End, Resolved, Written};
+use crate::shared::{FlowId, Shared};
 use crate::stream::Mark;
 
 /// A recorded file or segment that frames come from.
@@ -35,15 +36,22 @@ pub struct Catalog {
     pub interfaces: Vec<Option<String>>,
 }
 
-/// What is the same for all rows of a flow.
-#[derive(Debug, Default)]
+impl Catalog {
+    /// Names of the segments, by number.
+    pub fn segment_names(&self) -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(self.segments.iter().map(|segment| &segment.name)))
+    }
+}
+
+/// What a flow knows of itself when it writes a row.
+#[derive(Debug)]
 pub struct FlowFacts {
     /// `flow_id`.
-    pub id: String,
-    /// Addresses of both ends as text.
-    pub ips: [String; 2],
-    /// Ports of both ends.
-    pub ports: [u16; 2],
+    pub id: FlowId,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Addresses and ports of both ends.
+    pub ends: [frame::End; 2],
     /// First packet.
     pub start_ns: i64,
     /// Who asked, and how that is known.
@@ -51,11 +59,9 @@ pub struct FlowFacts {
     /// Protocols recognised.
     pub l7: Vec<&'static str>,
     /// Whom the client asked for when it began TLS.
-    pub server_name: Option<String>,
+    pub server_name: Option<Arc<str>>,
     /// Calls written.
     pub calls: u64,
-    /// True where there are ports.
-    pub has_ports: bool,
 }
 
 /// Where a conversation writes.
@@ -167,26 +173,16 @@ impl Context<'_> {
             Carrier::Stream => flow.client.map_or(Direction::Forward, |(client, _)| client),
         };
         let dst = src.opposite();
-        let segment = &self.catalog.segments[call.began.segment as usize];
+        let [src_end, dst_end] = [src, dst].map(|end| flow.ends[end as usize]);
         // What is asked of a group is answered from other addresses, by those that have something to say, or by nobody.
-        let failure =
-            call.failure().filter(|_| carrier == Carrier::Stream || !is_group(&flow.ips[dst as usize]));
+        let failure = call.failure().filter(|_| carrier == Carrier::Stream || !is_group(dst_end.addr()));
         rows.text.clear();
         let _ = std::fmt::Write::write_fmt(&mut rows.text, format_args!("{}-{number}", flow.id));
         let row = CallRow {
             call_id: Some(&rows.text),
-            flow_id: Some(&flow.id),
             ts: Some(call.began.ts_ns),
             end_ts: call.end_ns,
             duration_ns: call.duration_ns,
-            snapshot_id: segment.snapshot_id.as_deref(),
-            cluster: segment.cluster.as_deref(),
-            node: segment.node.as_deref(),
-            vantage: self.is_inside.then_some(INSIDE),
-            src_ip: Some(&flow.ips[src as usize]),
-            src_port: flow.has_ports.then_some(flow.ports[src as usize].into()),
-            dst_ip: Some(&flow.ips[dst as usize]),
-            dst_port: flow.has_ports.then_some(flow.ports[dst as usize].into()),
             request_bytes: call.request_bytes.map(|bytes| bytes as i64),
             response_bytes: call.response_bytes.map(|bytes| bytes as i64),
             is_error: written.is_error.or(failure.map(|_| true)),
@@ -197,28 +193,37 @@ impl Context<'_> {
             ..CallRow::default()
         };
         rows.bytes += written.bytes + rows.call.get_or_insert_default().append(&row);
-        let origin = origin(self.catalog, call.began, call.ended);
-        rows.bytes += rows.origin.get_or_insert_default().append(&origin);
-        rows.flow_starts_ns.push(flow.start_ns);
+        rows.bytes += rows.origin.get_or_insert_default().append(&origin(call.began, call.ended));
+        rows.bytes += rows.shared.append(Shared {
+            id: flow.id,
+            protocol: flow.protocol,
+            src: src_end,
+            dst: dst_end,
+            segment: call.began.segment,
+            // Two sockets may ask from one port, one after the other, and no datagram tells where one conversation ends: a call in
+            // datagrams is of its own time.
+            named_at_ns: if carrier == Carrier::Datagram { call.began.ts_ns } else { flow.start_ns },
+            end_ns: None,
+            is_inside: self.is_inside,
+            server_name: None,
+        });
         if let Some(Resolved { name, addresses }) = written.resolved {
-            let client = flow.ips[src as usize].clone();
             let ts_ns = call.end_ns.unwrap_or(call.began.ts_ns);
-            self.tables.answers.push(Answer { client, name, addresses, ts_ns });
+            self.tables.answers.push(Answer { client: src_end.addr(), name, addresses, ts_ns });
         }
         // Inside of a tunnel it is not the destination of this conversation that is named.
         let is_to_dst = !self.is_inside && call.opened_by == Some(src);
         if let Some(name) = written.server_name.filter(|_| is_to_dst) {
-            self.flow.server_name.get_or_insert(name);
+            self.flow.server_name.get_or_insert(name.into());
         }
     }
 }
 
 /// A multicast or broadcast address.
-fn is_group(ip: &str) -> bool {
-    match ip.parse() {
-        Ok(IpAddr::V4(ip)) => ip.is_multicast() || ip.is_broadcast(),
-        Ok(IpAddr::V6(ip)) => ip.is_multicast(),
-        Err(_) => false,
+fn is_group(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_multicast(),
     }
 }
 
@@ -229,7 +234,7 @@ pub const INSIDE: &str = "tls_uprobe";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// Who asked.
-    pub client: String,
+    pub client: IpAddr,
     /// For what.
     pub name: String,
     /// What it was told.
@@ -239,178 +244,12 @@ pub struct Answer {
 }
 
 /// The packets behind a row.
-pub fn origin(catalog: &Catalog, first: Mark, last: Mark) -> OriginRow<'_> {
+pub fn origin<'a>(first: Mark, last: Mark) -> OriginRow<'a> {
     OriginRow {
-        first_segment: Some(&catalog.segments[first.segment as usize].name),
+        first_segment: Some(first.segment),
         first_frame: Some(first.frame.into()),
-        last_segment: Some(&catalog.segments[last.segment as usize].name),
+        last_segment: Some(last.segment),
         last_frame: Some(last.frame.into()),
         ..OriginRow::default()
-    }
-}
-
-/// The builders of one shard: a table a protocol, and the tables that are not calls.
-pub struct Tables {
-    /// By protocol number.
-    pub calls: Vec<Box<dyn Rows>>,
-    /// Table `flows`.
-    pub flows: PlainRows<shark_schema::tables::flows::FlowBlock>,
-    /// Table `packets`.
-    pub packets: PlainRows<shark_schema::tables::packets::PacketBlock>,
-    /// Table `flow_copies`.
-    pub copies: PlainRows<shark_schema::tables::flows::FlowBlock>,
-    /// Of no table: what was learnt for the names of flows to come.
-    pub answers: Vec<Answer>,
-}
-
-/// Rows of some table, erased.
-pub trait Rows: Send {
-    /// For the typed way in.
-    fn as_any(&mut self) -> &mut dyn Any;
-    /// Bytes appended since the last batch.
-    fn bytes(&self) -> usize;
-    /// Takes what was appended.
-    fn take(&mut self, schema: &SchemaRef) -> Option<Batch>;
-}
-
-/// Rows of one shard, and of each row when its flow began (identity is what was true then).
-pub struct Batch {
-    /// The columns.
-    pub rows: RecordBatch,
-    /// Start of the flow of each row.
-    pub flow_starts_ns: Vec<i64>,
-}
-
-/// Builders of a call table. They take memory once there is a row: most shards never see most protocols.
-#[derive(Default)]
-pub struct CallRows<B: Block> {
-    own: Option<B>,
-    call: Option<CallBlock>,
-    origin: Option<OriginBlock>,
-    flow_starts_ns: Vec<i64>,
-    bytes: usize,
-    text: String,
-}
-
-/// A call table and its builders.
-pub struct CallTable {
-    /// The table.
-    pub table: &'static Table,
-    /// Empty builders.
-    pub rows: fn() -> Box<dyn Rows>,
-}
-
-/// The call table with these columns.
-pub const fn call_table<B: Block + 'static>(table: &'static Table) -> CallTable {
-    CallTable { table, rows: || Box::new(CallRows::<B>::default()) }
-}
-
-impl<B: Block + 'static> Rows for CallRows<B> {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn take(&mut self, schema: &SchemaRef) -> Option<Batch> {
-        let flow_starts_ns = std::mem::take(&mut self.flow_starts_ns);
-        self.bytes = 0;
-        let (call, own, origin) = (self.call.take(), self.own.take(), self.origin.take());
-        batch(schema, flow_starts_ns, |columns| {
-            call.into_iter().for_each(|mut call| call.finish(columns));
-            own.into_iter().for_each(|mut own| own.finish(columns));
-            origin.into_iter().for_each(|mut origin| origin.finish(columns));
-        })
-    }
-}
-
-/// Builders of a table that is no call table; `flows` has the packets behind a row, `packets` is them. They take memory once there
-/// is a row.
-#[derive(Default)]
-pub struct PlainRows<B: Block> {
-    own: Option<B>,
-    origin: Option<OriginBlock>,
-    traced: bool,
-    flow_starts_ns: Vec<i64>,
-    bytes: usize,
-}
-
-impl<B: Block + 'static> PlainRows<B> {
-    /// With the columns that lead to the packets.
-    pub fn traced() -> Self {
-        PlainRows { traced: true, ..PlainRows::default() }
-    }
-
-    /// Appends a row.
-    pub fn append(&mut self, row: &B::Row<'_>, origin: &OriginRow<'_>, flow_start_ns: i64) {
-        self.bytes += self.own.get_or_insert_default().append(row);
-        if self.traced {
-            self.bytes += self.origin.get_or_insert_default().append(origin);
-        }
-        self.flow_starts_ns.push(flow_start_ns);
-    }
-}
-
-impl<B: Block + 'static> Rows for PlainRows<B> {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn take(&mut self, schema: &SchemaRef) -> Option<Batch> {
-        let flow_starts_ns = std::mem::take(&mut self.flow_starts_ns);
-        self.bytes = 0;
-        let (own, origin) = (self.own.take(), self.origin.take());
-        batch(schema, flow_starts_ns, |columns| {
-            own.into_iter().for_each(|mut own| own.finish(columns));
-            origin.into_iter().for_each(|mut origin| origin.finish(columns));
-        })
-    }
-}
-
-fn batch(
-    schema: &SchemaRef,
-    flow_starts_ns: Vec<i64>,
-    finish: impl FnOnce(&mut Vec<ArrayRef>),
-) -> Option<Batch> {
-    if flow_starts_ns.is_empty() {
-        return None;
-    }
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    finish(&mut columns);
-    let rows =
-        RecordBatch::try_new(Arc::clone(schema), columns).expect("builders and schema come from one table");
-    Some(Batch { rows, flow_starts_ns })
-}
-
-/// Name and schema of every table a shard fills, in the order of [`Tables::all`].
-pub fn schemas(calls: &[&'static Table]) -> Vec<(&'static Table, SchemaRef)> {
-    use shark_schema::tables::{flow_copies, flows, packets};
-    let others = [&flows::TABLE, &packets::TABLE, &flow_copies::TABLE];
-    calls.iter().copied().chain(others).map(|table| (table, Arc::new(table.schema()))).collect()
-}
-
-impl Tables {
-    /// Empty.
-    pub fn new(calls: Vec<Box<dyn Rows>>) -> Tables {
-        Tables {
-            calls,
-            flows: PlainRows::traced(),
-            packets: PlainRows::default(),
-            copies: PlainRows::traced(),
-            answers: Vec::new(),
-        }
-    }
-
-    /// Every table, calls first.
-    pub fn all(&mut self) -> impl Iterator<Item = &mut dyn Rows> {
-        let calls = self.calls.iter_mut().map(|rows| rows.as_mut() as &mut dyn Rows);
-        let others: [&mut dyn Rows; 3] = [&mut self.flows, &mut self.packets, &mut self.copies];
-        calls.chain(others)
     }
 }

@@ -7,12 +7,13 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use crate::ages::{Age, Ages, Clock};
+use crate::batch::{Batch, Tables};
 use crate::flow::{Flow, Scope};
 use crate::frame::{FlowKey, Packet};
 use crate::layer::{End, Options};
 use crate::limits;
 use crate::protocols::CALL_TABLES;
-use crate::rows::{Answer, Batch, Catalog, Tables};
+use crate::rows::{Answer, Catalog};
 use crate::write::{flow_row, packet_row};
 
 /// Number of shards, whatever the number of cores.
@@ -80,7 +81,7 @@ impl Shard {
             flow.packet(scope, packet);
             if keep_packets {
                 let facts = flow.facts();
-                packet_row(catalog, packet, facts).append(&mut scope.tables.packets, facts.start_ns);
+                packet_row(catalog, packet, facts).append(&mut scope.tables.packets);
             }
         });
         let class = Age::of(self.flow(at));
@@ -114,8 +115,8 @@ impl Shard {
     }
 
     /// Takes the rows of a table.
-    pub fn take(&mut self, table: usize, schema: &arrow::datatypes::SchemaRef) -> Option<Batch> {
-        self.tables.all().nth(table).and_then(|rows| rows.take(schema))
+    pub fn take(&mut self, table: usize) -> Option<Batch> {
+        self.tables.all().nth(table).and_then(|rows| rows.take())
     }
 
     fn flow(&self, at: u32) -> &Flow {

@@ -1,13 +1,14 @@
 //! Rows of `flows` and `packets` from what the flow table knows.
 
-use shark_schema::call::OriginRow;
 use shark_schema::tables::flows::FlowRow;
-use shark_schema::tables::packets::{PacketBlock, PacketRow};
+use shark_schema::tables::packets::PacketRow;
 
-use crate::flow::{Flow, Inside, Observation, Scope, community_id, from, has_ports, ip_text};
+use crate::batch::PacketRows;
+use crate::flow::{Flow, Inside, Observation, Scope, community_id, from, has_ports};
 use crate::frame::{Frame, Packet, Transport};
 use crate::layer::Direction;
-use crate::rows::{Catalog, FlowFacts, INSIDE, PlainRows, origin};
+use crate::rows::{Catalog, FlowFacts, INSIDE, origin};
+use crate::shared::{FlowId, Shared};
 use crate::stream::Mark;
 
 /// Appends the row of a flow that is over, and those of what else was seen of it: at other interfaces, and by the programs at its
@@ -27,17 +28,8 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
     let told = inside.as_ref().map_or(0, |inside| 1 + inside.flow.others.len());
     let observed = if flow.is_seen() { 1 + flow.others.len() } else { 0 } + told;
     let has_payload = flow.has_payload || inside.is_some();
-    let [src_port, dst_port] =
-        ends.map(|end| facts.has_ports.then_some(i32::from(facts.ports[end as usize])));
     let shared = FlowRow {
-        flow_id: Some(&facts.id),
         community_id: Some(&community_id),
-        src_ip: Some(&facts.ips[ends[0] as usize]),
-        src_port,
-        dst_ip: Some(&facts.ips[ends[1] as usize]),
-        dst_port,
-        // Of the names that the join knows none may be better.
-        dst_dns: facts.server_name.as_deref(),
         proto: Some(protocol_name(flow.key.protocol, &mut proto)),
         l7: has_payload.then_some(facts.l7.as_slice()),
         orientation: Some(orientation),
@@ -45,7 +37,7 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
         observations: Some(observed as i32),
         ..FlowRow::default()
     };
-    let mut rows = Rows { scope, ends, start_ns: facts.start_ns, is_first: true };
+    let mut rows = Rows { scope, ends, facts: &facts, is_inside: false, is_first: true };
     if flow.is_seen() {
         rows.append(&with_connection(shared, flow, ends, &history), &flow.counted, flow.first, flow.last);
         for other in &flow.others {
@@ -53,8 +45,8 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
         }
     }
     if let Some(Inside { flow, .. }) = inside.as_deref() {
+        rows.is_inside = true;
         let told = FlowRow {
-            vantage: Some(INSIDE),
             missed_bytes: Some(flow.missed_bytes() as i64),
             capture_state: Some(capture_state(flow)),
             ..shared
@@ -70,7 +62,9 @@ pub fn flow_row(flow: &mut Flow, scope: &mut Scope<'_>) {
 struct Rows<'a, 'b> {
     scope: &'a mut Scope<'b>,
     ends: [Direction; 2],
-    start_ns: i64,
+    facts: &'a FlowFacts,
+    /// They are of what the programs at its ends told.
+    is_inside: bool,
     is_first: bool,
 }
 
@@ -78,7 +72,6 @@ impl Rows<'_, '_> {
     /// Adds what one observation alone tells.
     fn append(&mut self, row: &FlowRow<'_>, seen: &Observation, first: Mark, last: Mark) {
         let catalog = self.scope.catalog;
-        let segment = &catalog.segments[first.segment as usize];
         let [orig, resp] = self.ends.map(|end| seen.sides[end as usize]);
         // The recorder made the packets of what a program told: only its bytes are real.
         let on_wire = |count: u64| seen.teller.is_none().then_some(count as i64);
@@ -86,9 +79,6 @@ impl Rows<'_, '_> {
             ts: Some(first.ts_ns),
             end_ts: Some(last.ts_ns),
             duration_ns: Some(last.ts_ns - first.ts_ns),
-            snapshot_id: segment.snapshot_id.as_deref(),
-            cluster: segment.cluster.as_deref(),
-            node: segment.node.as_deref(),
             orig_bytes: Some(orig.payload_bytes as i64),
             resp_bytes: Some(resp.payload_bytes as i64),
             orig_pkts: on_wire(orig.packets.into()),
@@ -104,7 +94,19 @@ impl Rows<'_, '_> {
         };
         let tables = &mut *self.scope.tables;
         let table = if std::mem::take(&mut self.is_first) { &mut tables.flows } else { &mut tables.copies };
-        table.append(&row, &origin(catalog, first, last), self.start_ns);
+        let [src, dst] = self.ends.map(|end| self.facts.ends[end as usize]);
+        let shared = Shared {
+            id: self.facts.id,
+            protocol: self.facts.protocol,
+            src,
+            dst,
+            segment: first.segment,
+            named_at_ns: self.facts.start_ns,
+            end_ns: Some(last.ts_ns),
+            is_inside: self.is_inside,
+            server_name: self.facts.server_name.clone(),
+        };
+        table.append(&row, &origin(first, last), shared);
     }
 }
 
@@ -175,7 +177,7 @@ pub fn protocol_name(protocol: u8, other: &mut String) -> &str {
 pub struct PacketText<'a> {
     packet: &'a Packet<'a>,
     catalog: &'a Catalog,
-    flow_id: &'a str,
+    flow_id: FlowId,
     forward: bool,
     ips: [String; 2],
     flags: String,
@@ -184,7 +186,7 @@ pub struct PacketText<'a> {
 /// The row of a packet of a flow.
 pub fn packet_row<'a>(catalog: &'a Catalog, packet: &'a Packet<'a>, facts: &'a FlowFacts) -> PacketText<'a> {
     let sender = from(packet);
-    let ips = [sender, sender.opposite()].map(|end| ip_text(&packet.key.ends[end as usize].ip));
+    let ips = [sender, sender.opposite()].map(|end| packet.key.ends[end as usize].addr().to_string());
     let forward = facts.client.is_none_or(|(client, _)| client == sender);
     let flags = match &packet.transport {
         Transport::Tcp(tcp) => "FSRPAUEC"
@@ -195,12 +197,12 @@ pub fn packet_row<'a>(catalog: &'a Catalog, packet: &'a Packet<'a>, facts: &'a F
             .collect(),
         _ => String::new(),
     };
-    PacketText { packet, catalog, flow_id: &facts.id, forward, ips, flags }
+    PacketText { packet, catalog, flow_id: facts.id, forward, ips, flags }
 }
 
 impl PacketText<'_> {
     /// Appends it.
-    pub fn append(&self, rows: &mut PlainRows<PacketBlock>, flow_start_ns: i64) {
+    pub fn append(&self, rows: &mut PacketRows) {
         let packet = self.packet;
         let sender = from(packet);
         let port = |end: Direction| {
@@ -218,7 +220,7 @@ impl PacketText<'_> {
             Transport::Icmp { .. } | Transport::Other => None,
         };
         let row = PacketRow {
-            flow_id: Some(self.flow_id),
+            flow_id: Some(self.flow_id.as_str()),
             flow_dir: Some(if self.forward { "fwd" } else { "rev" }),
             tunnel: packet.tunnel.map(|tunnel| tunnel.kind),
             vlan: (packet.key.vlans[0] != 0).then_some(packet.key.vlans[0].into()),
@@ -228,6 +230,7 @@ impl PacketText<'_> {
             dst_port: port(sender.opposite()),
             proto: Some(proto),
             ip_ttl: Some(packet.ttl.into()),
+            ip_id: packet.key.ends[0].addr().is_ipv4().then_some(packet.ip_id.into()),
             tcp_flags: tcp.map(|_| self.flags.as_str()),
             tcp_seq: tcp.map(|tcp| tcp.seq.into()),
             tcp_ack: tcp.and_then(|tcp| tcp.ack).map(i64::from),
@@ -235,7 +238,7 @@ impl PacketText<'_> {
             payload_len,
             ..frame_row(self.catalog, &packet.frame)
         };
-        rows.append(&row, &OriginRow::default(), flow_start_ns);
+        rows.append(&row);
     }
 }
 
@@ -243,7 +246,7 @@ fn frame_row<'a>(catalog: &'a Catalog, frame: &Frame<'a>) -> PacketRow<'a> {
     let segment = &catalog.segments[frame.segment as usize];
     PacketRow {
         packet_id: Some(frame.number.into()),
-        segment_id: Some(&segment.name),
+        segment_id: Some(frame.segment),
         ts: Some(frame.ts_ns),
         snapshot_id: segment.snapshot_id.as_deref(),
         cluster: segment.cluster.as_deref(),
@@ -257,12 +260,7 @@ fn frame_row<'a>(catalog: &'a Catalog, frame: &Frame<'a>) -> PacketRow<'a> {
 }
 
 /// Appends the row of a frame that belongs to no flow.
-pub fn stray_row(
-    catalog: &Catalog,
-    frame: &Frame<'_>,
-    proto: &'static str,
-    rows: &mut PlainRows<PacketBlock>,
-) {
+pub fn stray_row(catalog: &Catalog, frame: &Frame<'_>, proto: &'static str, rows: &mut PacketRows) {
     let row = PacketRow { proto: Some(proto), ..frame_row(catalog, frame) };
-    rows.append(&row, &OriginRow::default(), frame.ts_ns);
+    rows.append(&row);
 }

@@ -10,11 +10,11 @@ use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use anyhow::Context;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
+use shark_dissect::batch::Batch;
 use shark_dissect::layer::Options;
 use shark_dissect::pipeline::{Analysis, Chunk, Counts, FINISH_GROUPS};
-use shark_dissect::rows::Batch;
+use shark_dissect::rows::Catalog;
 use shark_schema::reference::column_notes;
 use shark_schema::table::{SCHEMA_VERSION, Table};
 
@@ -172,8 +172,10 @@ fn build_in(
     let mut analysis = Analysis::new(options.dissect);
     let identities = &identities.with(sources);
     analysis.catalog.segments = sources.files.iter().map(|file| file.info.clone()).collect();
-    let tables: Vec<(&'static Table, SchemaRef)> = analysis.tables().to_vec();
-    for (table, _) in tables.iter().filter(|(table, _)| options.dissect.packets || table.name != "packets") {
+    // The segments are known from the beginning, and rows have their numbers.
+    let catalog = &analysis.catalog.clone();
+    let tables: Vec<&'static Table> = analysis.tables().to_vec();
+    for table in tables.iter().filter(|table| options.dissect.packets || table.name != "packets") {
         std::fs::create_dir_all(folder.join("tables").join(table.name))?;
     }
     let (run_sender, runs) = sync_channel::<Run>(0);
@@ -192,8 +194,9 @@ fn build_in(
         });
         let tables = &tables;
         let runs = &runs;
-        let writers: Vec<_> =
-            (0..threads.min(WRITERS)).map(|_| scope.spawn(|| write_runs(runs, tables, identities))).collect();
+        let writers: Vec<_> = (0..threads.min(WRITERS))
+            .map(|_| scope.spawn(|| write_runs(runs, tables, catalog, identities)))
+            .collect();
         let mut cutter =
             Cutter { folder, next: vec![0; tables.len()], send: &mut |run| run_sender.send(run).is_ok() };
         for round in rounds {
@@ -218,7 +221,7 @@ fn build_in(
     refuse_what_is_no_capture(sources, &damage)?;
     let mut warnings = identities.warnings();
     let objects = identity::tables::all(identities, sources, &mut warnings);
-    write_tables(folder, evidence(sources, identities, &stats).chain(objects), identities)?;
+    write_tables(folder, evidence(sources, identities, &stats).chain(objects))?;
     let mut note = note(sources, &stats, damage.iter(), counted(analysis.counts()));
     note.warnings.extend(warnings);
     serde_json::to_writer(File::create(folder.join("columns.json"))?, &column_notes())?;
@@ -247,8 +250,8 @@ pub fn write_evidence(
     let stats = survey.stats();
     refuse_what_is_no_capture(sources, survey.damage())?;
     match which {
-        Evidence::Segments => write_tables(folder, segments(sources, &stats), identities)?,
-        Evidence::Coverage => write_tables(folder, evidence(sources, identities, &stats), identities)?,
+        Evidence::Segments => write_tables(folder, segments(sources, &stats))?,
+        Evidence::Coverage => write_tables(folder, evidence(sources, identities, &stats))?,
     }
     let mut counts = CountsNote::default();
     for (file, stats) in sources.files.iter().zip(&stats) {
@@ -282,22 +285,12 @@ fn each(tables: Vec<(&'static Table, RecordBatch)>) -> impl Iterator<Item = Rows
     tables.into_iter().map(|(table, rows)| (table, vec![rows]))
 }
 
-fn write_tables(
-    folder: &Path,
-    tables: impl Iterator<Item = Rows>,
-    identities: &Identities,
-) -> anyhow::Result<()> {
+fn write_tables(folder: &Path, tables: impl Iterator<Item = Rows>) -> anyhow::Result<()> {
     for (table, rows) in tables {
         let place = folder.join("tables").join(table.name);
         std::fs::create_dir_all(&place)?;
-        let batches: Vec<Batch> = rows
-            .into_iter()
-            .filter(|rows| rows.num_rows() > 0)
-            .map(|rows| Batch { flow_starts_ns: Vec::new(), rows })
-            .collect();
-        if !batches.is_empty() {
-            let path = place.join("run-00000.parquet");
-            runs::write(table, &table.schema().into(), batches, identities, &path)?;
+        if rows.iter().any(|rows| rows.num_rows() > 0) {
+            runs::write_rows(table, &rows, &place.join("run-00000.parquet"))?;
         }
     }
     Ok(())
@@ -345,7 +338,7 @@ impl Cutter<'_> {
 
     fn cut_table(&mut self, analysis: &mut Analysis, table: usize) {
         let batches = analysis.take(table);
-        let name = analysis.tables()[table].0.name;
+        let name = analysis.tables()[table].name;
         let file = format!("run-{:05}.parquet", self.next[table]);
         self.next[table] += 1;
         // A writer that failed has hung up; its error is reported when it is joined.
@@ -355,7 +348,8 @@ impl Cutter<'_> {
 
 fn write_runs(
     runs: &Mutex<Receiver<Run>>,
-    tables: &[(&'static Table, SchemaRef)],
+    tables: &[&'static Table],
+    catalog: &Catalog,
     identities: &Identities,
 ) -> anyhow::Result<()> {
     let mut result = Ok(());
@@ -364,8 +358,7 @@ fn write_runs(
         let Ok(run) = run else { return result };
         // After a failure runs are still taken, so that nobody waits for this end of the queue.
         if result.is_ok() {
-            let (table, schema) = &tables[run.table];
-            result = runs::write(table, schema, run.batches, identities, &run.path)
+            result = runs::write(tables[run.table], &run.batches, catalog, identities, &run.path)
                 .with_context(|| format!("{} could not be written", run.path.display()));
         }
     }

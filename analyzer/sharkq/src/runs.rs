@@ -1,142 +1,199 @@
 //! Runs: rows of one table from all shards in, one sorted Parquet file with names joined in out. The same rows give the
 //! same bytes.
 
+mod layout;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::compute::{SortColumn, SortOptions, concat, interleave_record_batch, lexsort_to_indices};
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{
+    SortColumn, SortOptions, concat, interleave, interleave_record_batch, lexsort_to_indices,
+};
+use arrow::datatypes::{Field, Schema, TimestampNanosecondType, UInt32Type};
+use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
-use shark_dissect::rows::Batch;
-use shark_schema::table::{SCHEMA_VERSION, Table};
+use shark_dissect::batch::Batch;
+use shark_dissect::rows::Catalog;
+use shark_dissect::shared::{Shared, spread};
+use shark_schema::table::{Source, Table};
 
 use crate::identity::Identities;
-use crate::identity::join::join;
-
-/// Columns that are looked up by value, and get bloom filters.
-const LOOKED_UP: &[&str] =
-    &["src_ip", "dst_ip", "community_id", "flow_id", "call_id", "trace_id", "query", "x_request_id"];
-
-/// Columns whose values hardly repeat: a dictionary would only be built to be thrown away.
-const UNIQUE: &[&str] = &["flow_id", "call_id", "community_id", "x_request_id", "trace_id"];
-
-/// Bodies are large, and the same one is often sent again: their dictionaries may grow beyond the usual megabyte.
-const BODIES: &[&str] = &["request_body", "response_body", "request_body_raw", "response_body_raw"];
-const BODY_DICTIONARY_BYTES: usize = 8 << 20;
+use crate::identity::join::NamedFlows;
 
 /// Rows that are put in order at a time: a second copy of a whole run would be most of the memory of an index.
 const ROWS_AT_ONCE: usize = 1024;
 
-/// Joins names to the rows, sorts them and writes them.
-pub fn write(
-    table: &Table,
-    schema: &SchemaRef,
-    batches: Vec<Batch>,
-    identities: &Identities,
-    path: &Path,
-) -> anyhow::Result<()> {
-    let batches: Vec<RecordBatch> =
-        batches.into_iter().map(|batch| join(table, schema, batch, identities)).collect();
-    let order = order(table, &batches)?;
-    let properties = properties(table, schema, order.len());
-    // Parquet's own types say all there is to say, and documentation in every footer would be read again
-    // with every footer.
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(File::create(path)?, Arc::clone(schema), options)?;
+/// The same for rows whose texts are views, which are put in order without being copied.
+const VIEWS_AT_ONCE: usize = 4096;
+
+/// Writes rows that belong to no flow.
+pub fn write_rows(table: &Table, batches: &[RecordBatch], path: &Path) -> anyhow::Result<()> {
+    let by = |name: &&str| {
+        let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch[*name].as_ref()).collect();
+        let options = Some(SortOptions { descending: false, nulls_first: false });
+        Ok(SortColumn { values: concat(&parts)?, options })
+    };
+    let keys = table.sort.iter().map(by).collect::<Result<Vec<_>, ArrowError>>()?;
+    let order = lexsort_to_indices(&keys, None)?;
+    let numbered = batches.iter().enumerate();
+    let places: Vec<(usize, usize)> =
+        numbered.flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row))).collect();
+    let order: Vec<(usize, usize)> = order.values().iter().map(|&at| places[at as usize]).collect();
     let batches: Vec<&RecordBatch> = batches.iter().collect();
-    for rows in order.chunks(ROWS_AT_ONCE) {
+    let mut chunks = order.chunks(ROWS_AT_ONCE);
+    let first = interleave_record_batch(&batches, chunks.next().unwrap_or_default())?;
+    let mut writer = begin(table, &first, order.len(), path)?;
+    writer.write(&first)?;
+    for rows in chunks {
         writer.write(&interleave_record_batch(&batches, rows)?)?;
     }
     writer.close()?;
     Ok(())
 }
 
-fn properties(table: &Table, schema: &SchemaRef, rows: usize) -> WriterProperties {
-    let sorting = table.sort.iter().filter_map(|name| {
-        let column_idx = schema.column_with_name(name)?.0 as i32;
-        Some(SortingColumn { column_idx, descending: false, nulls_first: false })
-    });
-    let said = |key: &str, value: &str| KeyValue::new(key.to_owned(), value.to_owned());
-    let said = vec![said("sharkq.table", table.name), said("sharkq.schema_version", SCHEMA_VERSION)];
-    let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_sorting_columns(Some(sorting.collect()))
-        .set_key_value_metadata(Some(said))
-        .set_data_page_row_count_limit(20_000)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_statistics_truncate_length(Some(64))
-        .set_created_by("sharkq".into());
-    for field in schema.fields() {
-        let path = ColumnPath::from(field.name().as_str());
-        if LOOKED_UP.contains(&field.name().as_str()) {
-            properties = properties
-                .set_column_bloom_filter_enabled(path.clone(), true)
-                .set_column_bloom_filter_max_ndv(path.clone(), rows as u64);
-        }
-        for leaf in leaves_without_bounds(field) {
-            properties = properties.set_column_statistics_enabled(leaf, EnabledStatistics::None);
-        }
-        if BODIES.contains(&field.name().as_str()) {
-            properties =
-                properties.set_column_dictionary_page_size_limit(path.clone(), BODY_DICTIONARY_BYTES);
-        }
-        if UNIQUE.contains(&field.name().as_str()) {
-            properties = properties.set_column_dictionary_enabled(path.clone(), false);
-        }
-        if matches!(field.data_type(), DataType::Timestamp(..)) {
-            properties = properties
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-        }
+/// Names the flows of rows, sorts the rows, and writes them.
+pub fn write(
+    table: &Table,
+    batches: &[Batch],
+    catalog: &Catalog,
+    identities: &Identities,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let flows: Vec<Shared> = batches.iter().flat_map(|batch| batch.flows.iter().cloned()).collect();
+    let names = identities.names();
+    let named = NamedFlows::new(&flows, catalog, identities, &names);
+    if table.name == "flows" {
+        named.link();
     }
-    properties.build()
+    let order = order(table, batches, &named);
+    let columns = Columns::new(table, batches, catalog, &named);
+    let mut chunks = order.chunks(VIEWS_AT_ONCE);
+    let first = columns.gather(chunks.next().unwrap_or_default())?;
+    let mut writer = begin(table, &first, order.len(), path)?;
+    writer.write(&first)?;
+    for rows in chunks {
+        writer.write(&columns.gather(rows)?)?;
+    }
+    writer.close()?;
+    Ok(())
 }
 
-/// Columns of which nobody asks for the smallest or largest value: bodies, and what lies in maps and lists.
-fn leaves_without_bounds(field: &Field) -> Vec<ColumnPath> {
-    let name = field.name().as_str();
-    let below = |parts: &[&str]| {
-        ColumnPath::from([&[name], parts].concat().into_iter().map(String::from).collect::<Vec<String>>())
+/// Begins a file whose first rows are these.
+fn begin(table: &Table, first: &RecordBatch, rows: usize, path: &Path) -> anyhow::Result<ArrowWriter<File>> {
+    // Parquet's own types say all there is to say, and documentation in every footer would be read again
+    // with every footer.
+    let properties = layout::properties(table, first, rows);
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    Ok(ArrowWriter::try_new_with_options(File::create(path)?, first.schema(), options)?)
+}
+
+/// Where a row is: its batch, its place there, and its flow among those of all batches.
+#[derive(Clone, Copy)]
+struct Place {
+    batch: u32,
+    row: u32,
+    flow: u32,
+}
+
+/// The rows of all batches in the order of the table: by namespace and workload of the server, where the table says so, and time.
+fn order(table: &Table, batches: &[Batch], named: &NamedFlows<'_>) -> Vec<Place> {
+    let ranks = match table.sort {
+        ["ts"] => Vec::new(),
+        ["dst_namespace", "dst_workload", "ts"] => ranks(named),
+        other => unreachable!("rows of flows are not sorted by {other:?}"),
     };
-    match field.data_type() {
-        _ if BODIES.contains(&name) => vec![below(&[])],
-        DataType::Map(..) => vec![below(&["key_value", "key"]), below(&["key_value", "value"])],
-        DataType::List(item) => match item.data_type() {
-            DataType::Struct(fields) => {
-                fields.iter().map(|part| below(&["list", "item", part.name()])).collect()
-            }
-            _ => vec![below(&["list", "item"])],
-        },
-        _ => Vec::new(),
+    let own = |name: &str| {
+        let own = table.columns().filter(|column| matches!(column.source, Source::Row | Source::Segment));
+        own.map(|column| column.name).position(|own| own == name).expect("a column of the table")
+    };
+    let ts = own("ts");
+    let mut rows: Vec<(u32, i64, Place)> = Vec::with_capacity(batches.iter().map(Batch::rows).sum());
+    let mut flows_before = 0;
+    for (number, batch) in batches.iter().enumerate() {
+        let times = batch.columns[ts].as_primitive::<TimestampNanosecondType>();
+        for (row, time) in times.values().iter().enumerate() {
+            let flow = batch.flow_numbers.get(row).map_or(0, |flow| flows_before + flow);
+            let rank = ranks.get(flow as usize).copied().unwrap_or(0);
+            rows.push((rank, *time, Place { batch: number as u32, row: row as u32, flow }));
+        }
+        flows_before += batch.flows.len() as u32;
     }
+    rows.sort_by_key(|(rank, time, _)| (*rank, *time));
+    rows.into_iter().map(|(.., place)| place).collect()
 }
 
-/// Batch and row of each row in the order of the table.
-fn order(table: &Table, batches: &[RecordBatch]) -> anyhow::Result<Vec<(usize, usize)>> {
-    let keys: Vec<SortColumn> = table
-        .sort
-        .iter()
-        .map(|name| {
-            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch[*name].as_ref()).collect();
-            let options = Some(SortOptions { descending: false, nulls_first: false });
-            Ok(SortColumn { values: concat(&parts)?, options })
-        })
-        .collect::<anyhow::Result<_>>()?;
-    let order = lexsort_to_indices(&keys, None)?;
-    let places: Vec<(usize, usize)> = batches
-        .iter()
-        .enumerate()
-        .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)))
-        .collect();
-    Ok(order.values().iter().map(|&at| places[at as usize]).collect())
+/// The rank of each flow by the namespace and the workload of its server; what is not known comes last.
+fn ranks(named: &NamedFlows<'_>) -> Vec<u32> {
+    let key = |(namespace, workload): (Option<&'_ str>, Option<&'_ str>)| {
+        let known = |name: Option<&'_ str>| (name.is_none(), name.unwrap_or_default().to_owned());
+        (known(namespace), known(workload))
+    };
+    let keys: Vec<_> = named.places().collect();
+    let mut sorted = keys.clone();
+    sorted.sort_by_key(|place| key(*place));
+    sorted.dedup();
+    let ranks: std::collections::HashMap<_, u32> = sorted.into_iter().zip(0..).collect();
+    keys.iter().map(|place| ranks[place]).collect()
+}
+
+/// The columns of a run, of which rows are taken in any order.
+struct Columns<'a> {
+    schema: Arc<Schema>,
+    columns: Vec<Column<'a>>,
+}
+
+enum Column<'a> {
+    /// Rows have their own values: an array a batch.
+    Own(Vec<&'a dyn Array>),
+    /// Rows have numbers of segments, whose names these are.
+    Segment(ArrayRef, Vec<&'a [u32]>),
+    /// All rows of a flow have the same: a value a flow.
+    Shared(ArrayRef),
+}
+
+impl<'a> Columns<'a> {
+    fn new(table: &Table, batches: &'a [Batch], catalog: &Catalog, named: &NamedFlows<'_>) -> Columns<'a> {
+        let segments = catalog.segment_names();
+        let mut next = 0..;
+        let mut own = || {
+            let at = next.next().expect("it has no end");
+            batches.iter().map(move |batch| batch.columns[at].as_ref())
+        };
+        let columns = table.columns().map(|column| match column.source {
+            Source::Row => Column::Own(own().collect()),
+            Source::Segment => {
+                let numbers = own().map(|numbers| &numbers.as_primitive::<UInt32Type>().values()[..]);
+                Column::Segment(Arc::clone(&segments), numbers.collect())
+            }
+            Source::Flow(column) => Column::Shared(named.flow_column(column)),
+            Source::Endpoint(endpoint, column) => Column::Shared(named.endpoint_column(endpoint, column)),
+        });
+        Columns { columns: columns.collect(), schema: Arc::new(table.schema()) }
+    }
+
+    /// These rows, in this order. Texts are views or dictionaries.
+    fn gather(&self, rows: &[Place]) -> anyhow::Result<RecordBatch> {
+        let places: Vec<(usize, usize)> =
+            rows.iter().map(|place| (place.batch as usize, place.row as usize)).collect();
+        let flows: Vec<u32> = rows.iter().map(|place| place.flow).collect();
+        let gathered = self.columns.iter().map(|column| match column {
+            Column::Own(arrays) => interleave(arrays, &places),
+            Column::Segment(names, numbers) => {
+                let numbers: Vec<u32> = places.iter().map(|(batch, row)| numbers[*batch][*row]).collect();
+                spread(names, &numbers)
+            }
+            Column::Shared(values) => spread(values, &flows),
+        });
+        let arrays: Vec<ArrayRef> = gathered.collect::<Result<_, _>>()?;
+        let fields = self.schema.fields().iter().zip(&arrays);
+        let fields: Vec<Field> = fields
+            .map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()))
+            .collect();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+    }
 }
 
 #[cfg(test)]
@@ -152,10 +209,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for table in TABLES {
             let path = folder.path().join(table.name);
-            let schema: SchemaRef = table.schema().into();
-            let rows = RecordBatch::new_empty(Arc::clone(&schema));
-            let batch = Batch { flow_starts_ns: Vec::new(), rows };
-            write(table, &schema, vec![batch], &Identities::default(), &path).unwrap();
+            let schema = Arc::new(table.schema());
+            write_rows(table, &[RecordBatch::new_empty(Arc::clone(&schema))], &path).unwrap();
             let file = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
             let said = file.metadata().file_metadata();
             let pairs = said.key_value_metadata().unwrap();

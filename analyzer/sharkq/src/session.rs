@@ -1,6 +1,7 @@
 //! A session: an index in, answers to SQL and KFL out. Every table of the catalogue is there, empty ones too; the views
 //! `api_calls` and `entries` are made from what each call table says of itself.
 
+mod header_list;
 mod run_table;
 mod tables;
 pub mod texts;
@@ -85,6 +86,7 @@ impl Session {
             .with_physical_optimizer_rule(Arc::new(Yielding));
         let context = SessionContext::new_with_state(state.build());
         kfl::functions::all().into_iter().for_each(|function| context.register_udf(function));
+        context.register_udf(header_list::header_list());
         let tables = Arc::new(Tables::new(&context, folder, within));
         let defaults = context.copied_config().options().catalog.clone();
         let catalog = context.catalog(&defaults.default_catalog).context("the engine has a catalog")?;

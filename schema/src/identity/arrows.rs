@@ -4,7 +4,6 @@
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -39,27 +38,26 @@ pub enum ArrowsError {
 /// Writes one file.
 pub struct Encoder {
     writer: StreamWriter<Vec<u8>>,
-    schema: SchemaRef,
+    table: &'static Table,
 }
 
 impl Encoder {
-    pub fn new(table: &Table, head: &Head) -> Encoder {
+    pub fn new(table: &'static Table, head: &Head) -> Encoder {
         let Schema { fields, mut metadata } = table.schema();
         metadata.insert("sharkrec.arrows".to_owned(), ARROWS_VERSION.to_string());
         metadata.insert("sharkrec.node".to_owned(), head.node.clone());
         metadata.insert("sharkrec.cluster".to_owned(), head.cluster.clone());
         metadata.insert("sharkrec.started_ns".to_owned(), head.started_ns.to_string());
-        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        let schema = Schema::new_with_metadata(fields, metadata);
         let writer = StreamWriter::try_new(Vec::new(), &schema).expect("a schema of a table can be written");
-        Encoder { writer, schema }
+        Encoder { writer, table }
     }
 
     /// Takes the rows out of a block; those of all calls so far are whole in the stream up to here.
     pub fn append<B: Block>(&mut self, rows: &mut B) {
         let mut columns = Vec::new();
         rows.finish(&mut columns);
-        let batch = RecordBatch::try_new(self.schema.clone(), columns);
-        let batch = batch.expect("builders and schema come from one table");
+        let batch = self.table.batch(columns).expect("builders and schema come from one table");
         self.writer.write(&batch).expect("memory takes it");
     }
 
@@ -236,6 +234,8 @@ mod tests {
     use arrow::array::AsArray;
     use arrow::ipc::CompressionType;
     use arrow::ipc::writer::IpcWriteOptions;
+
+    use std::sync::Arc;
 
     use super::*;
     use crate::tables::processes::{self, ProcessBlock, ProcessRow};

@@ -7,32 +7,32 @@ table! {
     /// came, and one for each part of a bucket of which packets are missing. An empty answer means something only with it.
     plain "coverage", CoverageRow, CoverageBlock, sort ["node", "bucket"] {
         /// Snapshot.
-        snapshot_id: Text,
+        snapshot_id: Text = 1001,
         /// Node.
-        node: Text [otel = "k8s.node.name"],
+        node: Text = 1002 [otel = "k8s.node.name"],
         /// Interface or *.
-        iface: Text [pcapng = "if_name"],
+        iface: Text = 1003 [pcapng = "if_name"],
         /// Bucket start.
-        bucket: Time [tz = "UTC", zeek = "capture_loss"],
+        bucket: Time = 1004 [tz = "UTC", zeek = "capture_loss"],
         /// Begin of the part of the bucket that the row is about.
-        from_ts: Time [tz = "UTC"],
+        from_ts: Time = 1005 [tz = "UTC"],
         /// Its end.
-        to_ts: Time [tz = "UTC"],
+        to_ts: Time = 1006 [tz = "UTC"],
         /// ok, lossy, gap, not_targeted, rotated_out, recorder_restart.
-        state: Text,
+        state: Text = 1007,
         /// Why packets are missing.
-        why: Text,
+        why: Text = 1008,
         /// Packets offered.
-        received: Int64 [unit = "pkts", zeek = "pkts_link"],
+        received: Int64 = 1009 [unit = "pkts", zeek = "pkts_link"],
         /// Packets written.
-        captured: Int64 [unit = "pkts"],
+        captured: Int64 = 1010 [unit = "pkts"],
         /// Delta, never cumulative.
-        dropped: Int64 [unit = "pkts"],
+        dropped: Int64 = 1011 [unit = "pkts"],
         /// Dropped / (captured + dropped).
-        loss_ratio: Float64 [unit = "ratio", zeek = "percent_lost"],
+        loss_ratio: Float64 = 1012 [unit = "ratio", zeek = "percent_lost"],
         /// ACKs for data never seen.
-        tcp_gaps: Int64 [zeek = "capture_loss"],
+        tcp_gaps: Int64 = 1013 [zeek = "capture_loss"],
         /// Kernel to writer delay p99.
-        lag_ns: Int64 [unit = "ns", zeek = "pkt_lag"],
+        lag_ns: Int64 = 1014 [unit = "ns", zeek = "pkt_lag"],
     }
 }

@@ -15,42 +15,42 @@ table! {
         excluded: "false",
     } {
         /// Name asked for, lower case, no trailing dot.
-        query: Text [wireshark = "dns.qry.name", zeek = "query", otel = "dns.question.name", kfl = "dns_questions"],
+        query: Text Lookup = 1001 [wireshark = "dns.qry.name", zeek = "query", otel = "dns.question.name", kfl = "dns_questions"],
         /// A, AAAA, SRV, ...
-        qtype: Text [zeek = "qtype_name", kfl = "dns_question_types"],
+        qtype: Text = 1002 [zeek = "qtype_name", kfl = "dns_question_types"],
         /// NOERROR, NXDOMAIN, SERVFAIL, ...; NULL no answer.
-        rcode: Text [zeek = "rcode_name"],
+        rcode: Text = 1003 [zeek = "rcode_name"],
         /// Response code as a number, with the extended bits of EDNS.
-        rcode_num: Int32 [zeek = "rcode"],
+        rcode_num: Int32 = 1004 [zeek = "rcode"],
         /// Transaction id.
-        trans_id: Int32 [wireshark = "dns.id", zeek = "trans_id"],
+        trans_id: Int32 = 1005 [wireshark = "dns.id", zeek = "trans_id"],
         /// Query to answer.
-        rtt_ns: Int64 [unit = "ns", zeek = "rtt"],
+        rtt_ns: Int64 = 1006 [unit = "ns", zeek = "rtt"],
         /// Answer data.
-        answers: TextList [zeek = "answers", otel = "dns.answers"],
+        answers: TextList = 1007 [zeek = "answers", otel = "dns.answers"],
         /// TTLs.
-        ttls: Int64List [unit = "s", zeek = "TTLs"],
+        ttls: Int64List = 1008 [unit = "s", zeek = "TTLs"],
         /// AA: the answer is authoritative.
-        authoritative: Bool [zeek = "AA"],
+        authoritative: Bool = 1009 [zeek = "AA"],
         /// TC: the answer was truncated.
-        truncated: Bool [zeek = "TC"],
+        truncated: Bool = 1010 [zeek = "TC"],
         /// RA: recursion is available.
-        recursion: Bool [zeek = "RA"],
+        recursion: Bool = 1011 [zeek = "RA"],
         /// udp, tcp, tls or https.
-        transport: Text [otel = "network.transport"],
+        transport: Text = 1012 [otel = "network.transport"],
         /// The name ends in a cluster search suffix behind a name that is none of the cluster's (`ndots`): that it does not exist is no error.
-        search_expansion: Bool,
+        search_expansion: Bool = 1013,
         /// Kind of request: QUERY, NOTIFY, UPDATE, ...
-        opcode: Text [wireshark = "dns.flags.opcode"],
+        opcode: Text = 1014 [wireshark = "dns.flags.opcode"],
         /// All names of the question section, where there is more than one.
-        questions: TextList,
+        questions: TextList = 1015,
         /// Types of the answer records, in step with `answers`.
-        answer_types: TextList,
+        answer_types: TextList = 1016,
         /// Answer records the response announces.
-        n_answers: Int32 [wireshark = "dns.count.answers"],
+        n_answers: Int32 = 1017 [wireshark = "dns.count.answers"],
         /// Authority records the response announces.
-        n_authority: Int32 [wireshark = "dns.count.auth_rr"],
+        n_authority: Int32 = 1018 [wireshark = "dns.count.auth_rr"],
         /// Additional records the response announces.
-        n_additional: Int32 [wireshark = "dns.count.add_rr"],
+        n_additional: Int32 = 1019 [wireshark = "dns.count.add_rr"],
     }
 }

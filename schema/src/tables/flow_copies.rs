@@ -13,4 +13,5 @@ pub static TABLE: Table = Table {
     sort: &["dst_namespace", "dst_workload", "ts"],
     blocks: &[<FlowBlock as Block>::COLUMNS, <OriginBlock as Block>::COLUMNS],
     call: None,
+    derived: &[],
 };

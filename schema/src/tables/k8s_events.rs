@@ -6,30 +6,30 @@ table! {
     /// One row per Kubernetes event, with its last count.
     plain "k8s_events", EventRow, EventBlock, sort ["ts"] {
         /// When it happened last.
-        ts: Time [tz = "UTC"],
+        ts: Time = 1001 [tz = "UTC"],
         /// Cluster.
-        cluster: Text [otel = "k8s.cluster.name"],
+        cluster: Text = 1002 [otel = "k8s.cluster.name"],
         /// Namespace.
-        namespace: Text [otel = "k8s.namespace.name"],
+        namespace: Text = 1003 [otel = "k8s.namespace.name"],
         /// Pod, Deployment, NetworkPolicy, ...: what it is about.
-        kind: Text,
+        kind: Text = 1004,
         /// Name of that.
-        name: Text,
+        name: Text = 1005,
         /// UID of that.
-        uid: Text,
+        uid: Text = 1006,
         /// Killing, Unhealthy, ScalingReplicaSet, RolloutStarted, PolicyChanged, ...
-        reason: Text,
+        reason: Text = 1007,
         /// Message.
-        message: Text,
+        message: Text = 1008,
         /// How often it happened.
-        count: Int64,
+        count: Int64 = 1009,
         /// Template hash or revision of a Deployment.
-        revision: Text,
+        revision: Text = 1010,
         /// New image of a rollout.
-        image: Text [otel = "container.image.name"],
+        image: Text = 1011 [otel = "container.image.name"],
         /// Who says so.
-        component: Text,
+        component: Text = 1012,
         /// When it happened first.
-        first_ts: Time [tz = "UTC"],
+        first_ts: Time = 1013 [tz = "UTC"],
     }
 }

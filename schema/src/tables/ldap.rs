@@ -15,26 +15,26 @@ table! {
         excluded: "false",
     } {
         /// Message id.
-        message_id: Int32 [wireshark = "ldap.messageID", zeek = "message_id"],
+        message_id: Int32 = 1001 [wireshark = "ldap.messageID", zeek = "message_id"],
         /// bind, search, modify, add, delete, modify_dn, compare, extended, unbind, abandon.
-        operation: Text [zeek = "opcode", kfl = "ldap_type"],
+        operation: Text = 1002 [zeek = "opcode", kfl = "ldap_type"],
         /// Base of a search, and the object of every other operation: for a bind the name.
-        base_dn: Text [wireshark = "ldap.baseObject", zeek = "base_object"],
+        base_dn: Text = 1003 [wireshark = "ldap.baseObject", zeek = "base_object"],
         /// Filter of a search (RFC 4515).
-        filter: Text [zeek = "filter"],
+        filter: Text = 1004 [zeek = "filter"],
         /// Scope of a search: base, one, sub.
-        scope: Text [zeek = "scope"],
+        scope: Text = 1005 [zeek = "scope"],
         /// success, invalidCredentials, ...
-        result: Text [zeek = "result"],
+        result: Text = 1006 [zeek = "result"],
         /// The same as a number.
-        result_code: Int32 [wireshark = "ldap.resultCode"],
+        result_code: Int32 = 1007 [wireshark = "ldap.resultCode"],
         /// Entries returned by a search.
-        entries: Int64 [zeek = "result_count"],
+        entries: Int64 = 1008 [zeek = "result_count"],
         /// How a bind proves itself: simple, or the SASL mechanism.
-        authentication: Text [wireshark = "ldap.authentication"],
+        authentication: Text = 1009 [wireshark = "ldap.authentication"],
         /// Name of an extended operation, or its number where it has none here.
-        extended: Text [wireshark = "ldap.requestName"],
+        extended: Text = 1010 [wireshark = "ldap.requestName"],
         /// What the server says beside the result.
-        diagnostic: Text [wireshark = "ldap.errorMessage", zeek = "diagnostic_message"],
+        diagnostic: Text = 1011 [wireshark = "ldap.errorMessage", zeek = "diagnostic_message"],
     }
 }

@@ -8,16 +8,16 @@ table! {
     /// SQL show the caller's, so that each call is there once, and those with `_all` show both.
     plain "nat_links", NatLinkRow, NatLinkBlock, sort ["before_flow_id"] {
         /// Flow to the virtual address.
-        before_flow_id: Text,
+        before_flow_id: Text = 1001,
         /// Flow to the backend.
-        after_flow_id: Text,
+        after_flow_id: Text = 1002,
         /// Virtual address.
-        service_ip: Text,
+        service_ip: Text = 1003,
         /// Its port.
-        service_port: Int32,
+        service_port: Int32 = 1004,
         /// Backend.
-        backend_ip: Text,
+        backend_ip: Text = 1005,
         /// Its port.
-        backend_port: Int32,
+        backend_port: Int32 = 1006,
     }
 }

@@ -7,48 +7,48 @@ table! {
     /// without.
     plain "pods", PodRow, PodBlock, sort ["namespace", "name", "valid_from"] {
         /// UID.
-        pod_uid: Text [otel = "k8s.pod.uid"],
+        pod_uid: Text = 1001 [otel = "k8s.pod.uid"],
         /// Pod name.
-        name: Text [otel = "k8s.pod.name"],
+        name: Text = 1002 [otel = "k8s.pod.name"],
         /// Namespace.
-        namespace: Text [otel = "k8s.namespace.name"],
+        namespace: Text = 1003 [otel = "k8s.namespace.name"],
         /// Pod IP in this interval; the node's for pods of the host network, which own none.
-        ip: Text [otel = "k8s.pod.ip"],
+        ip: Text = 1004 [otel = "k8s.pod.ip"],
         /// Ownership of the address starts.
-        valid_from: Time [tz = "UTC"],
+        valid_from: Time = 1005 [tz = "UTC"],
         /// Ends (deletion, Succeeded, Failed, or nobody watched any more); NULL open.
-        valid_to: Time [tz = "UTC"],
+        valid_to: Time = 1006 [tz = "UTC"],
         /// Shares the node's network; never matched by address.
-        host_network: Bool,
+        host_network: Bool = 1007,
         /// Node.
-        node: Text [otel = "k8s.node.name"],
+        node: Text = 1008 [otel = "k8s.node.name"],
         /// Availability zone of the node.
-        zone: Text [otel = "cloud.availability_zone"],
+        zone: Text = 1009 [otel = "cloud.availability_zone"],
         /// Top owner; the pod itself where it has none.
-        workload: Text [otel = "k8s.deployment.name"],
+        workload: Text = 1010 [otel = "k8s.deployment.name"],
         /// Deployment, StatefulSet, DaemonSet, Job, ...
-        workload_kind: Text [hubble = "workloads.kind"],
+        workload_kind: Text = 1011 [hubble = "workloads.kind"],
         /// Service account.
-        service_account: Text,
+        service_account: Text = 1012,
         /// Labels.
-        labels: TextMap [otel = "k8s.pod.label.<k>"],
+        labels: TextMap = 1013 [otel = "k8s.pod.label.<k>"],
         /// Images of its containers, with digest where that is known.
-        images: TextList [otel = "container.image.name"],
+        images: TextList = 1014 [otel = "container.image.name"],
         /// Label app.kubernetes.io/version, else the image's tag where all containers have one image.
-        version: Text [otel = "service.version"],
+        version: Text = 1015 [otel = "service.version"],
         /// Label pod-template-hash or controller-revision-hash.
-        revision: Text,
+        revision: Text = 1016,
         /// Last phase of the interval: Pending, Running, Succeeded, Failed, Unknown.
-        phase: Text [otel = "k8s.pod.status.phase"],
+        phase: Text = 1017 [otel = "k8s.pod.status.phase"],
         /// Guaranteed, Burstable, BestEffort.
-        qos_class: Text,
+        qos_class: Text = 1018,
         /// Restarts of all its containers at the end of the interval.
-        restarts: Int32 [otel = "k8s.container.restart_count"],
+        restarts: Int32 = 1019 [otel = "k8s.container.restart_count"],
         /// Ids of its containers.
-        containers: TextList [otel = "container.id"],
+        containers: TextList = 1020 [otel = "container.id"],
         /// Cgroup v2 ids its processes were seen in.
-        cgroup_ids: Int64List [hubble = "cgroup_id"],
+        cgroup_ids: Int64List = 1021 [hubble = "cgroup_id"],
         /// Network namespace (inode) its processes were seen in; NULL when that was none or several.
-        netns: Int64,
+        netns: Int64 = 1022,
     }
 }

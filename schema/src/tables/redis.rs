@@ -16,18 +16,18 @@ table! {
         excluded: "false",
     } {
         /// Command in upper case: GET, SET, ...; of a push its kind: MESSAGE, INVALIDATE, ...
-        command: Text [otel = "db.operation.name", kfl = "redis_type", zeek = "cmd.name"],
+        command: Text = 1001 [otel = "db.operation.name", kfl = "redis_type", zeek = "cmd.name"],
         /// Key, or channel, where it is the first argument; cut at 256 bytes.
-        key: Text [kfl = "redis_key", zeek = "cmd.key"],
+        key: Text = 1002 [kfl = "redis_key", zeek = "cmd.key"],
         /// The other arguments with a space between them, cut at 1 KiB in all; secrets are `?`.
-        args: Text [kfl = "redis_command"],
+        args: Text = 1003 [kfl = "redis_command"],
         /// Database as of the last SELECT; NULL where none was seen.
-        db_index: Int32 [otel = "db.namespace"],
+        db_index: Int32 = 1004 [otel = "db.namespace"],
         /// simple, error, int, bulk, array, null, or of RESP3 map, set, push, boolean, double, big_number, verbatim.
-        reply_type: Text [wireshark = "resp.type"],
+        reply_type: Text = 1005 [wireshark = "resp.type"],
         /// Text of the error, its first word says which: MOVED, OOM, NOAUTH; of a transaction its first error.
-        reply_error: Text [otel = "db.response.status_code", wireshark = "resp.error"],
+        reply_error: Text = 1006 [otel = "db.response.status_code", wireshark = "resp.error"],
         /// Of commands that read: something was found.
-        hit: Bool,
+        hit: Bool = 1007,
     }
 }

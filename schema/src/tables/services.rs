@@ -6,26 +6,26 @@ table! {
     /// One row per service and interval in which neither it nor its endpoints changed.
     plain "services", ServiceRow, ServiceBlock, sort ["namespace", "name", "valid_from"] {
         /// UID.
-        service_uid: Text [otel = "k8s.service.uid"],
+        service_uid: Text = 1001 [otel = "k8s.service.uid"],
         /// Name.
-        name: Text [otel = "k8s.service.name"],
+        name: Text = 1002 [otel = "k8s.service.name"],
         /// Namespace.
-        namespace: Text [otel = "k8s.namespace.name"],
+        namespace: Text = 1003 [otel = "k8s.namespace.name"],
         /// ClusterIP, NodePort, LoadBalancer, ExternalName.
-        r#type: Text [otel = "k8s.service.type"],
+        r#type: Text = 1004 [otel = "k8s.service.type"],
         /// Cluster addresses.
-        cluster_ips: TextList,
+        cluster_ips: TextList = 1005,
         /// Addresses of load balancers and external ones.
-        external_ips: TextList,
+        external_ips: TextList = 1006,
         /// Ports, each as `name:port/protocol->target`.
-        ports: TextList,
+        ports: TextList = 1007,
         /// Selector.
-        selector: TextMap [otel = "k8s.service.selector"],
+        selector: TextMap = 1008 [otel = "k8s.service.selector"],
         /// Backends in the interval, each as `address:port`.
-        endpoints: TextList,
+        endpoints: TextList = 1009,
         /// Start.
-        valid_from: Time [tz = "UTC"],
+        valid_from: Time = 1010 [tz = "UTC"],
         /// End (changed, deleted, or nobody watched any more); NULL open.
-        valid_to: Time [tz = "UTC"],
+        valid_to: Time = 1011 [tz = "UTC"],
     }
 }

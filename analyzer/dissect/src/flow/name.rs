@@ -5,16 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
 use crate::frame::FlowKey;
+use crate::shared::FlowId;
 
 /// True for protocols whose endpoints have ports (ICMP has a type and a code there).
 pub fn has_ports(protocol: u8) -> bool {
     matches!(protocol, 6 | 17 | 132)
-}
-
-/// An address as RFC 5952 writes it.
-pub fn ip_text(ip: &[u8; 16]) -> String {
-    let v6 = std::net::Ipv6Addr::from(*ip);
-    v6.to_ipv4_mapped().map_or_else(|| v6.to_string(), |v4| v4.to_string())
 }
 
 /// Community ID version 1 with seed 0 (<https://github.com/corelight/community-id-spec>).
@@ -39,7 +34,7 @@ pub fn community_id(key: &FlowKey) -> String {
 }
 
 /// Deterministic id of a conversation: its key and its first time stamp.
-pub(super) fn flow_id(key: &FlowKey, first_ns: i64) -> String {
+pub(super) fn flow_id(key: &FlowKey, first_ns: i64) -> FlowId {
     let mut hash = Sha1::new();
     for end in &key.ends {
         hash.update(end.ip);
@@ -50,7 +45,12 @@ pub(super) fn flow_id(key: &FlowKey, first_ns: i64) -> String {
         hash.update(vlan.to_be_bytes());
     }
     hash.update(first_ns.to_be_bytes());
-    hash.finalize()[..10].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |byte: u8| [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+    let mut id = [0; 20];
+    for (two, byte) in id.as_chunks_mut::<2>().0.iter_mut().zip(hash.finalize()) {
+        *two = digits(byte);
+    }
+    FlowId(id)
 }
 
 #[cfg(test)]

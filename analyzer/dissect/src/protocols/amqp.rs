@@ -9,8 +9,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use shark_schema::tables::amqp::{AmqpBlock, TABLE};
 
+use crate::batch::{CallTable, call_table};
 use crate::layer::{Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Pairing, Parsed, Probe, Role};
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 pub use method::Message;
 use method::{Arguments, Part, Side};
 

@@ -4,11 +4,12 @@ use shark_schema::table::Block;
 use shark_schema::tables::diameter::{DiameterBlock, DiameterRow, TABLE};
 
 use super::rest::Rest;
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role, Written,
 };
 use crate::limits;
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 
 /// Bytes of the header (RFC 6733 section 3).
 const HEADER: usize = 20;

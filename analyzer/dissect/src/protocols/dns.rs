@@ -8,10 +8,11 @@ mod row;
 use shark_schema::tables::dns::{DnsBlock, TABLE};
 
 use super::rest::Rest;
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role,
 };
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 pub use record::{Answer, Header, Message, Question};
 
 /// DNS in datagrams.

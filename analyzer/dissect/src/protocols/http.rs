@@ -5,10 +5,11 @@ mod row;
 
 use shark_schema::tables::http::{HttpBlock, TABLE};
 
+use crate::batch::{CallTable, call_table};
 use crate::body::Body;
 use crate::layer::{Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Parsed, Probe, Role, Successor};
 use crate::limits;
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 use head::{Field, Head};
 
 /// The layer.

@@ -4,13 +4,14 @@
 use shark_schema::table::Block;
 use shark_schema::tables::icmp::{IcmpBlock, IcmpRow, TABLE};
 
-use crate::flow::{community_id, has_ports, ip_text};
+use crate::batch::{CallTable, call_table};
+use crate::flow::{community_id, has_ports};
 use crate::frame::{Decoded, FlowKey, Frame, Site, decode};
 use crate::layer::{
     Begin, Call, CallTimes, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role,
     Written,
 };
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 use crate::write::protocol_name;
 
 /// The layer.
@@ -198,7 +199,7 @@ impl About {
         let mut other = String::new();
         About {
             proto: protocol_name(key.protocol, &mut other).to_owned(),
-            ips: ends.map(|end| ip_text(&end.ip)),
+            ips: ends.map(|end| end.addr().to_string()),
             ports: ends.map(|end| end.port),
             has_ports: has_ports(key.protocol),
             community_id: community_id(key),

@@ -14,11 +14,12 @@ use std::collections::VecDeque;
 use shark_schema::tables::kafka::{KafkaBlock, TABLE};
 
 use super::rest::Rest;
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role,
 };
 use crate::limits;
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 use header::{Header, Place, Read, SIZE, number};
 use walk::{Body, Walk};
 

@@ -8,12 +8,13 @@ mod message;
 use shark_schema::table::Block;
 use shark_schema::tables::ldap::{LdapBlock, LdapRow, TABLE};
 
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role, Successor,
     Written,
 };
 use crate::limits;
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 use message::{Head, Message, Op, result_name};
 
 /// LDAP in streams.

@@ -22,9 +22,9 @@ use std::sync::LazyLock;
 
 use shark_schema::table::Table;
 
+use crate::batch::CallTable;
 use crate::driver::{Conversation, Driver};
 use crate::layer::{Begin, Carrier, Layer, Probe};
-use crate::rows::CallTable;
 
 /// All protocols.
 pub static PROTOCOLS: &[Protocol] = &[

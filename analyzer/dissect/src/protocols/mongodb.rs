@@ -17,10 +17,11 @@ use shark_schema::tables::db::{DbBlock, TABLE};
 use self::bson::Walker;
 use self::facts::Facts;
 use super::rest::Rest;
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role,
 };
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 
 /// The layer.
 #[derive(Default)]

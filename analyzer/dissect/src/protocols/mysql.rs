@@ -15,11 +15,12 @@ use shark_schema::tables::db::{DbBlock, TABLE};
 
 use self::answers::Answers;
 use self::asks::{Asks, Command};
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Parsed, Probe, Role, Successor,
 };
 use crate::limits;
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 
 /// The layer.
 #[derive(Default)]

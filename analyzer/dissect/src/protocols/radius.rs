@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use shark_schema::table::Block;
 use shark_schema::tables::radius::{RadiusBlock, RadiusRow, TABLE};
 
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Pairing, Parsed, Probe, Role, Written,
 };
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 
 /// Bytes of the header (RFC 2865 section 3).
 const HEADER: usize = 20;

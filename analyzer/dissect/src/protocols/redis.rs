@@ -8,8 +8,9 @@ mod value;
 
 use shark_schema::tables::redis::{RedisBlock, TABLE};
 
+use crate::batch::{CallTable, call_table};
 use crate::layer::{Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Parsed, Probe, Role};
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 use row::{Command, Reply};
 use value::{Skipped, Step, Value};
 

@@ -10,12 +10,13 @@ use std::borrow::Cow;
 
 use shark_schema::tables::tls::{TABLE, TlsBlock};
 
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, CallTimes, Carrier, Direction, End, Gap, Layer, Meta, Parsed, Probe, Role, Successor,
     Written,
 };
 use crate::limits;
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 use certificate::Certificate;
 use hello::{ClientHello, ServerHello};
 

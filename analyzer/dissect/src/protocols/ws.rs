@@ -10,11 +10,12 @@ use rustc_hash::FxHasher;
 use shark_schema::table::Block;
 use shark_schema::tables::ws::{TABLE, WsBlock, WsRow};
 
+use crate::batch::{CallTable, call_table};
 use crate::layer::{
     Begin, Call, Carrier, Direction, End, Gap, Layer, Meta, Options, Pairing, Parsed, Probe, Role, Written,
 };
 use crate::limits;
-use crate::rows::{CallTable, RowSink, call_table};
+use crate::rows::RowSink;
 use deflate::Inflater;
 use frame::{Frame, Opcode};
 

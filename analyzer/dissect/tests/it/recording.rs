@@ -11,6 +11,7 @@ use shark_dissect::layer::Options;
 use shark_dissect::pipeline::{Analysis, Chunk};
 use shark_dissect::rows::SegmentInfo;
 use shark_schema::segment::{Block, Blocks};
+use shark_schema::table::Table;
 
 pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
 
@@ -78,11 +79,14 @@ pub fn analysed_with(frames: &[Captured], options: Options) -> BTreeMap<&'static
         .collect();
     analysis.round(&[chunk], false);
     analysis.finish();
-    let names: Vec<&'static str> = analysis.tables().iter().map(|(table, _)| table.name).collect();
-    let rows = |(number, name): (usize, &&'static str)| {
-        (*name, analysis.take(number).into_iter().map(|batch| batch.rows).collect())
+    let tables = analysis.tables().to_vec();
+    let rows = |(number, table): (usize, &&'static Table)| {
+        let batches = analysis.take(number).into_iter();
+        let rows =
+            batches.map(|batch| batch.record_batch(table, &analysis.catalog).expect("columns of the table"));
+        (table.name, rows.collect())
     };
-    names.iter().enumerate().map(rows).collect()
+    tables.iter().enumerate().map(rows).collect()
 }
 
 /// One line a row, in the order of time: the columns `keep` wants, those that are NULL throughout left out.

@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             anyhow::bail!("there is no table {name}{hint} (`sharkq tables` lists them)");
         };
         writeln!(out, "{}\n", paragraph(table.doc))?;
-        for column in table.columns() {
+        for column in table.asked() {
             let kind = type_name(&(column.data_type)());
             writeln!(out, "{:<22} {:<16} {}", column.name, kind, paragraph(column.doc))?;
         }

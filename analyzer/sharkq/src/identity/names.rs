@@ -43,9 +43,8 @@ impl Names {
     /// Takes answers in.
     pub fn hear(&mut self, answers: Vec<Answer>) {
         for answer in answers {
-            let Ok(client) = answer.client.parse::<IpAddr>() else { continue };
             for address in answer.addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
-                self.learn(client.to_canonical(), address.to_canonical(), answer.ts_ns, &answer.name);
+                self.learn(answer.client, address.to_canonical(), answer.ts_ns, &answer.name);
             }
         }
     }
@@ -123,16 +122,16 @@ mod tests {
 
     #[test]
     fn the_last_answer_before_counts() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let mut names = Names::default();
         let mut tell = |ts_ns, name: &str, address: &str| {
-            let (client, name, addresses) = ("10.0.0.1".into(), name.into(), vec![address.into()]);
+            let (client, name, addresses) = (ip("10.0.0.1"), name.into(), vec![address.into()]);
             names.hear(vec![Answer { client, name, addresses, ts_ns }]);
         };
         tell(10, "one.example", "192.0.2.1");
         tell(20, "one.example", "192.0.2.1");
         tell(40, "late.example", "192.0.2.1");
         tell(30, "two.example", "192.0.2.1");
-        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let at = |ts_ns| names.at(ip("10.0.0.1"), ip("192.0.2.1"), ts_ns);
         assert_eq!(
             [9, 10, 29, 30, 39].map(at),

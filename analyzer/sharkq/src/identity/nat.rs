@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{RecordBatch, StringArray};
-use shark_schema::table::Block;
 use shark_schema::tables::nat_links::{self, NatLinkBlock, NatLinkRow};
 
 use super::sockets::Place;
+use super::tables::Batches;
 
 /// What was seen, by the socket that proves it: as many as sockets tell, whatever the packets are.
 #[derive(Default)]
@@ -59,9 +59,9 @@ impl Links {
     }
 
     /// The pairs. One flow before may have several after, where the translation was made anew.
-    pub fn rows(&self) -> RecordBatch {
+    pub fn rows(&self) -> Vec<RecordBatch> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rows = NatLinkBlock::default();
+        let mut rows = Batches::<NatLinkBlock>::new(&nat_links::TABLE);
         for link in seen.values() {
             let pairs =
                 link.before.iter().flat_map(|before| link.after.iter().map(move |after| (before, after)));
@@ -80,6 +80,6 @@ impl Links {
                 });
             }
         }
-        super::tables::batch(&nat_links::TABLE, rows)
+        rows.finish()
     }
 }

@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::RecordBatch;
 use serde_json::Value;
 use shark_schema::identity::{Fact, NetworkPolicy, Pod};
-use shark_schema::table::Block;
 use shark_schema::tables::network_policies::{self, PolicyBlock, PolicyRow};
 
 use super::history::{History, Version};
-use super::tables::{batch, open_end};
+use super::tables::{Batches, open_end};
 
 type Labels = BTreeMap<String, String>;
 
@@ -26,15 +25,15 @@ struct Peer {
 }
 
 /// The table, and whether it lacks rows because there are too many: subjects, peers and ports multiply.
-pub fn rows(history: &History) -> (RecordBatch, bool) {
-    let mut rows = Bounded { block: Some(PolicyBlock::default()), room: MOST_ROWS };
+pub fn rows(history: &History) -> (Vec<RecordBatch>, bool) {
+    let mut rows = Bounded { batches: Some(Batches::new(&network_policies::TABLE)), room: MOST_ROWS };
     append_all(history, &mut rows);
-    (batch(&network_policies::TABLE, rows.block.unwrap_or_default()), rows.room == 0)
+    (rows.batches.map(Batches::finish).unwrap_or_default(), rows.room == 0)
 }
 
 /// Whether the table would lack rows; none of them is made.
 pub fn are_too_many(history: &History) -> bool {
-    let mut rows = Bounded { block: None, room: MOST_ROWS };
+    let mut rows = Bounded { batches: None, room: MOST_ROWS };
     append_all(history, &mut rows);
     rows.room == 0
 }
@@ -56,9 +55,9 @@ fn append_all(history: &History, rows: &mut Bounded) {
 
 const MOST_ROWS: usize = 1_000_000;
 
-/// Rows, no more than there is room for; without a block they are only counted.
+/// Rows, no more than there is room for; without batches they are only counted.
 struct Bounded {
-    block: Option<PolicyBlock>,
+    batches: Option<Batches<PolicyBlock>>,
     room: usize,
 }
 
@@ -67,8 +66,8 @@ impl Bounded {
     fn append(&mut self, row: &PolicyRow<'_>) -> bool {
         if self.room > 0 {
             self.room -= 1;
-            if let Some(block) = &mut self.block {
-                block.append(row);
+            if let Some(batches) = &mut self.batches {
+                batches.append(row);
             }
         }
         self.room > 0

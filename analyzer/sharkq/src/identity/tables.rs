@@ -1,5 +1,5 @@
 //! What the logs tell, as tables: pods, services, nodes, processes, sockets, events, policies, conflicts, NAT links. In: everything
-//! that identities were made from. Out: one batch a table, intervals as they were found.
+//! that identities were made from. Out: batches of each table, intervals as they were found.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -25,6 +25,9 @@ use super::timeline::{Claim, OPEN};
 use super::{Identities, policies};
 use crate::source::Sources;
 
+/// A batch of rows is full at this many bytes.
+const BATCH_BYTES: usize = 4 << 20;
+
 const TOO_MANY_POLICIES: &str = "network policies allow more than the table network_policies has rows for";
 
 /// What they would lack, without making them.
@@ -32,7 +35,7 @@ pub fn warnings(identities: &Identities) -> Vec<String> {
     policies::are_too_many(&identities.history).then(|| TOO_MANY_POLICIES.into()).into_iter().collect()
 }
 
-/// All of them; of sockets and processes several batches. What they lack is told in `warnings`.
+/// All of them. What they lack is told in `warnings`.
 pub fn all(
     identities: &Identities,
     sources: &Sources,
@@ -41,23 +44,53 @@ pub fn all(
     let (policies, is_cut) = policies::rows(&identities.history);
     warnings.extend(is_cut.then(|| TOO_MANY_POLICIES.into()));
     let mut tables = vec![
-        (&pods::TABLE, vec![pod_rows(identities)]),
-        (&services::TABLE, vec![service_rows(identities)]),
-        (&nodes::TABLE, vec![node_rows(identities, sources)]),
-        (&k8s_events::TABLE, vec![event_rows(&sources.facts)]),
-        (&network_policies::TABLE, vec![policies]),
-        (&identity_conflicts::TABLE, vec![conflict_rows(&identities.cluster)]),
-        (&nat_links::TABLE, vec![identities.links.rows()]),
+        (&pods::TABLE, pod_rows(identities)),
+        (&services::TABLE, service_rows(identities)),
+        (&nodes::TABLE, node_rows(identities, sources)),
+        (&k8s_events::TABLE, event_rows(&sources.facts)),
+        (&network_policies::TABLE, policies),
+        (&identity_conflicts::TABLE, conflict_rows(&identities.cluster)),
+        (&nat_links::TABLE, identities.links.rows()),
     ];
     tables.extend(identities.rows().iter().map(|rows| (rows.table, told(rows, identities))));
     tables
+}
+
+/// Rows of a table as batches of bounded size: while rows are gathered they are twice in memory, and those of a hostile log are many.
+pub struct Batches<B: Block> {
+    table: &'static Table,
+    rows: B,
+    bytes: usize,
+    full: Vec<RecordBatch>,
+}
+
+impl<B: Block> Batches<B> {
+    /// No rows yet.
+    pub fn new(table: &'static Table) -> Batches<B> {
+        Batches { table, rows: B::default(), bytes: 0, full: Vec::new() }
+    }
+
+    /// Appends a row.
+    pub fn append(&mut self, row: &B::Row<'_>) {
+        self.bytes += self.rows.append(row);
+        if self.bytes >= BATCH_BYTES {
+            self.bytes = 0;
+            self.full.push(batch(self.table, std::mem::take(&mut self.rows)));
+        }
+    }
+
+    /// All rows, in at least one batch.
+    pub fn finish(mut self) -> Vec<RecordBatch> {
+        self.full.push(batch(self.table, self.rows));
+        self.full
+    }
 }
 
 /// Rows of a block as a batch of its table.
 pub fn batch<B: Block>(table: &Table, mut rows: B) -> RecordBatch {
     let mut columns = Vec::new();
     rows.finish(&mut columns);
-    RecordBatch::try_new(table.schema().into(), columns).expect("builders and schema come from one table")
+    table.batch(columns).expect("builders and schema come from one table")
 }
 
 /// The end of an interval; one that is open has none.
@@ -78,8 +111,8 @@ pub fn map(of: &BTreeMap<String, String>) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     of.iter().map(|(key, value)| (Cow::from(key), Cow::from(value))).collect()
 }
 
-fn pod_rows(identities: &Identities) -> RecordBatch {
-    let mut rows = PodBlock::default();
+fn pod_rows(identities: &Identities) -> Vec<RecordBatch> {
+    let mut rows = Batches::<PodBlock>::new(&pods::TABLE);
     let cluster = &identities.cluster;
     let lives = Lives::new(identities);
     // In the order in which the cluster numbered its pods.
@@ -107,11 +140,11 @@ fn pod_rows(identities: &Identities) -> RecordBatch {
             append_pod(&mut rows, pod, ip.as_deref(), (from_ns, to_ns), cluster, &lives);
         }
     }
-    batch(&pods::TABLE, rows)
+    rows.finish()
 }
 
 fn append_pod(
-    rows: &mut PodBlock,
+    rows: &mut Batches<PodBlock>,
     pod: &Pod,
     ip: Option<&str>,
     (from_ns, to_ns): (i64, i64),
@@ -204,8 +237,8 @@ impl Lives {
     }
 }
 
-fn service_rows(identities: &Identities) -> RecordBatch {
-    let mut rows = ServiceBlock::default();
+fn service_rows(identities: &Identities) -> Vec<RecordBatch> {
+    let mut rows = Batches::<ServiceBlock>::new(&services::TABLE);
     let mut by_uid: HashMap<&str, &ServiceNames> = HashMap::new();
     for names in &identities.cluster.services {
         by_uid.entry(&names.uid).or_insert(names);
@@ -233,11 +266,11 @@ fn service_rows(identities: &Identities) -> RecordBatch {
             }
         }
     }
-    batch(&services::TABLE, rows)
+    rows.finish()
 }
 
 fn append_service(
-    rows: &mut ServiceBlock,
+    rows: &mut Batches<ServiceBlock>,
     service: &Service,
     backends: &[(IpAddr, u16)],
     (from_ns, to_ns): (i64, i64),
@@ -269,8 +302,8 @@ fn port(port: &Port) -> String {
 }
 
 /// Nodes as the API server has them, and those that only their recorders tell of.
-fn node_rows(identities: &Identities, sources: &Sources) -> RecordBatch {
-    let mut rows = NodeBlock::default();
+fn node_rows(identities: &Identities, sources: &Sources) -> Vec<RecordBatch> {
+    let mut rows = Batches::<NodeBlock>::new(&nodes::TABLE);
     let manifests = sources.snapshots.iter().flat_map(|snapshot| &snapshot.nodes);
     let clocks: BTreeMap<&str, i64> =
         manifests.filter_map(|node| Some((node.node.as_str(), node.clock_error_ns?))).collect();
@@ -304,11 +337,11 @@ fn node_rows(identities: &Identities, sources: &Sources) -> RecordBatch {
             );
         }
     }
-    batch(&nodes::TABLE, rows)
+    rows.finish()
 }
 
 fn append_node(
-    rows: &mut NodeBlock,
+    rows: &mut Batches<NodeBlock>,
     node: &NodeObject,
     object: &Object,
     (from_ns, to_ns): (i64, i64),
@@ -334,7 +367,7 @@ fn append_node(
 }
 
 /// One row an event; told again with a higher count it is the same one.
-fn event_rows(facts: &[(LogHeader, Record)]) -> RecordBatch {
+fn event_rows(facts: &[(LogHeader, Record)]) -> Vec<RecordBatch> {
     let mut last: BTreeMap<(&str, &str), (&Event, i64)> = BTreeMap::new();
     for (header, record) in facts {
         let Fact::Event(event) = &record.fact else { continue };
@@ -343,7 +376,7 @@ fn event_rows(facts: &[(LogHeader, Record)]) -> RecordBatch {
             *known = (event, record.ts_ns);
         }
     }
-    let mut rows = EventBlock::default();
+    let mut rows = Batches::<EventBlock>::new(&k8s_events::TABLE);
     for ((cluster, _), (event, told_ns)) in last {
         rows.append(&EventRow {
             ts: event.last_ns.or(event.first_ns).or(Some(told_ns)),
@@ -360,11 +393,11 @@ fn event_rows(facts: &[(LogHeader, Record)]) -> RecordBatch {
             ..EventRow::default()
         });
     }
-    batch(&k8s_events::TABLE, rows)
+    rows.finish()
 }
 
-fn conflict_rows(cluster: &Cluster) -> RecordBatch {
-    let mut rows = ConflictBlock::default();
+fn conflict_rows(cluster: &Cluster) -> Vec<RecordBatch> {
+    let mut rows = Batches::<ConflictBlock>::new(&identity_conflicts::TABLE);
     for found in &cluster.conflicts {
         let who = |number: &u32| -> (String, String) {
             let at = *number as usize;
@@ -392,7 +425,7 @@ fn conflict_rows(cluster: &Cluster) -> RecordBatch {
             ..ConflictRow::default()
         });
     }
-    batch(&identity_conflicts::TABLE, rows)
+    rows.finish()
 }
 
 /// Sockets and processes as told; sockets with the names of their pods.

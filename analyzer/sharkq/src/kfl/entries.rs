@@ -57,7 +57,8 @@ fn members() -> impl Iterator<Item = &'static Table> {
 const SIDES: [&str; 2] = ["flows", "tcp"];
 
 fn is_of_side(side: &str, column: &str) -> bool {
-    let is_common = <CallBlock as Block>::COLUMNS.iter().any(|common| common.name == column);
+    let is_common =
+        <CallBlock as Block>::COLUMNS.iter().copied().flatten().any(|common| common.name == column);
     match side {
         "flows" => !is_common && (column.starts_with("src_") || column.starts_with("dst_")),
         _ => column != "flow_id" && column != "ts",

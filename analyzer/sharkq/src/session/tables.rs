@@ -13,7 +13,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableType, col, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, col, lit};
 use datafusion::optimizer::Analyzer;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::physical_plan::ExecutionPlan;
@@ -71,10 +71,13 @@ impl Tables {
     async fn view(&self, sql: &str) -> Result<Arc<dyn TableProvider>> {
         let state = self.state()?;
         let plan = state.create_logical_plan(sql).await?;
-        // Branches of a union have one type from here on.
+        Ok(Arc::new(ViewTable::new(self.coerced(plan)?, Some(sql.to_owned()))))
+    }
+
+    /// Branches of a union have one type from here on, and arguments of functions those that they take.
+    fn coerced(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let coerced = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
-        let plan = coerced.execute_and_check(plan, state.config_options(), |_, _| {})?;
-        Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
+        coerced.execute_and_check(plan, self.state()?.config_options(), |_, _| {})
     }
 
     fn stored(&self, table: &Table, name: &str) -> anyhow::Result<Arc<dyn TableProvider>> {
@@ -83,13 +86,30 @@ impl Tables {
             return Ok(Arc::new(NotIndexed(viewed(&table.schema()))));
         }
         if !has_files(&folder) {
-            return Ok(Arc::new(MemTable::try_new(viewed(&table.schema()), vec![vec![]])?));
+            return Ok(Arc::new(MemTable::try_new(viewed(&table.asked_schema()), vec![vec![]])?));
         }
         let files = Arc::new(RunTable::open(&table.schema(), &folder)?);
         // What tells of the recording itself stays whole.
-        let Some(inside) = condition(table, self.within) else { return Ok(files) };
-        let plan = LogicalPlanBuilder::scan(name, provider_as_source(files), None)?.filter(inside)?;
-        Ok(Arc::new(ViewTable::new(plan.build()?, None)))
+        let inside = condition(table, self.within);
+        if inside.is_none() && table.derived.is_empty() {
+            return Ok(files);
+        }
+        let mut plan = LogicalPlanBuilder::scan(name, provider_as_source(files), None)?;
+        if let Some(inside) = inside {
+            plan = plan.filter(inside)?;
+        }
+        if !table.derived.is_empty() {
+            let schema = plan.schema();
+            let stored = schema.iter().map(Expr::from);
+            let state = self.state()?;
+            let derived = table.derived.iter().map(|derived| {
+                let value = state.create_logical_expr(derived.sql, schema)?;
+                Ok(value.alias(derived.column.name))
+            });
+            let columns = stored.map(Ok).chain(derived).collect::<Result<Vec<Expr>>>()?;
+            plan = plan.project(columns)?;
+        }
+        Ok(Arc::new(ViewTable::new(self.coerced(plan.build()?)?, None)))
     }
 }
 
@@ -210,7 +230,8 @@ fn views(is_linked: bool) -> Vec<(String, String)> {
 
 /// The view over all call tables: their common columns and what each says of itself.
 fn api_calls() -> String {
-    let common: Vec<&str> = <CallBlock as Block>::COLUMNS.iter().map(|column| column.name).collect();
+    let common: Vec<&str> =
+        <CallBlock as Block>::COLUMNS.iter().copied().flatten().map(|column| column.name).collect();
     let common = common.join(", ");
     let branches: Vec<String> = TABLES
         .iter()

@@ -4,15 +4,18 @@
 mod protocols;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::ArrowWriter;
-use shark_schema::call::{CallBlock, CallRow, OriginBlock, OriginRow};
-use shark_schema::table::{Block, Table};
+use shark_schema::call::{CallBlock, CallRow};
+use shark_schema::cell::{Cell, Pair, TextMap};
+use shark_schema::shared::{DST, SRC};
+use shark_schema::table::{Block, Source, Table};
 use shark_schema::tables::dns::{self, DnsBlock, DnsRow};
 use shark_schema::tables::flows::{self, FlowBlock, FlowRow};
 use shark_schema::tables::http::{self, HttpBlock, HttpRow};
@@ -81,34 +84,74 @@ pub fn write(folder: &Path) {
     let mut chance = Chance(0x5eed);
     let flows: Vec<Flow> = (0..FLOWS).map(|number| Flow::new(number, &mut chance)).collect();
     let mut block = FlowBlock::default();
-    flows.iter().for_each(|flow| flow.append(&mut block, &mut chance));
-    store(folder, &flows::TABLE, FLOWS, |arrays| block.finish(arrays));
+    let shared: Vec<Shared> = flows.iter().map(|flow| flow.append(&mut block, &mut chance)).collect();
+    store(folder, &flows::TABLE, &shared, |arrays| block.finish(arrays));
     http_rows(folder, &flows, &mut chance);
     dns_rows(folder, &flows, &mut chance);
     protocols::write(folder, &flows, &mut chance);
 }
 
-fn store(folder: &Path, table: &Table, rows: usize, finish: impl FnOnce(&mut Vec<ArrayRef>)) {
+/// What a row has in common with the others of its flow, by column.
+type Shared = HashMap<&'static str, Value>;
+
+enum Value {
+    Text(Option<String>),
+    Int(Option<i32>),
+    Bool(Option<bool>),
+    Labels(Option<Vec<Pair<'static>>>),
+}
+
+fn text(value: Option<&str>) -> Value {
+    Value::Text(value.map(str::to_owned))
+}
+
+/// The column of rows that have this in common with others; what is not there is not known.
+fn column(name: &str, kind: &DataType, rows: &[Shared]) -> ArrayRef {
+    let values = rows.iter().map(|row| row.get(name));
+    match kind {
+        DataType::Utf8 => Arc::new(StringArray::from_iter(values.map(|value| match value {
+            Some(Value::Text(text)) => text.as_deref(),
+            _ => None,
+        }))),
+        DataType::Int32 => Arc::new(Int32Array::from_iter(values.map(|value| match value {
+            Some(Value::Int(number)) => *number,
+            _ => None,
+        }))),
+        DataType::Boolean => Arc::new(BooleanArray::from_iter(values.map(|value| match value {
+            Some(Value::Bool(is_so)) => *is_so,
+            _ => None,
+        }))),
+        _ => {
+            let mut labels = TextMap::builder();
+            for value in values {
+                let of = match value {
+                    Some(Value::Labels(labels)) => labels.as_deref(),
+                    _ => None,
+                };
+                TextMap::append(&mut labels, of);
+            }
+            TextMap::finish(&mut labels)
+        }
+    }
+}
+
+fn store(folder: &Path, table: &Table, shared: &[Shared], finish: impl FnOnce(&mut Vec<ArrayRef>)) {
     let mut arrays = Vec::new();
     finish(&mut arrays);
-    // Plain and traced tables end in the packets behind a row.
-    if arrays.len() < table.columns().count() {
-        let mut origin = OriginBlock::default();
-        for row in 0..rows {
-            // Some rows lead to no packets.
-            let first = (row % 11 != 0).then_some(row as i64 + 1);
-            origin.append(&OriginRow {
-                first_segment: Some("seed"),
-                first_frame: first,
-                last_segment: Some("seed"),
-                last_frame: first,
-                ..OriginRow::default()
-            });
+    let mut own = arrays.into_iter();
+    let rows = 0..shared.len() as i64;
+    let columns = table.columns().map(|of| match (of.source, of.name) {
+        (Source::Flow(_) | Source::Endpoint(..), name) => column(name, &(of.data_type)(), shared),
+        // The packets behind a row; some rows lead to none.
+        (Source::Segment, _) => Arc::new(rows.clone().map(|_| Some("seed")).collect::<StringArray>()),
+        (Source::Row, "first_frame" | "last_frame") => {
+            Arc::new(rows.clone().map(|row| (row % 11 != 0).then_some(row + 1)).collect::<Int64Array>())
         }
-        origin.finish(&mut arrays);
-    }
+        (Source::Row, _) => own.next().expect("an array for each column of the rows"),
+    });
+    let batch = table.batch(columns.collect()).expect("arrays as the schema has them");
     let schema = Arc::new(Schema::new(table.schema().fields().clone()));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).expect("arrays as the schema has them");
+    let batch = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).expect("the same types");
     let below = folder.join("tables").join(table.name);
     std::fs::create_dir_all(&below).expect("a folder");
     let file = File::create(below.join("run-00000.parquet")).expect("a file");
@@ -192,7 +235,7 @@ impl Flow {
         }
     }
 
-    fn append(&self, block: &mut FlowBlock, chance: &mut Chance) {
+    fn append(&self, block: &mut FlowBlock, chance: &mut Chance) -> Shared {
         let proto = chance.pick(&["tcp", "tcp", "tcp", "udp", "sctp", "icmp", "icmp6"]);
         let state = chance.pick(&["S0", "SF", "SF", "REJ", "RSTO", "RSTR", "S1", "S2", "S3", "SH"]);
         let is_reset = state.starts_with("RST") && proto == "tcp";
@@ -204,47 +247,30 @@ impl Flow {
         let l7: &[&str] = chance.pick(&[&["http"][..], &["tls"], &["dns"], &["http", "tls"], &[]]);
         let bytes = [0_i64; 4].map(|_| chance.below(1 << chance_bits(proto)));
         let zones = [chance.pick(&["a", "b"]), chance.pick(&["a", "b"])];
+        let duration_ns =
+            chance.pick(&[Some(0), Some(1_000_000), Some(90_000_000), Some(3_000_000_000), None]);
+        let is_icmp = proto.starts_with("icmp");
+        let mut shared = Shared::from([
+            ("flow_id", text(Some(&self.id))),
+            ("snapshot_id", text(chance.pick(&[Some("01SNAP"), None]))),
+            ("cluster", text(chance.pick(&[Some("east"), Some("west")]))),
+            ("node", text(Some(self.node))),
+            ("vantage", text(self.vantage)),
+        ]);
+        let port = (!is_icmp).then_some(self.src_port);
+        let proof = |peer: Peer| Some(if peer[0].is_empty() { "none" } else { "ip_interval" });
+        shared.extend(endpoint("src", self.src, port));
+        shared.extend(of_flows("src", self.src, zones[0], chance, |_| proof(self.src)));
+        shared.extend(endpoint("dst", self.dst, self.dst[5].parse().ok().filter(|_| !is_icmp)));
+        let pick = |chance: &mut Chance| chance.pick(&[Some("socket"), Some("none"), None]);
+        shared.extend(of_flows("dst", self.dst, zones[1], chance, pick));
+        let is_cross_namespace = Some(self.src[0] != self.dst[0]).filter(|_| !self.dst[0].is_empty());
+        shared.insert("is_cross_zone", Value::Bool(Some(zones[0] != zones[1])));
+        shared.insert("is_cross_namespace", Value::Bool(is_cross_namespace));
         block.append(&FlowRow {
-            flow_id: Some(&self.id),
             ts: Some(self.ts),
             end_ts: Some(self.ts + MINUTE_NS),
-            duration_ns: chance.pick(&[
-                Some(0),
-                Some(1_000_000),
-                Some(90_000_000),
-                Some(3_000_000_000),
-                None,
-            ]),
-            snapshot_id: chance.pick(&[Some("01SNAP"), None]),
-            cluster: chance.pick(&[Some("east"), Some("west")]),
-            node: Some(self.node),
-            vantage: self.vantage,
-            src_ip: Some(self.src[4]),
-            src_port: (!proto.starts_with("icmp")).then_some(self.src_port),
-            src_namespace: known(self.src[0]),
-            src_workload: known(self.src[1]),
-            src_pod: known(self.src[2]),
-            src_service: known(self.src[3]),
-            src_workload_kind: known(self.src[1]).map(|_| chance.pick(&["Deployment", "StatefulSet"])),
-            src_container: known(self.src[1]),
-            src_zone: Some(zones[0]),
-            src_labels: labels(self.src).as_deref(),
-            src_dns: known(self.src[7]),
-            src_process: known(self.src[6]),
-            src_identity: Some(if self.src[0].is_empty() { "none" } else { "ip_interval" }),
-            dst_ip: Some(self.dst[4]),
-            dst_port: if proto.starts_with("icmp") { None } else { self.dst[5].parse().ok() },
-            dst_namespace: known(self.dst[0]),
-            dst_workload: known(self.dst[1]),
-            dst_pod: known(self.dst[2]),
-            dst_service: known(self.dst[3]),
-            dst_workload_kind: known(self.dst[1]).map(|_| chance.pick(&["Deployment", "StatefulSet"])),
-            dst_container: known(self.dst[1]),
-            dst_zone: Some(zones[1]),
-            dst_labels: labels(self.dst).as_deref(),
-            dst_dns: known(self.dst[7]),
-            dst_process: known(self.dst[6]),
-            dst_identity: chance.pick(&[Some("socket"), Some("none"), None]),
+            duration_ns,
             proto: Some(proto),
             l7: chance.pick(&[Some(l7), None]),
             orig_bytes: Some(bytes[0]),
@@ -256,13 +282,63 @@ impl Flow {
             conn_state: (proto == "tcp").then_some(state),
             close_reason: Some(if proto == "tcp" { close } else { "timeout" }),
             rst_by: is_reset.then(|| chance.pick(&["src", "dst", "middlebox"])),
-            is_cross_zone: Some(zones[0] != zones[1]),
-            is_cross_namespace: Some(self.src[0] != self.dst[0]).filter(|_| !self.dst[0].is_empty()),
             missed_bytes: Some(bytes[2] % 3),
             completeness: (proto == "tcp").then(|| chance.pick(&[1, 7, 31, 33, 47])),
             ..FlowRow::default()
         });
+        shared
     }
+
+    /// What its calls have in common.
+    fn shared(&self) -> Shared {
+        let mut shared = Shared::from([
+            ("flow_id", text(Some(&self.id))),
+            ("snapshot_id", text(Some("01SNAP"))),
+            ("cluster", text(Some("east"))),
+            ("node", text(Some(self.node))),
+            ("vantage", text(self.vantage)),
+        ]);
+        shared.extend(endpoint("src", self.src, Some(self.src_port)));
+        shared.extend(endpoint("dst", self.dst, self.dst[5].parse().ok()));
+        shared
+    }
+}
+
+/// The name of a column of an endpoint.
+fn of_end(prefix: &str, column: &str) -> &'static str {
+    let both = SRC.iter().chain(DST).map(|column| column.name);
+    let is_it =
+        |name: &&str| name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')) == Some(column);
+    both.into_iter().find(is_it).expect("a column of endpoints")
+}
+
+fn endpoint(prefix: &str, peer: Peer, port: Option<i32>) -> Vec<(&'static str, Value)> {
+    let mut columns =
+        vec![(of_end(prefix, "ip"), text(Some(peer[4]))), (of_end(prefix, "port"), Value::Int(port))];
+    for (at, name) in ["namespace", "workload", "pod", "service"].into_iter().enumerate() {
+        columns.push((of_end(prefix, name), text(known(peer[at]))));
+    }
+    columns
+}
+
+/// The columns of an endpoint that only flows have.
+fn of_flows(
+    prefix: &str,
+    peer: Peer,
+    zone: &str,
+    chance: &mut Chance,
+    proof: impl FnOnce(&mut Chance) -> Option<&'static str>,
+) -> Vec<(&'static str, Value)> {
+    let kind = known(peer[1]).map(|_| chance.pick(&["Deployment", "StatefulSet"]));
+    vec![
+        (of_end(prefix, "workload_kind"), text(kind)),
+        (of_end(prefix, "container"), text(known(peer[1]))),
+        (of_end(prefix, "zone"), text(Some(zone))),
+        (of_end(prefix, "labels"), Value::Labels(labels(peer))),
+        (of_end(prefix, "dns"), text(known(peer[7]))),
+        (of_end(prefix, "process"), text(known(peer[6]))),
+        (of_end(prefix, "identity"), text(proof(chance))),
+    ]
 }
 
 fn chance_bits(proto: &str) -> u32 {
@@ -283,26 +359,9 @@ fn call_of<'a>(flow: &'a Flow, id: &'a str, chance: &mut Chance) -> CallRow<'a> 
     let pairing = if duration.is_none() { chance.pick(&["request_only", "lossy"]) } else { "complete" };
     CallRow {
         call_id: Some(id),
-        flow_id: Some(&flow.id),
         ts: Some(ts),
         end_ts: duration.map(|duration| ts + duration),
         duration_ns: duration,
-        snapshot_id: Some("01SNAP"),
-        cluster: Some("east"),
-        node: Some(flow.node),
-        vantage: flow.vantage,
-        src_ip: Some(flow.src[4]),
-        src_port: Some(flow.src_port),
-        src_namespace: known(flow.src[0]),
-        src_workload: known(flow.src[1]),
-        src_pod: known(flow.src[2]),
-        src_service: known(flow.src[3]),
-        dst_ip: Some(flow.dst[4]),
-        dst_port: flow.dst[5].parse().ok(),
-        dst_namespace: known(flow.dst[0]),
-        dst_workload: known(flow.dst[1]),
-        dst_pod: known(flow.dst[2]),
-        dst_service: known(flow.dst[3]),
         request_bytes: Some(80 + chance.below(900)),
         response_bytes: duration.map(|_| 60 + chance.below(9000)),
         tls: chance.pick(&[Some(true), Some(false), None]),
@@ -313,7 +372,7 @@ fn call_of<'a>(flow: &'a Flow, id: &'a str, chance: &mut Chance) -> CallRow<'a> 
 }
 
 fn http_rows(folder: &Path, flows: &[Flow], chance: &mut Chance) {
-    let (mut calls, mut own) = (CallBlock::default(), HttpBlock::default());
+    let (mut calls, mut own, mut shared) = (CallBlock::default(), HttpBlock::default(), Vec::new());
     for number in 0..HTTP {
         let flow = &flows[chance.below(FLOWS as i64) as usize];
         let id = format!("h{number:04}");
@@ -323,9 +382,10 @@ fn http_rows(folder: &Path, flows: &[Flow], chance: &mut Chance) {
         call.is_error = Some(status.is_none_or(|status| status >= 500));
         call.error_type = if answered { None } else { Some("timeout") };
         calls.append(&call);
+        shared.push(flow.shared());
         append_http(&mut own, status, chance);
     }
-    store(folder, &http::TABLE, HTTP, |arrays| {
+    store(folder, &http::TABLE, &shared, |arrays| {
         calls.finish(arrays);
         own.finish(arrays);
     });
@@ -391,7 +451,7 @@ fn append_http(own: &mut HttpBlock, status: Option<i32>, chance: &mut Chance) {
 }
 
 fn dns_rows(folder: &Path, flows: &[Flow], chance: &mut Chance) {
-    let (mut calls, mut own) = (CallBlock::default(), DnsBlock::default());
+    let (mut calls, mut own, mut shared) = (CallBlock::default(), DnsBlock::default(), Vec::new());
     for number in 0..DNS {
         let flow = &flows[chance.below(FLOWS as i64) as usize];
         let id = format!("d{number:04}");
@@ -401,6 +461,7 @@ fn dns_rows(folder: &Path, flows: &[Flow], chance: &mut Chance) {
             call.pairing = Some("response_only");
         }
         calls.append(&call);
+        shared.push(flow.shared());
         let (rcode, rcode_num) = chance.pick(&[("NOERROR", 0), ("NXDOMAIN", 3), ("SERVFAIL", 2)]);
         let name = chance.pick(NAMES);
         let names = [name, "second.example"];
@@ -425,7 +486,7 @@ fn dns_rows(folder: &Path, flows: &[Flow], chance: &mut Chance) {
             ..DnsRow::default()
         });
     }
-    store(folder, &dns::TABLE, DNS, |arrays| {
+    store(folder, &dns::TABLE, &shared, |arrays| {
         calls.finish(arrays);
         own.finish(arrays);
     });

@@ -21,7 +21,7 @@ pub fn read(message: &[u8], at: usize, text: &mut String) -> Option<usize> {
                 if text.len() > begin {
                     text.push('.');
                 }
-                label.iter().for_each(|byte| push(text, *byte));
+                append(text, label);
                 at += 1 + len as usize;
             }
             high @ 192.. => {
@@ -35,6 +35,18 @@ pub fn read(message: &[u8], at: usize, text: &mut String) -> Option<usize> {
             }
             _ => return None,
         }
+    }
+}
+
+/// Room for a whole name of usual length, so that a text does not grow label by label.
+const USUAL: usize = 64;
+
+fn append(text: &mut String, label: &[u8]) {
+    text.reserve(if text.is_empty() { USUAL } else { label.len() });
+    let is_plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'.' | b'\\');
+    match std::str::from_utf8(label) {
+        Ok(plain) if label.iter().all(is_plain) => text.push_str(plain),
+        _ => label.iter().for_each(|byte| push(text, *byte)),
     }
 }
 

@@ -6,8 +6,6 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use super::names;
-use crate::flow::ip_text;
-use crate::frame::mapped;
 use crate::layer::Probe;
 
 /// Most questions and answers kept of one message.
@@ -237,7 +235,7 @@ fn data_text(message: &[u8], kind: u16, range: std::ops::Range<usize>) -> String
     let data = &message[range.clone()];
     let mut text = String::new();
     let read = match kind {
-        1 => data.try_into().ok().map(|ip| text = ip_text(&mapped(ip))),
+        1 => data.try_into().ok().map(|ip: [u8; 4]| text = std::net::Ipv4Addr::from(ip).to_string()),
         28 => data.try_into().ok().map(|ip: [u8; 16]| text = std::net::Ipv6Addr::from(ip).to_string()),
         2 | 5 | 12 | 39 => names::read(message, range.start, &mut text).map(drop),
         15 => numbers_and_name(message, range.start, 1, &mut text),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use shark_schema::cell::Pair;
 use shark_schema::table::Block;
 use shark_schema::tables::http::{HttpBlock, HttpRow};
 
@@ -36,8 +37,8 @@ pub fn write(
         Start::Request { .. } => None,
     });
     let status = response.and_then(|response| response.head.status());
-    let (request_fields, response_fields) = (ask.map(Half::pairs), answer.map(Half::pairs));
-    let (request_map, response_map) = (ask.map(Half::map), answer.map(Half::map));
+    let (request_headers, response_headers) = (ask.map(Half::headers), answer.map(Half::headers));
+    let (sent, received) = (request_headers.as_ref(), response_headers.as_ref());
     let (request_trailers, response_trailers) =
         (ask.and_then(Half::trailers), answer.and_then(Half::trailers));
     let row = HttpRow {
@@ -52,8 +53,8 @@ pub fn write(
         user_agent: user_agent.as_deref(),
         referrer: referrer.as_deref(),
         content_type,
-        request_headers: request_map.as_deref(),
-        response_headers: response_map.as_deref(),
+        request_headers: sent.map(|headers| &*headers.map),
+        response_headers: received.map(|headers| &*headers.map),
         request_body: ask.and_then(Half::text),
         response_body: answer.and_then(Half::text),
         request_body_len: ask.and_then(Half::body_len),
@@ -63,8 +64,10 @@ pub fn write(
         attempt: attempt.and_then(|attempt| attempt.parse().ok()),
         response_flags: flags.as_deref(),
         inner: response.filter(|response| is_websocket(&response.head)).map(|_| "ws"),
-        request_header_list: request_fields.as_deref(),
-        response_header_list: response_fields.as_deref(),
+        request_header_names: sent.map(|headers| &*headers.names),
+        response_header_names: received.map(|headers| &*headers.names),
+        request_header_repeats: sent.and_then(|headers| headers.repeats.as_deref()),
+        response_header_repeats: received.and_then(|headers| headers.repeats.as_deref()),
         request_trailers: request_trailers.as_deref(),
         response_trailers: response_trailers.as_deref(),
         interim_statuses: response
@@ -179,7 +182,17 @@ struct Half<'a> {
 }
 
 /// Names and values.
-type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+type Pairs<'a> = Vec<Pair<'a>>;
+
+/// A header section as a row has it.
+struct Headers<'a> {
+    /// Lower-case names, repeats joined.
+    map: Pairs<'a>,
+    /// Names as they were sent, one a line.
+    names: String,
+    /// All fields as they were sent, where a name repeats.
+    repeats: Option<Pairs<'a>>,
+}
 
 impl<'a> Half<'a> {
     fn new(message: &'a Message) -> Half<'a> {
@@ -191,12 +204,19 @@ impl<'a> Half<'a> {
         }
     }
 
-    fn pairs(&self) -> Pairs<'_> {
-        pairs(&self.message.head.bytes, &self.message.head.bytes, &self.message.head.fields)
-    }
-
-    fn map(&self) -> Pairs<'_> {
-        joined(pairs(&self.lower, &self.message.head.bytes, &self.message.head.fields))
+    fn headers(&self) -> Headers<'_> {
+        let Head { bytes, fields, .. } = &self.message.head;
+        let sent = Texts::new(bytes);
+        let mut names = String::with_capacity(bytes.len() / 2);
+        for field in fields {
+            if !names.is_empty() {
+                names.push('\n');
+            }
+            names.push_str(&sent.part(&field.name));
+        }
+        let map = pairs(&self.lower, bytes, fields);
+        let repeats = has_repeats(&map).then(|| pairs(bytes, bytes, fields));
+        Headers { map: joined(map), names, repeats }
     }
 
     fn trailers(&self) -> Option<Pairs<'_>> {
@@ -261,10 +281,13 @@ fn pairs<'a>(names: &'a [u8], values: &'a [u8], fields: &[Field]) -> Pairs<'a> {
     fields.iter().map(|field| (names.part(&field.name), values.part(&field.value))).collect()
 }
 
+fn has_repeats(pairs: &Pairs<'_>) -> bool {
+    (1..pairs.len()).any(|at| pairs[..at].iter().any(|(name, _)| *name == pairs[at].0))
+}
+
 /// Repeats joined with a comma, `Set-Cookie` with a newline since its values have commas (RFC 9110 section 5.3).
 fn joined<'a>(pairs: Pairs<'a>) -> Pairs<'a> {
-    let is_repeat = |at: usize| pairs[..at].iter().any(|(name, _)| *name == pairs[at].0);
-    if !(1..pairs.len()).any(is_repeat) {
+    if !has_repeats(&pairs) {
         return pairs;
     }
     let mut map: Pairs<'a> = Vec::with_capacity(pairs.len());

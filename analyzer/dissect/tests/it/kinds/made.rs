@@ -188,14 +188,16 @@ pub fn rows(frames: &[Sent], table: &str, columns: &[&str]) -> Vec<String> {
         .collect();
     analysis.round(&[chunk], false);
     analysis.finish();
-    let at = analysis.tables().iter().position(|(known, _)| known.name == table).expect("a table");
+    let at = analysis.tables().iter().position(|known| known.name == table).expect("a table");
     let mut lines: Vec<(i64, i64, String)> = Vec::new();
+    let known = analysis.tables()[at];
     for batch in analysis.take(at) {
-        let cell = |name: &str, row: usize| text(&batch.rows, name, row);
-        for row in 0..batch.rows.num_rows() {
+        let rows = batch.record_batch(known, &analysis.catalog).expect("columns of the table");
+        let cell = |name: &str, row: usize| text(&rows, name, row);
+        for row in 0..rows.num_rows() {
             let line: Vec<String> = columns.iter().map(|name| cell(name, row)).collect();
             let number = |name: &str| cell(name, row).parse().unwrap_or(0);
-            lines.push((time(&batch.rows, row), number("first_frame"), line.join(",")));
+            lines.push((time(&rows, row), number("first_frame"), line.join(",")));
         }
     }
     lines.sort();

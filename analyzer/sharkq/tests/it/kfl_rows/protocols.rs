@@ -42,15 +42,16 @@ fn rows<B: Block>(
     chance: &mut Chance,
     append: impl Fn(&mut B, &mut CallRow<'_>, &mut Chance),
 ) {
-    let (mut calls, mut own) = (CallBlock::default(), B::default());
+    let (mut calls, mut own, mut shared) = (CallBlock::default(), B::default(), Vec::new());
     for number in 0..ROWS {
         let flow = &flows[chance.below(FLOWS as i64) as usize];
         let id = format!("{}{number:04}", table.name);
         let mut call = call_of(flow, &id, chance);
         append(&mut own, &mut call, chance);
         calls.append(&call);
+        shared.push(flow.shared());
     }
-    store(folder, table, ROWS, |arrays| {
+    store(folder, table, &shared, |arrays| {
         calls.finish(arrays);
         own.finish(arrays);
     });
