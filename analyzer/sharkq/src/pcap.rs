@@ -1,7 +1,7 @@
 //! The packets behind rows: rows in, the very packets out, byte for byte, as plain pcapng. Fragments
 //! come with the datagram they belong to. What several interfaces saw is written as the one saw it that the row counts. Behind rows from inside of TLS are the packets of the plaintext, never those of the wire.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 
@@ -16,6 +16,7 @@ use shark_dissect::pipeline::reassembled;
 use shark_dissect::reassemble::Fragments;
 use shark_schema::segment::{Name, PacketHead, packet};
 
+use crate::index::IndexNote;
 use crate::rounds::Rounds;
 use crate::session::Session;
 use crate::source::Sources;
@@ -40,19 +41,59 @@ const COPY_NS: i64 = 100_000_000;
 /// What tells a packet from the others of its conversation.
 type Print = u64;
 
+/// What a packet is looked up in: the files of a source, and the times of the packets in each of them.
+pub struct Recorded<'a> {
+    sources: &'a Sources,
+    windows: Vec<Option<(i64, i64)>>,
+    rounds: Option<Rounds<'a>>,
+    known_damage: &'a [String],
+    /// Files that could be read when the index was made, and end early now: packets are missing.
+    pub damage: BTreeSet<String>,
+}
+
+impl<'a> Recorded<'a> {
+    /// The files of a source, as its index describes them.
+    pub fn new(sources: &'a Sources, note: &'a IndexNote) -> Recorded<'a> {
+        let windows = note.files.iter().map(|file| file.stats.window).collect();
+        let rounds = Some(Rounds::new(&sources.files));
+        Recorded { sources, windows, rounds, known_damage: &note.damage, damage: BTreeSet::new() }
+    }
+
+    /// Calls a function for every frame of the files that are needed, in the order of the files.
+    fn each_frame(
+        &mut self,
+        is_needed: impl Fn(usize) -> bool,
+        mut work: impl FnMut(&Frame<'_>, &[Option<String>]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let rounds = self.rounds.take().unwrap_or_else(|| Rounds::new(&self.sources.files));
+        let mut rounds = rounds.again(is_needed);
+        let mut interfaces = Vec::new();
+        while let Some(round) = rounds.next_round()? {
+            interfaces.extend(round.new_interfaces.iter().cloned());
+            for part in &round.parts {
+                part.chunk().iter().try_for_each(|frame| work(frame, &interfaces))?;
+            }
+        }
+        let damage = rounds.damage.iter().map(ToString::to_string);
+        self.damage.extend(damage.filter(|damage| !self.known_damage.contains(damage)));
+        self.rounds = Some(rounds);
+        Ok(())
+    }
+}
+
 /// Writes the packets behind rows that name their flow and their first and last frame; returns how many they are.
 pub async fn write(
     session: &Session,
-    sources: &Sources,
+    recorded: &mut Recorded<'_>,
     rows: DataFrame,
     all_interfaces: bool,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<u64> {
     let rows = session.collected(with_ends(session, rows).await?).await?.batches;
     tokio::task::block_in_place(|| {
-        let wanted = Wanted::new(sources, &rows, all_interfaces)?;
-        let chosen = choose(sources, &wanted)?;
-        copy(sources, &chosen, out)
+        let wanted = Wanted::new(recorded, &rows, all_interfaces)?;
+        let chosen = choose(recorded, &wanted)?;
+        copy(recorded, &chosen, out)
     })
 }
 
@@ -78,25 +119,13 @@ async fn with_ends(session: &Session, rows: DataFrame) -> anyhow::Result<DataFra
     })
 }
 
-/// Calls a function for every frame, in the order of the files.
-fn each_frame(
-    sources: &Sources,
-    mut work: impl FnMut(&Frame<'_>, &[Option<String>]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut rounds = Rounds::new(&sources.files);
-    let mut interfaces = Vec::new();
-    while let Some(round) = rounds.next_round()? {
-        interfaces.extend(round.new_interfaces.iter().cloned());
-        for part in &round.parts {
-            part.chunk().iter().try_for_each(|frame| work(frame, &interfaces))?;
-        }
-    }
-    Ok(())
-}
-
 impl Wanted {
-    fn new(sources: &Sources, rows: &[RecordBatch], all_interfaces: bool) -> anyhow::Result<Wanted> {
-        let times = times_of_ends(sources, rows)?;
+    fn new(
+        recorded: &mut Recorded<'_>,
+        rows: &[RecordBatch],
+        all_interfaces: bool,
+    ) -> anyhow::Result<Wanted> {
+        let times = times_of_ends(recorded, rows)?;
         let mut wanted = Wanted::default();
         for batch in rows {
             for row in 0..batch.num_rows() {
@@ -134,6 +163,14 @@ impl Wanted {
             }
         }
         Ok(wanted)
+    }
+
+    /// Whether a file whose packets have these times may have some that are wanted.
+    fn may_be_in(&self, window: Option<(i64, i64)>) -> bool {
+        let Some((first_ns, last_ns)) = window else { return true };
+        let overlaps =
+            |window: &Window| window.from_ns <= last_ns && first_ns <= window.to_ns.saturating_add(COPY_NS);
+        self.by_flow.values().flatten().any(overlaps)
     }
 
     /// The windows of a packet's conversation that it is in, or so shortly behind that it can be a copy of one in them.
@@ -218,31 +255,36 @@ fn comparable(mut key: FlowKey) -> FlowKey {
 
 /// Capture times and interfaces of the first and last frame of each row, and of the first of its conversation.
 fn times_of_ends(
-    sources: &Sources,
+    recorded: &mut Recorded<'_>,
     rows: &[RecordBatch],
 ) -> anyhow::Result<HashMap<(String, u32), (i64, u32)>> {
-    let mut times = HashMap::new();
+    let files = recorded.sources.files.iter().map(|file| file.info.name.as_str());
+    let numbers: HashMap<&str, u32> = files.zip(0..).collect();
+    let mut times: HashMap<(u32, u32), Option<(i64, u32)>> = HashMap::new();
     for batch in rows {
         for which in ["first", "last", "counted"] {
             let segments = batch[format!("{which}_segment").as_str()].as_string::<i32>();
             let frames = batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>();
             for (segment, frame) in segments.iter().zip(frames) {
-                if let (Some(segment), Some(frame)) = (segment, frame) {
-                    times.insert((segment.to_string(), frame as u32), None);
+                let file = segment.and_then(|segment| numbers.get(segment));
+                if let (Some(file), Some(frame)) = (file, frame) {
+                    times.insert((*file, frame as u32), None);
                 }
             }
         }
     }
-    let mut place = (String::new(), 0);
-    each_frame(sources, |frame, _| {
-        place.0.clone_from(&sources.files[frame.segment as usize].info.name);
-        place.1 = frame.number;
-        if let Some(time) = times.get_mut(&place) {
-            *time = Some((frame.ts_ns, frame.iface));
-        }
-        Ok(())
-    })?;
-    Ok(times.into_iter().filter_map(|(place, time)| Some((place, time?))).collect())
+    let needed: HashSet<usize> = times.keys().map(|(file, _)| *file as usize).collect();
+    recorded.each_frame(
+        |file| needed.contains(&file),
+        |frame, _| {
+            if let Some(time) = times.get_mut(&(frame.segment, frame.number)) {
+                *time = Some((frame.ts_ns, frame.iface));
+            }
+            Ok(())
+        },
+    )?;
+    let name = |file: u32| recorded.sources.files[file as usize].info.name.clone();
+    Ok(times.into_iter().filter_map(|((file, frame), time)| Some(((name(file), frame), time?))).collect())
 }
 
 fn end(ip: &str, port: u16) -> anyhow::Result<End> {
@@ -286,59 +328,76 @@ impl Chosen {
 /// Source, destination, identification and protocol of a fragmented datagram.
 type Datagram = ([u8; 16], [u8; 16], u32, u8);
 
-fn choose(sources: &Sources, wanted: &Wanted) -> anyhow::Result<Chosen> {
-    let mut chosen = Chosen(vec![Vec::new(); sources.files.len()]);
+fn choose(recorded: &mut Recorded<'_>, wanted: &Wanted) -> anyhow::Result<Chosen> {
+    let count = recorded.sources.files.len();
+    let windows = &recorded.windows;
+    let needed: Vec<bool> =
+        (0..count).map(|file| wanted.may_be_in(windows.get(file).copied().flatten())).collect();
+    let mut chosen = Chosen(vec![Vec::new(); count]);
     let mut elsewhere = Elsewhere::default();
     let mut fragments = Fragments::default();
     let mut pieces: HashMap<Datagram, Vec<(u32, u32)>> = HashMap::new();
-    each_frame(sources, |frame, _| {
-        match decode(*frame) {
-            Decoded::Packet(packet) if elsewhere.takes(wanted, &packet, &[(frame.segment, frame.number)]) => {
-                chosen.set(frame.segment, frame.number);
-            }
-            Decoded::Fragment(fragment) => {
-                let datagram = (fragment.src, fragment.dst, fragment.id, fragment.protocol);
-                pieces.entry(datagram).or_default().push((frame.segment, frame.number));
-                if let Some(payload) = fragments.add(&fragment) {
-                    let frames = pieces.remove(&datagram).unwrap_or_default();
-                    if reassembled(&fragment, &payload)
-                        .is_some_and(|packet| elsewhere.takes(wanted, &packet, &frames))
-                    {
-                        frames.iter().for_each(|(file, number)| chosen.set(*file, *number));
+    recorded.each_frame(
+        |file| needed[file],
+        |frame, _| {
+            match decode(*frame) {
+                Decoded::Packet(packet)
+                    if elsewhere.takes(wanted, &packet, &[(frame.segment, frame.number)]) =>
+                {
+                    chosen.set(frame.segment, frame.number);
+                }
+                Decoded::Fragment(fragment) => {
+                    let datagram = (fragment.src, fragment.dst, fragment.id, fragment.protocol);
+                    pieces.entry(datagram).or_default().push((frame.segment, frame.number));
+                    if let Some(payload) = fragments.add(&fragment) {
+                        let frames = pieces.remove(&datagram).unwrap_or_default();
+                        if reassembled(&fragment, &payload)
+                            .is_some_and(|packet| elsewhere.takes(wanted, &packet, &frames))
+                        {
+                            frames.iter().for_each(|(file, number)| chosen.set(*file, *number));
+                        }
                     }
                 }
+                _ => {}
             }
-            _ => {}
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     let waiting = elsewhere.waiting.values().flat_map(|(_, frames)| frames);
     waiting.for_each(|(file, number)| chosen.set(*file, *number));
     Ok(chosen)
 }
 
-fn copy(sources: &Sources, chosen: &Chosen, out: &mut (dyn Write + Send)) -> anyhow::Result<u64> {
+fn copy(recorded: &mut Recorded<'_>, chosen: &Chosen, out: &mut (dyn Write + Send)) -> anyhow::Result<u64> {
     let mut block = Vec::new();
     section(&mut block);
     out.write_all(&block)?;
     let mut described: HashMap<u32, u32> = HashMap::new();
     let mut packets = 0;
-    each_frame(sources, |frame, interfaces| {
-        if !chosen.has(frame) {
-            return Ok(());
-        }
-        block.clear();
-        let next = described.len() as u32;
-        let interface = *described.entry(frame.iface).or_insert_with(|| {
-            interface_block(&mut block, frame.link_type, interfaces[frame.iface as usize].as_deref());
-            next
-        });
-        let head =
-            PacketHead { interface, ts_ns: frame.ts_ns, original_len: frame.wire_len, flags: 0, dropped: 0 };
-        packet(&mut block, &head, frame.data);
-        packets += 1;
-        Ok(out.write_all(&block)?)
-    })?;
+    recorded.each_frame(
+        |file| !chosen.0[file].is_empty(),
+        |frame, interfaces| {
+            if !chosen.has(frame) {
+                return Ok(());
+            }
+            block.clear();
+            let next = described.len() as u32;
+            let interface = *described.entry(frame.iface).or_insert_with(|| {
+                interface_block(&mut block, frame.link_type, interfaces[frame.iface as usize].as_deref());
+                next
+            });
+            let head = PacketHead {
+                interface,
+                ts_ns: frame.ts_ns,
+                original_len: frame.wire_len,
+                flags: 0,
+                dropped: 0,
+            };
+            packet(&mut block, &head, frame.data);
+            packets += 1;
+            Ok(out.write_all(&block)?)
+        },
+    )?;
     out.flush()?;
     Ok(packets)
 }

@@ -158,6 +158,13 @@ impl<'a> Rounds<'a> {
         }
     }
 
+    /// Reads these files again, and of them only those that are needed. Interfaces keep their numbers.
+    pub fn again(self, is_needed: impl Fn(usize) -> bool) -> Rounds<'a> {
+        let mut again = Rounds::new(self.files);
+        again.series.iter_mut().for_each(|series| series.waiting.retain(|file| is_needed(*file)));
+        Rounds { numbers: self.numbers, interfaces: self.interfaces, ..again }
+    }
+
     /// Takes buffers back from [`Round::give_back`].
     pub fn reuse(self, spare: Receiver<Vec<u8>>) -> Rounds<'a> {
         Rounds { spare: Some(spare), ..self }

@@ -65,19 +65,26 @@ pub fn run(mut args: Args) -> anyhow::Result<Exit> {
         "an index holds no packets; name the recording it was made of instead"
     );
     let mut packets = 0;
+    let mut recorded = pcap::Recorded::new(&opened.sources, &opened.ready.note);
     write_to(Some(&args.output), |out| {
         packets = opened.runtime.block_on(async {
             let rows = match &program {
                 Some(program) => opened.session.select(program).await?,
                 None => opened.session.select_where(&args.table, &args.condition).await?,
             };
-            pcap::write(&opened.session, &opened.sources, rows, args.all_interfaces, out).await
+            pcap::write(&opened.session, &mut recorded, rows, args.all_interfaces, out).await
         })?;
         Ok(())
     })?;
     tell(format_args!("{packets} packets"));
     if let Some(part) = opened.part {
         tell(format_args!("sharkq: {}", part.line(&opened.zone)));
+    }
+    for damage in &recorded.damage {
+        tell(format_args!("sharkq: warning: {damage}"));
+    }
+    if !recorded.damage.is_empty() {
+        return Ok(Exit::Failed);
     }
     Ok(if args.exit_code && packets == 0 { Exit::NoRows } else { exit(&opened.ready) })
 }

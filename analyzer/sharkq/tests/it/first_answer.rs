@@ -24,7 +24,7 @@ const PERIOD: Duration = Duration::from_secs(20);
 const RUNS: u32 = 8;
 
 /// The shop's run again and again, in a ring of many segments.
-fn ring(desk: &Desk) -> PathBuf {
+pub fn ring(desk: &Desk) -> PathBuf {
     let run = captures::read(&PathBuf::from(FIXTURES).join("shop/shop.pcapng.zst"));
     let first = run.iter().map(|packet| packet.time).min().expect("packets");
     let at = |number: u32, packet: &Packet| START + PERIOD * number + (packet.time - first);

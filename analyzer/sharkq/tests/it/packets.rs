@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use crate::captures::{self, Packet};
 use crate::desk::Desk;
+use crate::first_answer;
 use crate::pair::Pair;
 use crate::programs::{FIXTURES, finished, is_installed, is_permitted, printed, within};
 
@@ -76,6 +77,44 @@ fn fragments_come_with_their_datagram() {
     let flow =
         &desk.rows(Path::new(&segment), "SELECT orig_pkts, orig_bytes FROM flows WHERE dst_port = 9999")[0];
     assert_eq!((&flow["orig_pkts"], &flow["orig_bytes"]), (&20.into(), &(20 * 5000).into()));
+}
+
+/// Segments that cannot have packets of the rows are not opened: harm to them is not met, and harm to the others is told.
+#[test]
+fn only_segments_that_can_have_the_packets_are_read() {
+    let desk = Desk::new();
+    let ring = first_answer::ring(&desk);
+    let segments = captures::segments(&ring);
+    let source = ring.to_str().expect("a path");
+    let call = "SELECT h.call_id, h.first_segment, h.last_segment, f.first_segment AS begun FROM http h
+        JOIN flows f USING (flow_id) WHERE h.first_segment = h.last_segment AND h.first_segment = f.first_segment
+        AND h.ts > '2026-01-02T03:01:05' ORDER BY h.ts LIMIT 1";
+    let call = &desk.rows(&ring, call)[0];
+    let condition = format!("call_id = '{}'", call["call_id"].as_str().expect("an id"));
+    let question = ["--from", "http", "--where", &condition];
+    let before = chosen(&desk, source, &question);
+    assert!(before.len() >= 2, "{} packets", before.len());
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).expect("text").to_owned();
+    let is_of_call = |path: &Path| call["first_segment"].as_str().is_some_and(|of| of.ends_with(&name(path)));
+    let at = segments.iter().position(|path| is_of_call(path)).expect("the segment of the call");
+    let harm = |path: &Path| {
+        let mut bytes = std::fs::read(path).expect("a segment");
+        let len = bytes.len();
+        bytes[32..len / 2].fill(0);
+        std::fs::remove_file(path).expect("it is there");
+        std::fs::write(path, bytes).expect("it is written");
+    };
+    // Windows of neighbours may overlap by the packets that came at the same time.
+    let others: Vec<&Path> =
+        (0..segments.len()).filter(|other| other.abs_diff(at) > 1).map(|other| &*segments[other]).collect();
+    assert!(others.len() > 5, "{} others", others.len());
+    others.into_iter().for_each(harm);
+    assert_eq!(chosen(&desk, source, &question), before);
+    harm(&segments[at]);
+    let output = desk.sharkq().args(["pcap", source, "-w", "-"]).args(question).output().expect("it starts");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(said.contains("warning: ") && said.contains(&name(&segments[at])), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
 }
 
 /// What `sharkq pcap` writes, read by another library; also through standard output.
