@@ -11,3 +11,4 @@ pub mod shared;
 pub mod shown;
 pub mod table;
 pub mod tables;
+pub mod views;

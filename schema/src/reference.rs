@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::call::CallBlock;
-use crate::table::{Block, Column, Table, paragraph};
+use crate::table::{Column, Table, paragraph};
 use crate::tables::TABLES;
+use crate::views::{API_CALLS, SAID_OF_CALLS, VIEWS, call_columns};
 
 /// The text of `TABLES.md`.
 pub fn markdown() -> String {
@@ -30,19 +30,13 @@ pub fn markdown() -> String {
             columns(&mut text, table.derived.iter().map(|derived| &derived.column));
         }
     }
-    text.push_str(
-        "\n## `api_calls` (view)\n\nThe columns of every call table, then `protocol`, `version`, `operation`, \
-         `resource`, `summary`, `status` and `status_code`, over all call tables; each call is counted once.\n\n\
-         ## `flows_all` (view)\n\n`flows` and `flow_copies`: every observation of every conversation.\n\n\
-         ## `http_all`, `dns_all`, ... (views)\n\nThe call tables with both sides of each address translation \
-         (`nat_links`); without `_all` they show the caller's.\n",
-    );
+    text.push_str("\n## Views\n\nThey are not stored: `sharkq` makes them of the tables.\n\n| View | Rows |\n| --- | --- |\n");
+    for view in VIEWS.iter() {
+        let _ = writeln!(text, "| `{}` | {} |", view.name, view.doc);
+    }
+    let _ = writeln!(text, "\n`{API_CALLS}` has the columns of every call table, and behind them:\n");
+    columns(&mut text, SAID_OF_CALLS.iter());
     text
-}
-
-/// The columns that all call tables have.
-fn call_columns() -> impl Iterator<Item = &'static Column> {
-    <CallBlock as Block>::COLUMNS.iter().flat_map(|group| group.iter())
 }
 
 /// One column of one table, under the names that SQL's information schema has for such things.

@@ -134,9 +134,9 @@ impl Table {
         self.blocks.iter().flat_map(|block| block.iter().flat_map(|group| group.iter()))
     }
 
-    /// A column by name.
+    /// A column by name, stored or computed.
     pub fn column(&self, name: &str) -> Option<&'static Column> {
-        self.columns().find(|column| column.name == name)
+        self.asked().find(|column| column.name == name)
     }
 
     /// The Arrow schema of what is stored.

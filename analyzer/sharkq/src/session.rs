@@ -22,6 +22,7 @@ use datafusion::physical_plan::collect;
 use datafusion::prelude::DataFrame;
 use shark_schema::table::Table;
 use shark_schema::tables::TABLES;
+use shark_schema::views::names;
 
 use self::tables::Tables;
 use crate::asked::{self, Asked};
@@ -270,8 +271,7 @@ fn explain(error: &DataFusionError) -> String {
         && text.ends_with("not found")
     {
         let name = name.rsplit('.').next().unwrap_or(name);
-        let names: Vec<&str> =
-            TABLES.iter().map(|table| table.name).chain(["api_calls", "entries", "flows_all"]).collect();
+        let names: Vec<&str> = names().map(|(name, _)| name).collect();
         let hint = nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return format!("there is no table {name}{hint} (`sharkq tables` lists them)");
     }

@@ -11,9 +11,11 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
+use shark_schema::views::{self, names};
 
-use super::shell::{COMMANDS, Expand, Next, Shell, names};
+use super::shell::{COMMANDS, Expand, Next, Shell};
 use super::{complain, tell};
+use crate::kfl::entries::COLUMNS;
 
 /// Reads and answers until the end.
 pub fn run(shell: &mut Shell) -> anyhow::Result<()> {
@@ -144,11 +146,12 @@ const KEYWORDS: &[&str] = &[
 
 impl Words {
     fn of(shell: &Shell) -> Words {
-        let session = &shell.opened.session;
-        let columns = |name: &str| shell.opened.runtime.block_on(session.columns(name)).unwrap_or_default();
-        let table =
-            |name: &str| (name.to_owned(), columns(name).into_iter().map(|(column, _)| column).collect());
-        Words { tables: names().map(table).collect(), functions: session.functions() }
+        let columns = |name: &str| match name {
+            views::ENTRIES => COLUMNS.iter().map(|column| column.name.clone()).collect(),
+            _ => views::columns(name).iter().map(|column| column.name.to_owned()).collect(),
+        };
+        let tables = names().map(|(name, _)| (name.to_owned(), columns(name))).collect();
+        Words { tables, functions: shell.opened.session.functions() }
     }
 
     /// Candidates for the word that begins at `start`.

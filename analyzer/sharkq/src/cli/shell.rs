@@ -9,22 +9,12 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use shark_schema::reference::type_name;
 use shark_schema::table::paragraph;
-use shark_schema::tables::{TABLES, table};
+use shark_schema::views::names;
 
 use super::open::{Footers, Opened};
 use super::private;
 use crate::print::{Format, Layout, expanded, in_zone, print};
 use crate::session::{Answer, nearest};
-
-/// The views, which the catalogue does not have.
-pub const VIEWS: [(&str, &str); 6] = [
-    ("flows_all", "Conversations once for each interface and node that saw them."),
-    ("flows_recorded", "Conversations on both sides of an address translation."),
-    ("http_all", "HTTP calls on both sides of an address translation."),
-    ("dns_all", "DNS queries on both sides of an address translation."),
-    ("api_calls", "The common columns of all call tables, one row a call."),
-    ("entries", "All calls and flows with all their columns, as KFL sees them."),
-];
 
 /// Commands with their twins, arguments and what they do.
 pub const COMMANDS: &[(&str, &str, &str, &str)] = &[
@@ -299,17 +289,16 @@ impl Shell {
     fn describe(&self, name: &str, fully: bool, out: &mut dyn Write) -> anyhow::Result<()> {
         let columns = self.opened.runtime.block_on(self.opened.session.columns(name));
         let Some(columns) = columns else {
-            let names: Vec<&str> = names().collect();
+            let names: Vec<&str> = names().map(|(name, _)| name).collect();
             let hint =
                 nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
             bail!("there is no table {name}{hint} (\\d lists them)");
         };
-        let known = table(name);
-        let doc = known.map(|table| paragraph(table.doc));
-        let view = VIEWS.iter().find(|(view, _)| *view == name).map(|(_, doc)| (*doc).to_owned());
-        writeln!(out, "{}\n", doc.or(view).unwrap_or_default())?;
+        let doc = names().find(|(known, _)| *known == name).map(|(_, doc)| doc);
+        writeln!(out, "{}\n", doc.unwrap_or_default())?;
+        let described = shark_schema::views::columns(name);
         for (column, kind) in columns {
-            let known = known.and_then(|table| table.column(&column));
+            let known = described.iter().find(|known| known.name == column);
             let mut line = format!("{column:<26} {:<16}", type_name(&kind));
             if let (true, Some(known)) = (fully, known) {
                 line.push_str(&format!(" {}", paragraph(known.doc)));
@@ -337,15 +326,8 @@ fn in_zone_of(answer: Answer, shell: &Shell) -> anyhow::Result<Answer> {
     if is_for_people { in_zone(answer, &shell.opened.zone) } else { Ok(answer) }
 }
 
-/// Tables and views.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    TABLES.iter().map(|table| table.name).chain(VIEWS.iter().map(|(name, _)| *name))
-}
-
 fn list(out: &mut dyn Write) -> std::io::Result<()> {
-    let tables = TABLES.iter().map(|table| (table.name, paragraph(table.doc)));
-    let views = VIEWS.iter().map(|(name, doc)| (*name, (*doc).to_owned()));
-    tables.chain(views).try_for_each(|(name, doc)| writeln!(out, "{name:<18} {doc}"))
+    names().try_for_each(|(name, doc)| writeln!(out, "{name:<18} {doc}"))
 }
 
 /// Offset behind the semicolon that ends the first statement: not in quotes, not in a comment.

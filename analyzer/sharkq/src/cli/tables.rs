@@ -1,16 +1,18 @@
 //! `sharkq tables`: the catalogue, without a source.
 
+use arrow::datatypes::DataType;
 use shark_schema::reference::{markdown, type_name};
 use shark_schema::table::paragraph;
-use shark_schema::tables::{TABLES, table};
+use shark_schema::views::{ENTRIES, columns, names};
 
 use super::{Exit, write_lines_to};
+use crate::kfl::entries::COLUMNS;
 use crate::session::nearest;
 
-/// Describe the tables and their columns.
+/// Describe the tables and views, and their columns.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Table to describe; all of them by name without one
+    /// Table or view to describe; all of them by name without one
     table: Option<String>,
     /// Print the whole reference as Markdown
     #[arg(long, conflicts_with = "table")]
@@ -24,27 +26,24 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(write!(out, "{}", markdown())?);
         }
         let Some(name) = &args.table else {
-            for table in TABLES {
-                writeln!(out, "{:<10} {}", table.name, paragraph(table.doc))?;
-            }
-            return Ok(writeln!(
-                out,
-                "{:<10} The common columns of all call tables, one row a call.",
-                "api_calls"
-            )?);
+            return names().try_for_each(|(name, doc)| Ok(writeln!(out, "{name:<18} {doc}")?));
         };
-        let Some(table) = table(name) else {
-            let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        let Some((_, doc)) = names().find(|(known, _)| known == name) else {
+            let names: Vec<&str> = names().map(|(name, _)| name).collect();
             let hint =
                 nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
             anyhow::bail!("there is no table {name}{hint} (`sharkq tables` lists them)");
         };
-        writeln!(out, "{}\n", paragraph(table.doc))?;
-        for column in table.asked() {
-            let kind = type_name(&(column.data_type)());
-            writeln!(out, "{:<22} {:<16} {}", column.name, kind, paragraph(column.doc))?;
+        writeln!(out, "{doc}\n")?;
+        let mut line = |name: &str, kind: &DataType, doc: &str| {
+            writeln!(out, "{name:<22} {:<16} {}", type_name(kind), paragraph(doc))
+        };
+        if name == ENTRIES {
+            return Ok(COLUMNS.iter().try_for_each(|column| line(&column.name, &column.kind, column.doc))?);
         }
-        Ok(())
+        Ok(columns(name)
+            .iter()
+            .try_for_each(|column| line(column.name, &(column.data_type)(), column.doc))?)
     })?;
     Ok(Exit::Done)
 }

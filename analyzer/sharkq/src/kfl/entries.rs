@@ -22,6 +22,7 @@ use datafusion::prelude::SessionContext;
 use shark_schema::call::CallBlock;
 use shark_schema::table::{Block, Table};
 use shark_schema::tables::{TABLES, flows, table};
+use shark_schema::views::SAID_OF_CALLS;
 
 use crate::session::texts::{viewed, viewed_type};
 
@@ -29,6 +30,8 @@ use crate::session::texts::{viewed, viewed_type};
 pub struct EntryColumn {
     /// Its name.
     pub name: String,
+    /// What it means.
+    pub doc: &'static str,
     /// Its type.
     pub kind: DataType,
     /// Tables whose rows have it.
@@ -80,27 +83,38 @@ fn name_of(table: &Table, column: &shark_schema::table::Column) -> String {
 
 fn columns() -> Vec<EntryColumn> {
     let every: Vec<&str> = members().map(|table| table.name).collect();
-    let told = ["protocol"].into_iter().chain(TOLD);
+    let told = SAID_OF_CALLS.iter().filter(|said| said.name == "protocol" || TOLD.contains(&said.name));
     let mut columns: Vec<EntryColumn> = told
-        .map(|name| EntryColumn { name: name.into(), kind: DataType::Utf8, tables: every.clone() })
+        .map(|said| EntryColumn {
+            name: said.name.into(),
+            doc: said.doc,
+            kind: DataType::Utf8,
+            tables: every.clone(),
+        })
         .collect();
-    let mut add = |name: String, kind: DataType, table: &'static str| match columns
-        .iter_mut()
-        .find(|column| column.name == name)
-    {
-        Some(column) => column.tables.push(table),
-        None => columns.push(EntryColumn { name, kind, tables: vec![table] }),
-    };
+    let mut add =
+        |name: String, column: &'static shark_schema::table::Column, table: &'static str| match columns
+            .iter_mut()
+            .find(|known| known.name == name)
+        {
+            Some(known) => known.tables.push(table),
+            None => columns.push(EntryColumn {
+                name,
+                doc: column.doc,
+                kind: (column.data_type)(),
+                tables: vec![table],
+            }),
+        };
     for table in members() {
-        table.columns().for_each(|column| add(name_of(table, column), (column.data_type)(), table.name));
+        table.asked().for_each(|column| add(name_of(table, column), column, table.name));
     }
     for side in SIDES.iter().filter_map(|name| table(name)) {
         for column in side.columns().filter(|column| is_of_side(side.name, column.name)) {
             for member in members().filter(|member| member.name != side.name) {
-                add(side_name(side.name, column.name), (column.data_type)(), member.name);
+                add(side_name(side.name, column.name), column, member.name);
             }
             if side.name != "flows" {
-                add(side_name(side.name, column.name), (column.data_type)(), "flows");
+                add(side_name(side.name, column.name), column, "flows");
             }
         }
     }
@@ -129,7 +143,7 @@ impl Entries {
         }
         let mut said = Vec::new();
         for member in members() {
-            let scope = DFSchema::try_from_qualified_schema(member.name, &viewed(&member.schema()))?;
+            let scope = DFSchema::try_from_qualified_schema(member.name, &viewed(&member.asked_schema()))?;
             let parse = |what: &str| -> Result<Expr> {
                 Ok(cast(context.parse_sql_expr(told(member, what), &scope)?, DataType::Utf8))
             };
@@ -156,7 +170,7 @@ impl Entries {
         let qualified =
             |table: &str, name: &str| Expr::Column(Column::new(Some(TableReference::bare(table)), name));
         own.extend(
-            member.columns().map(|column| (name_of(member, column), qualified(member.name, column.name))),
+            member.asked().map(|column| (name_of(member, column), qualified(member.name, column.name))),
         );
         for side in SIDES.iter().filter_map(|name| table(name)).filter(|side| side.name != member.name) {
             let columns = side.columns().filter(|column| is_of_side(side.name, column.name));

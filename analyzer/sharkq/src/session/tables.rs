@@ -17,9 +17,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType,
 use datafusion::optimizer::Analyzer;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::physical_plan::ExecutionPlan;
-use shark_schema::call::CallBlock;
-use shark_schema::table::{Block, Table};
+use shark_schema::table::Table;
 use shark_schema::tables::{TABLES, flows, nat_links, packets, table};
+use shark_schema::views::{API_CALLS, ENTRIES, FLOWS_ALL, both_sides, call_columns, is_of_conversations};
 
 use super::run_table::RunTable;
 use super::texts::viewed;
@@ -58,7 +58,7 @@ impl Tables {
         }
         // Where a view has the name of a table, what was recorded has another.
         let hidden = || TABLES.iter().copied().filter(|table| self.views.contains_key(table.name));
-        let stored = table(name).or_else(|| hidden().find(|table| recorded(table) == name));
+        let stored = table(name).or_else(|| hidden().find(|table| both_sides(table) == name));
         stored
             .map(|table| self.stored(table, name).map_err(|error| DataFusionError::External(error.into())))
             .transpose()
@@ -123,7 +123,7 @@ impl std::fmt::Debug for Tables {
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
         let stored = TABLES.iter().map(|table| match self.views.contains_key(table.name) {
-            true => recorded(table),
+            true => both_sides(table),
             false => table.name.to_owned(),
         });
         stored.chain(self.views.keys().cloned()).chain([ENTRIES.to_owned()]).collect()
@@ -145,9 +145,6 @@ impl SchemaProvider for Tables {
         self.table_names().iter().any(|known| known == name)
     }
 }
-
-/// All calls and flows, as KFL sees them.
-const ENTRIES: &str = "entries";
 
 fn has_files(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
@@ -193,23 +190,12 @@ fn condition(table: &Table, within: Stretch) -> Option<Expr> {
     conjunction(since.into_iter().chain(until))
 }
 
-/// Rows of these are of conversations: what was recorded on both sides of an address translation has two.
-fn is_conversation(table: &Table) -> bool {
-    table.call.is_some() || table.name == flows::TABLE.name
-}
-
-/// Name of a table with all that was recorded.
-fn recorded(table: &Table) -> String {
-    // `flows_all` has the observations of other interfaces, too.
-    if table.call.is_some() { format!("{}_all", table.name) } else { format!("{}_recorded", table.name) }
-}
-
 /// Views with their SQL. Where conversations were recorded on both sides of an address translation, tables
 /// show them where their callers made them; with `_all` they show everything.
 fn views(is_linked: bool) -> Vec<(String, String)> {
     let mut views = Vec::new();
-    for table in TABLES.iter().filter(|table| is_conversation(table)) {
-        let (name, all) = (table.name, recorded(table));
+    for table in TABLES.iter().filter(|table| is_of_conversations(table)) {
+        let (name, all) = (table.name, both_sides(table));
         views.push(match is_linked {
             true => (
                 name.to_owned(),
@@ -221,17 +207,16 @@ fn views(is_linked: bool) -> Vec<(String, String)> {
             false => (all, format!("SELECT * FROM {name}")),
         });
     }
-    let flows = recorded(&flows::TABLE);
+    let flows = both_sides(&flows::TABLE);
     let copies = format!("SELECT * FROM {flows} UNION ALL SELECT * FROM flow_copies");
-    views.push(("flows_all".to_owned(), copies));
-    views.push(("api_calls".to_owned(), api_calls()));
+    views.push((FLOWS_ALL.to_owned(), copies));
+    views.push((API_CALLS.to_owned(), api_calls()));
     views
 }
 
 /// The view over all call tables: their common columns and what each says of itself.
 fn api_calls() -> String {
-    let common: Vec<&str> =
-        <CallBlock as Block>::COLUMNS.iter().copied().flatten().map(|column| column.name).collect();
+    let common: Vec<&str> = call_columns().map(|column| column.name).collect();
     let common = common.join(", ");
     let branches: Vec<String> = TABLES
         .iter()

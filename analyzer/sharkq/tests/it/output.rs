@@ -9,8 +9,9 @@ use std::process::Stdio;
 
 use arrow::util::pretty::pretty_format_batches;
 use serde_json::Value;
+use shark_schema::views;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, refused};
 use crate::programs::{FIXTURES, finished, printed};
 
 /// Text that each format must quote in its own way, numbers, a list, a time, and NULL.
@@ -269,21 +270,27 @@ fn class_of(ends: &Ends) -> u8 {
 fn the_catalogue_is_printed() {
     let desk = Desk::new();
     let all = printed(desk.sharkq().arg("tables"));
-    for table in shark_schema::tables::TABLES {
-        assert!(all.contains(table.name), "{all}");
-        let one = printed(desk.sharkq().args(["tables", table.name]));
-        assert!(table.asked().all(|column| one.contains(column.name)), "{one}");
+    for (name, doc) in views::names() {
+        let listed = all.lines().filter(|line| line.split(' ').next() == Some(name));
+        assert!(listed.eq([format!("{name:<18} {doc}")]), "{name}: {all}");
+        let one = printed(desk.sharkq().args(["tables", name]));
+        assert!(views::columns(name).iter().all(|column| one.contains(column.name)), "{one}");
     }
     let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schema/TABLES.md");
     let markdown = printed(desk.sharkq().args(["tables", "--markdown"]));
     assert_eq!(markdown.trim_end(), fs::read_to_string(reference).unwrap().trim_end());
     // What SQL sees is what the catalogue says.
-    let columns = "SELECT table_name, count(*) AS n FROM information_schema.columns GROUP BY 1 ORDER BY 1";
+    let columns = "SELECT table_name, count(*) AS n FROM information_schema.columns
+        WHERE table_schema <> 'information_schema' GROUP BY 1 ORDER BY 1";
     let seen = desk.rows(Path::new(&capture()), columns);
-    for table in shark_schema::tables::TABLES {
-        let row = seen.iter().find(|row| row["table_name"] == table.name).expect("every table is there");
-        assert_eq!(row["n"], table.asked().count(), "{}", table.name);
+    for (name, _) in views::names() {
+        let row = seen.iter().find(|row| row["table_name"] == name).expect("every table is there");
+        let described = printed(desk.sharkq().args(["tables", name])).lines().skip(2).count();
+        assert!(described > 0 && row["n"] == described, "{name}: {} and {described}", row["n"]);
     }
+    assert_eq!(seen.len(), views::names().count());
+    let (code, error) = refused(&desk.sharkq().args(["tables", "http_al"]).output().unwrap());
+    assert!(code == 1 && error.contains("did you mean http_all?"), "{error}");
 }
 
 /// An index of an earlier schema has no rows in the tables that came later: nobody takes that for an answer.
