@@ -21,6 +21,9 @@ pub struct Arguments {
     /// The sharkq of this build [default: beside this program]
     #[arg(long)]
     sharkq: Option<PathBuf>,
+    /// A column that is known to differ, and is left out of the comparison; may be given several times
+    #[arg(long, value_name = "TABLE.COLUMN")]
+    except: Vec<String>,
     /// Captures, or folders in which they are looked for
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -37,7 +40,8 @@ struct Rows {
 impl Arguments {
     pub fn run(&self) -> Result<()> {
         let after = PathBuf::from(super::program(self.sharkq.as_ref(), "sharkq")?);
-        ensure!(self.before.exists(), "{} does not exist", self.before.display());
+        let before = &std::path::absolute(&self.before)?;
+        ensure!(before.exists(), "{} does not exist", before.display());
         let mut captures = BTreeSet::new();
         self.paths.iter().try_for_each(|path| find(path, &mut captures))?;
         ensure!(!captures.is_empty(), "no capture is in {:?}", self.paths);
@@ -45,7 +49,7 @@ impl Arguments {
         let mut columns = BTreeSet::new();
         for capture in &captures {
             let both = std::thread::scope(|scope| {
-                let before = scope.spawn(|| tables(&self.before, capture));
+                let before = scope.spawn(|| tables(before, capture));
                 (before.join().expect("reading tables does not panic"), tables(&after, capture))
             });
             let (before, after) = match both {
@@ -61,7 +65,7 @@ impl Arguments {
             for name in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
                 match (before.get(name), after.get(name)) {
                     (Some(old), Some(new)) => {
-                        if let Some(difference) = difference(name, old, new, &mut columns) {
+                        if let Some(difference) = self.difference(name, old, new, &mut columns) {
                             println!("{}: {name}: {difference}", capture.display());
                             differ += 1;
                         }
@@ -82,6 +86,39 @@ impl Arguments {
         }
         println!("all rows are the same");
         Ok(())
+    }
+
+    /// The first line that only one of the two has, by the columns of both.
+    fn difference(
+        &self,
+        table: &str,
+        old: &Rows,
+        new: &Rows,
+        columns: &mut BTreeSet<String>,
+    ) -> Option<String> {
+        if old.lines.is_empty() && new.lines.is_empty() {
+            return None;
+        }
+        if old.lines.len() != new.lines.len() {
+            return Some(format!("{} rows before, {} after", old.lines.len(), new.lines.len()));
+        }
+        let (shared, alone): (Vec<&String>, Vec<&String>) =
+            old.columns.iter().partition(|column| new.columns.contains(column));
+        let is_compared = |column: &&String| !self.except.contains(&format!("{table}.{column}"));
+        let shared: Vec<&String> = shared.into_iter().filter(is_compared).collect();
+        columns.extend(alone.iter().map(|column| format!("{table}.{column} (before)")));
+        let added = new.columns.iter().filter(|column| !old.columns.contains(column));
+        columns.extend(added.map(|column| format!("{table}.{column} (after)")));
+        let (mut before, mut after) = (old.of(&shared), new.of(&shared));
+        before.sort_unstable();
+        after.sort_unstable();
+        let (before, after) = before.iter().zip(&after).find(|(before, after)| before != after)?;
+        let cells =
+            shared.iter().zip(before.iter().zip(after)).filter(|(_, (before, after))| before != after);
+        let cells: Vec<String> = cells
+            .map(|(column, (before, after))| format!("{column}: {before:?} before, {after:?} after"))
+            .collect();
+        Some(cells.join("; "))
     }
 }
 
@@ -144,28 +181,4 @@ impl Rows {
         let places: Vec<usize> = columns.iter().filter_map(at).collect();
         self.lines.iter().map(|line| places.iter().map(|at| line[*at].as_str()).collect()).collect()
     }
-}
-
-/// The first line that only one of the two has, by the columns of both.
-fn difference(table: &str, old: &Rows, new: &Rows, columns: &mut BTreeSet<String>) -> Option<String> {
-    if old.lines.is_empty() && new.lines.is_empty() {
-        return None;
-    }
-    if old.lines.len() != new.lines.len() {
-        return Some(format!("{} rows before, {} after", old.lines.len(), new.lines.len()));
-    }
-    let (shared, alone): (Vec<&String>, Vec<&String>) =
-        old.columns.iter().partition(|column| new.columns.contains(column));
-    columns.extend(alone.iter().map(|column| format!("{table}.{column} (before)")));
-    let added = new.columns.iter().filter(|column| !old.columns.contains(column));
-    columns.extend(added.map(|column| format!("{table}.{column} (after)")));
-    let (mut before, mut after) = (old.of(&shared), new.of(&shared));
-    before.sort_unstable();
-    after.sort_unstable();
-    let (before, after) = before.iter().zip(&after).find(|(before, after)| before != after)?;
-    let cells = shared.iter().zip(before.iter().zip(after)).filter(|(_, (before, after))| before != after);
-    let cells: Vec<String> = cells
-        .map(|(column, (before, after))| format!("{column}: {before:?} before, {after:?} after"))
-        .collect();
-    Some(cells.join("; "))
 }

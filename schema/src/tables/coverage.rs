@@ -30,9 +30,5 @@ table! {
         dropped: Int64 = 1011 [unit = "pkts"],
         /// Dropped / (captured + dropped).
         loss_ratio: Float64 = 1012 [unit = "ratio", zeek = "percent_lost"],
-        /// ACKs for data never seen.
-        tcp_gaps: Int64 = 1013 [zeek = "capture_loss"],
-        /// Kernel to writer delay p99.
-        lag_ns: Int64 = 1014 [unit = "ns", zeek = "pkt_lag"],
     }
 }

@@ -31,8 +31,6 @@ table! {
         status_code: Int32 = 1007 [wireshark = "http.response.code", kfl = "status_code", otel = "http.response.status_code", zeek = "status_code"],
         /// 1.0, 1.1, 2 or 3.
         version: Text = 1008 [otel = "network.protocol.version"],
-        /// HTTP/2 stream.
-        stream_id: Int64 = 1009 [wireshark = "http2.streamid"],
         /// User-Agent.
         user_agent: Text = 1010 [otel = "user_agent.original", zeek = "user_agent"],
         /// Referer.

@@ -21,8 +21,6 @@ table! {
         kernel: Text = 1007 [otel = "os.version"],
         /// Ranges its pods get their addresses from.
         pod_cidrs: TextList = 1008,
-        /// Offset of its clock to UTC; NULL where nobody measured it.
-        clock_offset_ns: Int64 = 1009 [unit = "ns"],
         /// Largest error of that clock, as the node's recorder was told.
         clock_error_ns: Int64 = 1010 [unit = "ns"],
         /// Start.

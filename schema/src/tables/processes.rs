@@ -33,8 +33,6 @@ table! {
         pod_uid: Text = 1013 [otel = "k8s.pod.uid"],
         /// Cgroup v2 id; 1 is the root.
         cgroup_id: Int64 = 1014 [hubble = "cgroup_id"],
-        /// Library found in its maps.
-        tls_library: Text = 1015,
         /// Path of the cgroup.
         cgroup: Text = 1016,
         /// Network namespace (inode); NULL for one that ended before anybody looked.

@@ -27,8 +27,6 @@ table! {
         bytes_stored: Int64 = 1010 [unit = "B"],
         /// Hash of stored bytes.
         sha256: Text = 1011,
-        /// Hash of decompressed bytes.
-        sha256_raw: Text = 1012,
         /// Hash chain to the node's previous segment.
         prev_sha256: Text = 1013,
         /// Fsync + rename time.
@@ -53,8 +51,6 @@ table! {
         unwritten_overload_bytes: Int64 = 1023 [unit = "B"],
         /// Caplen < len.
         truncated: Int64 = 1024 [unit = "pkts"],
-        /// Packets altered by redaction.
-        redacted: Int64 = 1025 [unit = "pkts"],
         /// Snaplen in force.
         snaplen: Int32 = 1026 [unit = "B", pcapng = "IDB"],
         /// BPF + selector in force.

@@ -43,10 +43,6 @@ table! {
         manifest_sha256: Text = 1018,
         /// Cosign bundle path.
         signature: Text = 1019,
-        /// Object-lock retention.
-        worm_until: Time = 1020 [tz = "UTC"],
-        /// Profile name + hash.
-        redaction_profile: Text = 1021,
         /// S3:// or gs://.
         uri: Text = 1022,
     }

@@ -238,7 +238,7 @@ fn conversations_are_counted(desk: &Desk, ring: &Path) {
     assert_same("conversations", &told.collect::<Vec<String>>(), &seen);
     let states = desk.rows(
         ring,
-        "SELECT state, sum(captured) > 0 AS some FROM tls_coverage WHERE library IS NULL GROUP BY 1",
+        "SELECT state, why, process, sum(captured) > 0 AS some FROM tls_coverage WHERE library IS NULL GROUP BY 1, 2, 3",
     );
     assert!(matches!(&states[..], [only] if only["state"] == "ok" && only["some"] == true), "{states:?}");
 }
