@@ -19,7 +19,7 @@ pub const SCHEMA_VERSION: &str = "2.0";
 pub struct Column {
     /// Column name, flat snake case.
     pub name: &'static str,
-    /// What it means.
+    /// The description that stands in the reference.
     pub doc: &'static str,
     /// Its number in Parquet files. It stays the same for as long as the column exists.
     pub id: u32,
@@ -299,7 +299,7 @@ macro_rules! table {
     (
         $(#[doc = $table_doc:literal])+
         call $name:literal, $row:ident, $builder:ident, sort [$($sort:literal),*],
-        view { $($part:ident: $sql:literal),* $(,)? } { $($columns:tt)* } $(derived $derived:expr)?
+        view { $($part:ident: $sql:literal),* $(,)? } { $($columns:tt)* } $(derived [$($derived:expr),* $(,)?])?
     ) => {
         $crate::block! { $(#[doc = $table_doc])+ $row, $builder { own { $($columns)* } } }
         /// The table's entry in the catalogue.
@@ -313,15 +313,7 @@ macro_rules! table {
                 <$crate::call::OriginBlock as $crate::table::Block>::COLUMNS,
             ],
             call: Some($crate::table::CallView { $($part: $sql),* }),
-            derived: $crate::first!($($derived,)? &[]),
+            derived: &[$($($derived),*)?],
         };
-    };
-}
-
-/// The first of one or two expressions.
-#[macro_export]
-macro_rules! first {
-    ($first:expr $(, $other:expr)?) => {
-        $first
     };
 }

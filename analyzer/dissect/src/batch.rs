@@ -15,7 +15,7 @@ use shark_schema::tables::packets::{PacketBlock, PacketRow};
 use crate::rows::{Answer, Catalog};
 use crate::shared::{Shared, SharedRows, endpoint_values, flow_values, spread};
 
-/// The builders of one shard: a table a protocol, and the tables that are not calls.
+/// The builders of one shard: those of each protocol's call table, and those of the other tables.
 pub struct Tables {
     /// By protocol number.
     pub calls: Vec<Box<dyn Rows>>,
@@ -25,14 +25,12 @@ pub struct Tables {
     pub packets: PacketRows,
     /// Table `flow_copies`.
     pub copies: FlowRows,
-    /// Of no table: what was learnt for the names of flows to come.
+    /// Addresses that DNS answers gave for names; they name the endpoints of later flows.
     pub answers: Vec<Answer>,
 }
 
-/// Rows of some table, erased.
-pub trait Rows: Send {
-    /// For the typed way in.
-    fn as_any(&mut self) -> &mut dyn Any;
+/// Builders of the rows of any table.
+pub trait Rows: Any + Send {
     /// Bytes appended since the last batch.
     fn bytes(&self) -> usize;
     /// Takes what was appended.
@@ -44,7 +42,7 @@ pub trait Rows: Send {
 pub struct Batch {
     /// The columns of which each row has values of its own, in the order of the table; texts and bytes are views.
     pub columns: Vec<ArrayRef>,
-    /// What the rows of a flow have in common.
+    /// The values that all rows of a flow share, once for each flow.
     pub flows: Vec<Shared>,
     /// Number of each row's flow among them; empty where rows belong to no flow.
     pub flow_numbers: Vec<u32>,
@@ -78,15 +76,56 @@ impl Batch {
     }
 }
 
-/// Builders of a call table. They take memory once there is a row: most shards never see most protocols.
+/// Builders of rows that belong to flows and name the packets behind them. They take memory once there is a row: most shards never
+/// see most protocols.
 #[derive(Default)]
-pub struct CallRows<B: Block> {
+pub struct TracedRows<B: Block> {
     pub(crate) own: Option<B>,
-    pub(crate) call: Option<CallBlock>,
     pub(crate) origin: Option<OriginBlock>,
     pub(crate) shared: SharedRows,
     pub(crate) bytes: usize,
-    pub(crate) text: String,
+}
+
+impl<B: Block> TracedRows<B> {
+    /// Takes what was appended; its columns come behind those that are given.
+    fn take_behind(&mut self, mut columns: Vec<ArrayRef>) -> Option<Batch> {
+        self.bytes = 0;
+        let (flows, flow_numbers) = self.shared.take();
+        self.own.take()?.finish(&mut columns);
+        self.origin.take()?.finish(&mut columns);
+        Some(Batch { columns, flows, flow_numbers })
+    }
+}
+
+impl<B: Block + 'static> Rows for TracedRows<B> {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn take(&mut self) -> Option<Batch> {
+        self.take_behind(Vec::new())
+    }
+}
+
+/// Builders of `flows` and `flow_copies`, whose rows are flows.
+pub type FlowRows = TracedRows<FlowBlock>;
+
+impl FlowRows {
+    /// Appends a row.
+    pub fn append(&mut self, row: &FlowRow<'_>, origin: &OriginRow<'_>, shared: Shared) {
+        self.bytes += self.own.get_or_insert_default().append(row);
+        self.bytes += self.origin.get_or_insert_default().append(origin);
+        self.bytes += self.shared.append(shared);
+    }
+}
+
+/// Builders of a call table.
+#[derive(Default)]
+pub struct CallRows<B: Block> {
+    pub(crate) call: Option<CallBlock>,
+    pub(crate) traced: TracedRows<B>,
+    /// Buffer for the id of a call.
+    pub(crate) id: String,
 }
 
 /// A call table and its builders.
@@ -103,59 +142,14 @@ pub const fn call_table<B: Block + 'static>(table: &'static Table) -> CallTable 
 }
 
 impl<B: Block + 'static> Rows for CallRows<B> {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
     fn bytes(&self) -> usize {
-        self.bytes
+        self.traced.bytes
     }
 
     fn take(&mut self) -> Option<Batch> {
-        self.bytes = 0;
-        let (flows, flow_numbers) = self.shared.take();
         let mut columns = Vec::new();
         self.call.take()?.finish(&mut columns);
-        self.own.take()?.finish(&mut columns);
-        self.origin.take()?.finish(&mut columns);
-        Some(Batch { columns, flows, flow_numbers })
-    }
-}
-
-/// Builders of `flows` and `flow_copies`, whose rows are flows. They take memory once there is a row.
-#[derive(Default)]
-pub struct FlowRows {
-    own: Option<FlowBlock>,
-    origin: Option<OriginBlock>,
-    shared: SharedRows,
-    bytes: usize,
-}
-
-impl FlowRows {
-    /// Appends a row.
-    pub fn append(&mut self, row: &FlowRow<'_>, origin: &OriginRow<'_>, shared: Shared) {
-        self.bytes += self.own.get_or_insert_default().append(row);
-        self.bytes += self.origin.get_or_insert_default().append(origin);
-        self.bytes += self.shared.append(shared);
-    }
-}
-
-impl Rows for FlowRows {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn take(&mut self) -> Option<Batch> {
-        self.bytes = 0;
-        let (flows, flow_numbers) = self.shared.take();
-        let mut columns = Vec::new();
-        self.own.take()?.finish(&mut columns);
-        self.origin.take()?.finish(&mut columns);
-        Some(Batch { columns, flows, flow_numbers })
+        self.traced.take_behind(columns)
     }
 }
 
@@ -174,10 +168,6 @@ impl PacketRows {
 }
 
 impl Rows for PacketRows {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
     fn bytes(&self) -> usize {
         self.bytes
     }

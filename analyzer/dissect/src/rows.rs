@@ -1,6 +1,7 @@
 //! Rows of calls: what a layer says of a call, with what the driver and the flow know of it.
 //! In: calls as the driver finishes them. Out: a row in the builders of their shard.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ impl Catalog {
     }
 }
 
-/// What a flow knows of itself when it writes a row.
+/// The properties of a flow that its rows need.
 #[derive(Debug)]
 pub struct FlowFacts {
     /// `flow_id`.
@@ -148,7 +149,7 @@ impl<'a, 'b> RowSink<'a, 'b> {
     /// Writes a row to the table with these columns, which must be one of the layer's.
     pub fn call<B: Block + 'static>(&mut self, write: impl FnOnce(&mut B) -> Written) {
         let RowSink { ref mut cx, tables, carrier, facts: call } = *self;
-        let is_its = |table: &&usize| cx.tables.calls[**table].as_any().is::<CallRows<B>>();
+        let is_its = |table: &&usize| (&*cx.tables.calls[**table] as &dyn Any).is::<CallRows<B>>();
         let table = *tables.iter().find(is_its).expect("a layer writes to its own tables");
         cx.write_call(table, carrier, call, write);
     }
@@ -162,8 +163,8 @@ impl Context<'_> {
         call: &CallFacts,
         write: impl FnOnce(&mut B) -> Written,
     ) {
-        let rows = self.tables.calls[table].as_any().downcast_mut::<CallRows<B>>();
-        let rows = rows.expect("it was found by its columns");
+        let rows = (&mut *self.tables.calls[table] as &mut dyn Any).downcast_mut::<CallRows<B>>();
+        let CallRows { call: common, traced: rows, id } = rows.expect("it was found by its columns");
         let written = write(rows.own.get_or_insert_default());
         let number = self.flow.calls;
         self.flow.calls += 1;
@@ -176,10 +177,10 @@ impl Context<'_> {
         let [src_end, dst_end] = [src, dst].map(|end| flow.ends[end as usize]);
         // What is asked of a group is answered from other addresses, by those that have something to say, or by nobody.
         let failure = call.failure().filter(|_| carrier == Carrier::Stream || !is_group(dst_end.addr()));
-        rows.text.clear();
-        let _ = std::fmt::Write::write_fmt(&mut rows.text, format_args!("{}-{number}", flow.id));
+        id.clear();
+        let _ = std::fmt::Write::write_fmt(id, format_args!("{}-{number}", flow.id));
         let row = CallRow {
-            call_id: Some(&rows.text),
+            call_id: Some(id),
             ts: Some(call.began.ts_ns),
             end_ts: call.end_ns,
             duration_ns: call.duration_ns,
@@ -192,7 +193,7 @@ impl Context<'_> {
             pairing: Some(call.pairing()),
             ..CallRow::default()
         };
-        rows.bytes += written.bytes + rows.call.get_or_insert_default().append(&row);
+        rows.bytes += written.bytes + common.get_or_insert_default().append(&row);
         rows.bytes += rows.origin.get_or_insert_default().append(&origin(call.began, call.ended));
         rows.bytes += rows.shared.append(Shared {
             id: flow.id,
@@ -200,8 +201,8 @@ impl Context<'_> {
             src: src_end,
             dst: dst_end,
             segment: call.began.segment,
-            // Two sockets may ask from one port, one after the other, and no datagram tells where one conversation ends: a call in
-            // datagrams is of its own time.
+            // UDP has no handshake, so one flow may contain the datagrams of two sockets that used the port one after the other.
+            // Each call in datagrams is therefore named as of its own time.
             named_at_ns: if carrier == Carrier::Datagram { call.began.ts_ns } else { flow.start_ns },
             end_ns: None,
             is_inside: self.is_inside,

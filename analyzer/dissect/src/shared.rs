@@ -1,5 +1,5 @@
-//! What all rows of a flow have in common. In: the same few values again with each row. Out: each of them once, the number of
-//! its flow for each row, and the columns that are gathered by these numbers.
+//! The values that all rows of a flow share: its id, its endpoints, the segment it is in. In: these values, given with each row.
+//! Out: each distinct set of values once, for each row the number of its set, and columns that are built from both.
 
 use std::fmt::{self, Write};
 use std::hash::BuildHasher;
@@ -17,7 +17,7 @@ use crate::flow::has_ports;
 use crate::frame::End;
 use crate::rows::{Catalog, INSIDE};
 
-/// What a conversation is called: a hash of its key and of its first time stamp, in hexadecimal digits.
+/// The id of a flow: twenty hexadecimal digits of a hash of its key and its first time stamp.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowId(pub [u8; 20]);
 
@@ -40,7 +40,7 @@ impl fmt::Debug for FlowId {
     }
 }
 
-/// What rows of a flow have in common, as it was known when they were written.
+/// The values that rows of a flow share, as they were known when the rows were written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shared {
     /// The flow.
@@ -51,7 +51,7 @@ pub struct Shared {
     pub src: End,
     /// The server.
     pub dst: End,
-    /// Where the first packet of the row is.
+    /// Number of the segment that contains the first packet of the row.
     pub segment: u32,
     /// As of when its endpoints are named.
     pub named_at_ns: i64,
@@ -63,7 +63,7 @@ pub struct Shared {
     pub server_name: Option<Arc<str>>,
 }
 
-/// What the rows that wait in a builder have in common.
+/// The shared values of the rows in a builder.
 #[derive(Default)]
 pub struct SharedRows {
     list: Vec<Shared>,
@@ -72,7 +72,7 @@ pub struct SharedRows {
 }
 
 impl SharedRows {
-    /// Appends what a row has in common with others; returns the bytes it took.
+    /// Appends the shared values of a row; returns the bytes that this took.
     pub fn append(&mut self, shared: Shared) -> usize {
         const NUMBER_BYTES: usize = 4;
         let hash = FxBuildHasher.hash_one(&shared);
@@ -88,7 +88,7 @@ impl SharedRows {
         NUMBER_BYTES + size_of::<Shared>()
     }
 
-    /// Takes what was appended, and the number among it of each row.
+    /// Takes the distinct values, and for each row the index of its values among them.
     pub fn take(&mut self) -> (Vec<Shared>, Vec<u32>) {
         self.known = HashTable::new();
         (std::mem::take(&mut self.list), std::mem::take(&mut self.numbers))
@@ -135,7 +135,7 @@ pub fn endpoint_values(endpoint: Endpoint, column: EndpointColumn, flows: &[Shar
     })
 }
 
-/// A column of rows out of values and the number among them of each row. Texts are not copied: they become a dictionary.
+/// Builds a column in which each row has the value with its number. Texts become a dictionary, so that they are not copied.
 pub fn spread(values: &ArrayRef, numbers: &[u32]) -> Result<ArrayRef, ArrowError> {
     let numbers = UInt32Array::from(numbers.to_vec());
     if !matches!(values.data_type(), DataType::Utf8) || values.is_empty() {

@@ -41,11 +41,11 @@ const COPY_NS: i64 = 100_000_000;
 /// What tells a packet from the others of its conversation.
 type Print = u64;
 
-/// What a packet is looked up in: the files of a source, and the times of the packets in each of them.
+/// The files of a source, and for each the times of its first and last packet.
 pub struct Recorded<'a> {
     sources: &'a Sources,
     windows: Vec<Option<(i64, i64)>>,
-    rounds: Option<Rounds<'a>>,
+    rounds: Rounds<'a>,
     known_damage: &'a [String],
     /// Files that could be read when the index was made, and end early now: packets are missing.
     pub damage: BTreeSet<String>,
@@ -55,7 +55,7 @@ impl<'a> Recorded<'a> {
     /// The files of a source, as its index describes them.
     pub fn new(sources: &'a Sources, note: &'a IndexNote) -> Recorded<'a> {
         let windows = note.files.iter().map(|file| file.stats.window).collect();
-        let rounds = Some(Rounds::new(&sources.files));
+        let rounds = Rounds::new(&sources.files);
         Recorded { sources, windows, rounds, known_damage: &note.damage, damage: BTreeSet::new() }
     }
 
@@ -65,18 +65,16 @@ impl<'a> Recorded<'a> {
         is_needed: impl Fn(usize) -> bool,
         mut work: impl FnMut(&Frame<'_>, &[Option<String>]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let rounds = self.rounds.take().unwrap_or_else(|| Rounds::new(&self.sources.files));
-        let mut rounds = rounds.again(is_needed);
+        self.rounds.begin_again(is_needed);
         let mut interfaces = Vec::new();
-        while let Some(round) = rounds.next_round()? {
+        while let Some(round) = self.rounds.next_round()? {
             interfaces.extend(round.new_interfaces.iter().cloned());
             for part in &round.parts {
                 part.chunk().iter().try_for_each(|frame| work(frame, &interfaces))?;
             }
         }
-        let damage = rounds.damage.iter().map(ToString::to_string);
+        let damage = self.rounds.damage.iter().map(ToString::to_string);
         self.damage.extend(damage.filter(|damage| !self.known_damage.contains(damage)));
-        self.rounds = Some(rounds);
         Ok(())
     }
 }
@@ -125,7 +123,7 @@ impl Wanted {
         rows: &[RecordBatch],
         all_interfaces: bool,
     ) -> anyhow::Result<Wanted> {
-        let times = times_of_ends(recorded, rows)?;
+        let frames = EndFrames::find(recorded, rows)?;
         let mut wanted = Wanted::default();
         for batch in rows {
             for row in 0..batch.num_rows() {
@@ -149,7 +147,7 @@ impl Wanted {
                 let seen = |which: &str| {
                     let frame =
                         batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>().value(row);
-                    times.get(&(text(&format!("{which}_segment")).to_string(), frame as u32)).copied()
+                    frames.at(text(&format!("{which}_segment")), frame)
                 };
                 let is_plaintext = text("first_segment").parse::<Name>().is_ok_and(Name::is_plaintext);
                 if let (Some((from_ns, _)), Some((to_ns, _))) = (seen("first"), seen("last")) {
@@ -165,7 +163,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Whether a file whose packets have these times may have some that are wanted.
+    /// Whether a file with packets from one time to another may contain wanted ones; always where the times are not known.
     fn may_be_in(&self, window: Option<(i64, i64)>) -> bool {
         let Some((first_ns, last_ns)) = window else { return true };
         let overlaps =
@@ -254,37 +252,46 @@ fn comparable(mut key: FlowKey) -> FlowKey {
 }
 
 /// Capture times and interfaces of the first and last frame of each row, and of the first of its conversation.
-fn times_of_ends(
-    recorded: &mut Recorded<'_>,
-    rows: &[RecordBatch],
-) -> anyhow::Result<HashMap<(String, u32), (i64, u32)>> {
-    let files = recorded.sources.files.iter().map(|file| file.info.name.as_str());
-    let numbers: HashMap<&str, u32> = files.zip(0..).collect();
-    let mut times: HashMap<(u32, u32), Option<(i64, u32)>> = HashMap::new();
-    for batch in rows {
-        for which in ["first", "last", "counted"] {
-            let segments = batch[format!("{which}_segment").as_str()].as_string::<i32>();
-            let frames = batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>();
-            for (segment, frame) in segments.iter().zip(frames) {
-                let file = segment.and_then(|segment| numbers.get(segment));
-                if let (Some(file), Some(frame)) = (file, frame) {
-                    times.insert((*file, frame as u32), None);
+struct EndFrames<'a> {
+    /// Numbers of the files by the names that they have in rows.
+    files: HashMap<&'a str, u32>,
+    /// By file and number of the frame.
+    found: HashMap<(u32, u32), Option<(i64, u32)>>,
+}
+
+impl<'a> EndFrames<'a> {
+    fn find(recorded: &mut Recorded<'a>, rows: &[RecordBatch]) -> anyhow::Result<EndFrames<'a>> {
+        let files = recorded.sources.files.iter().map(|file| file.info.name.as_str()).zip(0..).collect();
+        let mut frames = EndFrames { files, found: HashMap::new() };
+        for batch in rows {
+            for which in ["first", "last", "counted"] {
+                let segments = batch[format!("{which}_segment").as_str()].as_string::<i32>();
+                let numbers = batch[format!("{which}_frame").as_str()].as_primitive::<Int64Type>();
+                for (segment, number) in segments.iter().zip(numbers) {
+                    let file = segment.and_then(|segment| frames.files.get(segment));
+                    if let (Some(file), Some(number)) = (file, number) {
+                        frames.found.insert((*file, number as u32), None);
+                    }
                 }
             }
         }
+        let needed: HashSet<usize> = frames.found.keys().map(|(file, _)| *file as usize).collect();
+        recorded.each_frame(
+            |file| needed.contains(&file),
+            |frame, _| {
+                if let Some(found) = frames.found.get_mut(&(frame.segment, frame.number)) {
+                    *found = Some((frame.ts_ns, frame.iface));
+                }
+                Ok(())
+            },
+        )?;
+        Ok(frames)
     }
-    let needed: HashSet<usize> = times.keys().map(|(file, _)| *file as usize).collect();
-    recorded.each_frame(
-        |file| needed.contains(&file),
-        |frame, _| {
-            if let Some(time) = times.get_mut(&(frame.segment, frame.number)) {
-                *time = Some((frame.ts_ns, frame.iface));
-            }
-            Ok(())
-        },
-    )?;
-    let name = |file: u32| recorded.sources.files[file as usize].info.name.clone();
-    Ok(times.into_iter().filter_map(|((file, frame), time)| Some(((name(file), frame), time?))).collect())
+
+    fn at(&self, segment: &str, number: i64) -> Option<(i64, u32)> {
+        let file = self.files.get(segment)?;
+        *self.found.get(&(*file, number as u32))?
+    }
 }
 
 fn end(ip: &str, port: u16) -> anyhow::Result<End> {

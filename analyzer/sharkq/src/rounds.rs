@@ -2,6 +2,7 @@
 //! Files of one series follow each other; series that were recorded side by side are merged by time, piece by piece.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -158,11 +159,11 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    /// Reads these files again, and of them only those that are needed. Interfaces keep their numbers.
-    pub fn again(self, is_needed: impl Fn(usize) -> bool) -> Rounds<'a> {
-        let mut again = Rounds::new(self.files);
-        again.series.iter_mut().for_each(|series| series.waiting.retain(|file| is_needed(*file)));
-        Rounds { numbers: self.numbers, interfaces: self.interfaces, ..again }
+    /// Begins again with those of the files that are needed. Interfaces keep their numbers.
+    pub fn begin_again(&mut self, is_needed: impl Fn(usize) -> bool) {
+        let (numbers, interfaces) = (take(&mut self.numbers), take(&mut self.interfaces));
+        *self = Rounds { numbers, interfaces, ..Rounds::new(self.files) };
+        self.series.iter_mut().for_each(|series| series.waiting.retain(|file| is_needed(*file)));
     }
 
     /// Takes buffers back from [`Round::give_back`].

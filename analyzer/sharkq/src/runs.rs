@@ -43,15 +43,7 @@ pub fn write_rows(table: &Table, batches: &[RecordBatch], path: &Path) -> anyhow
         numbered.flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row))).collect();
     let order: Vec<(usize, usize)> = order.values().iter().map(|&at| places[at as usize]).collect();
     let batches: Vec<&RecordBatch> = batches.iter().collect();
-    let mut chunks = order.chunks(ROWS_AT_ONCE);
-    let first = interleave_record_batch(&batches, chunks.next().unwrap_or_default())?;
-    let mut writer = begin(table, &first, order.len(), path)?;
-    writer.write(&first)?;
-    for rows in chunks {
-        writer.write(&interleave_record_batch(&batches, rows)?)?;
-    }
-    writer.close()?;
-    Ok(())
+    write_in_order(table, &order, ROWS_AT_ONCE, path, |rows| Ok(interleave_record_batch(&batches, rows)?))
 }
 
 /// Names the flows of rows, sorts the rows, and writes them.
@@ -70,27 +62,33 @@ pub fn write(
     }
     let order = order(table, batches, &named);
     let columns = Columns::new(table, batches, catalog, &named);
-    let mut chunks = order.chunks(VIEWS_AT_ONCE);
-    let first = columns.gather(chunks.next().unwrap_or_default())?;
-    let mut writer = begin(table, &first, order.len(), path)?;
+    write_in_order(table, &order, VIEWS_AT_ONCE, path, |rows| columns.gather(rows))
+}
+
+/// Writes a file of rows that are gathered in this order, so many at a time.
+fn write_in_order<P>(
+    table: &Table,
+    order: &[P],
+    at_once: usize,
+    path: &Path,
+    gather: impl Fn(&[P]) -> anyhow::Result<RecordBatch>,
+) -> anyhow::Result<()> {
+    let mut chunks = order.chunks(at_once);
+    let first = gather(chunks.next().unwrap_or_default())?;
+    // Parquet's own types say all there is to say, and documentation in every footer would be read again
+    // with every footer.
+    let properties = layout::properties(table, &first, order.len());
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(File::create(path)?, first.schema(), options)?;
     writer.write(&first)?;
     for rows in chunks {
-        writer.write(&columns.gather(rows)?)?;
+        writer.write(&gather(rows)?)?;
     }
     writer.close()?;
     Ok(())
 }
 
-/// Begins a file whose first rows are these.
-fn begin(table: &Table, first: &RecordBatch, rows: usize, path: &Path) -> anyhow::Result<ArrowWriter<File>> {
-    // Parquet's own types say all there is to say, and documentation in every footer would be read again
-    // with every footer.
-    let properties = layout::properties(table, first, rows);
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    Ok(ArrowWriter::try_new_with_options(File::create(path)?, first.schema(), options)?)
-}
-
-/// Where a row is: its batch, its place there, and its flow among those of all batches.
+/// The position of a row: the number of its batch, its index in that batch, and the index of its flow over all batches.
 #[derive(Clone, Copy)]
 struct Place {
     batch: u32,
@@ -98,7 +96,7 @@ struct Place {
     flow: u32,
 }
 
-/// The rows of all batches in the order of the table: by namespace and workload of the server, where the table says so, and time.
+/// Sorts the rows of all batches as the table asks: by time, or by namespace and workload of the server and then by time.
 fn order(table: &Table, batches: &[Batch], named: &NamedFlows<'_>) -> Vec<Place> {
     let ranks = match table.sort {
         ["ts"] => Vec::new(),

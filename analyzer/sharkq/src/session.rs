@@ -253,8 +253,7 @@ fn explain(error: &DataFusionError) -> String {
         && let datafusion::common::SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
     {
         let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
-        let near = nearest(&field.name, &names);
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        let hint = suggestion(&field.name, &names);
         return format!("there is no column {}{hint} (`sharkq tables TABLE` lists columns)", field.name);
     }
     if let DataFusionError::SQL(fault, _) = error.find_root() {
@@ -272,7 +271,7 @@ fn explain(error: &DataFusionError) -> String {
     {
         let name = name.rsplit('.').next().unwrap_or(name);
         let names: Vec<&str> = names().map(|(name, _)| name).collect();
-        let hint = nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        let hint = suggestion(name, &names);
         return format!("there is no table {name}{hint} (`sharkq tables` lists them)");
     }
     if let Some((_, what)) = text.split_once("DDL not supported: ").or(text.split_once("DML not supported: "))
@@ -281,6 +280,11 @@ fn explain(error: &DataFusionError) -> String {
     }
     // That texts are views here says nothing to whoever asked.
     text.replace("Utf8View", "Utf8").replace("BinaryView", "Binary")
+}
+
+/// `; did you mean ...?` with the name that differs least; nothing where none is near.
+pub fn suggestion(name: &str, names: &[&str]) -> String {
+    nearest(name, names).map_or_else(String::new, |near| format!("; did you mean {near}?"))
 }
 
 /// The name that differs least, if it is near.

@@ -85,7 +85,7 @@ table! {
         /// Response header fields as they were sent, where a name repeats.
         response_header_repeats: PairList = 1035,
     }
-    derived &[
+    derived [
         Derived {
             column: column!(
                 "request_header_list",

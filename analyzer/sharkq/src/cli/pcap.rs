@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::kfl::compiled;
 use super::open::{MarginArgs, exit};
 use super::{Exit, SourceArgs, tell, write_to};
-use crate::session::nearest;
+use crate::session::suggestion;
 use crate::times::TimeArgs;
 use crate::{pcap, place};
 
@@ -115,7 +115,7 @@ fn traced(table: &str) -> anyhow::Result<()> {
         .map(|table| table.name)
         .collect();
     if !traced.contains(&table) {
-        let hint = nearest(table, &traced).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        let hint = suggestion(table, &traced);
         anyhow::bail!("rows of {table} do not lead to packets, those of {} do{hint}", traced.join(", "));
     }
     Ok(())

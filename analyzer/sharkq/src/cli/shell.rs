@@ -14,7 +14,7 @@ use shark_schema::views::names;
 use super::open::{Footers, Opened};
 use super::private;
 use crate::print::{Format, Layout, expanded, in_zone, print};
-use crate::session::{Answer, nearest};
+use crate::session::{Answer, suggestion};
 
 /// Commands with their twins, arguments and what they do.
 pub const COMMANDS: &[(&str, &str, &str, &str)] = &[
@@ -290,8 +290,7 @@ impl Shell {
         let columns = self.opened.runtime.block_on(self.opened.session.columns(name));
         let Some(columns) = columns else {
             let names: Vec<&str> = names().map(|(name, _)| name).collect();
-            let hint =
-                nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let hint = suggestion(name, &names);
             bail!("there is no table {name}{hint} (\\d lists them)");
         };
         let doc = names().find(|(known, _)| *known == name).map(|(_, doc)| doc);

@@ -7,7 +7,7 @@ use shark_schema::views::{ENTRIES, columns, names};
 
 use super::{Exit, write_lines_to};
 use crate::kfl::entries::COLUMNS;
-use crate::session::nearest;
+use crate::session::suggestion;
 
 /// Describe the tables and views, and their columns.
 #[derive(clap::Args)]
@@ -30,8 +30,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         };
         let Some((_, doc)) = names().find(|(known, _)| known == name) else {
             let names: Vec<&str> = names().map(|(name, _)| name).collect();
-            let hint =
-                nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let hint = suggestion(name, &names);
             anyhow::bail!("there is no table {name}{hint} (`sharkq tables` lists them)");
         };
         writeln!(out, "{doc}\n")?;

@@ -1,5 +1,5 @@
-//! Names of flows. In: what the rows of flows have in common, with their endpoints and times. Out: both endpoints named as of that
-//! time, and the columns that follow. One look-up a flow, none a row.
+//! Gives flows the names of their endpoints. In: endpoints and times of flows. Out: identity columns with one value a flow.
+//! Names are looked up once a flow and never for a row.
 
 use std::sync::Arc;
 
@@ -189,8 +189,8 @@ impl<'a> NamedFlows<'a> {
         TextMap::finish(&mut labels)
     }
 
-    /// Whose node it was seen on, unless programs told it. Where both ends were on it, only the side of an address translation says
-    /// at which end.
+    /// Where each flow was captured: on the node of its client, of its server, of neither, or inside of TLS. Where both ran on
+    /// the capturing node, the side of an address translation decides, and without one the vantage is not known.
     fn vantages(&self) -> StringArray {
         let vantage = |(flow, named): (&Shared, &Named<'_>)| {
             let node = self.catalog.segments[flow.segment as usize].node.as_deref();

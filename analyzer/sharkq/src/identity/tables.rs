@@ -56,7 +56,8 @@ pub fn all(
     tables
 }
 
-/// Rows of a table as batches of bounded size: while rows are gathered they are twice in memory, and those of a hostile log are many.
+/// Collects rows of a table in batches of bounded size. A batch needs twice its memory while it is finished, and a hostile log
+/// can have very many rows.
 pub struct Batches<B: Block> {
     table: &'static Table,
     rows: B,

@@ -19,10 +19,9 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
-use shark_schema::call::CallBlock;
-use shark_schema::table::{Block, Table};
+use shark_schema::table::{self, Table};
 use shark_schema::tables::{TABLES, flows, table};
-use shark_schema::views::SAID_OF_CALLS;
+use shark_schema::views::{SAID_OF_CALLS, call_columns};
 
 use crate::session::texts::{viewed, viewed_type};
 
@@ -30,7 +29,7 @@ use crate::session::texts::{viewed, viewed_type};
 pub struct EntryColumn {
     /// Its name.
     pub name: String,
-    /// What it means.
+    /// The description that stands in the reference.
     pub doc: &'static str,
     /// Its type.
     pub kind: DataType,
@@ -60,8 +59,7 @@ fn members() -> impl Iterator<Item = &'static Table> {
 const SIDES: [&str; 2] = ["flows", "tcp"];
 
 fn is_of_side(side: &str, column: &str) -> bool {
-    let is_common =
-        <CallBlock as Block>::COLUMNS.iter().copied().flatten().any(|common| common.name == column);
+    let is_common = call_columns().any(|common| common.name == column);
     match side {
         "flows" => !is_common && (column.starts_with("src_") || column.starts_with("dst_")),
         _ => column != "flow_id" && column != "ts",
@@ -74,7 +72,7 @@ fn side_name(side: &str, column: &str) -> String {
 }
 
 /// The name a table's own column has in `entries`: its own, unless that means something else there.
-fn name_of(table: &Table, column: &shark_schema::table::Column) -> String {
+fn name_of(table: &Table, column: &table::Column) -> String {
     let kind = (column.data_type)();
     let first = members().find_map(|other| other.column(column.name)).map(|first| (first.data_type)());
     let taken = column.name == "protocol" || TOLD.contains(&column.name) || first != Some(kind);
@@ -92,19 +90,18 @@ fn columns() -> Vec<EntryColumn> {
             tables: every.clone(),
         })
         .collect();
-    let mut add =
-        |name: String, column: &'static shark_schema::table::Column, table: &'static str| match columns
-            .iter_mut()
-            .find(|known| known.name == name)
-        {
-            Some(known) => known.tables.push(table),
-            None => columns.push(EntryColumn {
-                name,
-                doc: column.doc,
-                kind: (column.data_type)(),
-                tables: vec![table],
-            }),
-        };
+    let mut add = |name: String, column: &'static table::Column, table: &'static str| match columns
+        .iter_mut()
+        .find(|known| known.name == name)
+    {
+        Some(known) => known.tables.push(table),
+        None => columns.push(EntryColumn {
+            name,
+            doc: column.doc,
+            kind: (column.data_type)(),
+            tables: vec![table],
+        }),
+    };
     for table in members() {
         table.asked().for_each(|column| add(name_of(table, column), column, table.name));
     }

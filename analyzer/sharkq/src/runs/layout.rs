@@ -1,5 +1,5 @@
-//! How the columns of a run are stored. In: the table, and the first rows of the run. Out: encodings, statistics and bloom filters of
-//! each column. A dictionary is kept only where values repeat: of values that do not, it would be a second copy.
+//! Parquet settings of a run. In: the table, and the first rows of the run. Out: encoding, statistics and bloom filter of each
+//! column. A column gets a dictionary only where its values repeat: otherwise the dictionary would store every value again.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -100,7 +100,7 @@ fn leaves<'a>(name: &str, values: &'a dyn Array) -> Vec<Leaf<'a>> {
     }
 }
 
-/// Whether the values of a column repeat. Where there are too few to tell, they do.
+/// Whether values repeat often enough for a dictionary. With too few values to judge by, the answer is yes.
 fn repeat(values: &dyn Array) -> bool {
     match values.data_type() {
         DataType::Utf8 => any_repeat(values.as_string::<i32>().iter()),

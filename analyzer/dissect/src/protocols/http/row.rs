@@ -216,7 +216,7 @@ impl<'a> Half<'a> {
         }
         let map = pairs(&self.lower, bytes, fields);
         let repeats = has_repeats(&map).then(|| pairs(bytes, bytes, fields));
-        Headers { map: joined(map), names, repeats }
+        Headers { map: if repeats.is_some() { joined(map) } else { map }, names, repeats }
     }
 
     fn trailers(&self) -> Option<Pairs<'_>> {
